@@ -1,0 +1,116 @@
+"""Who speaks to whom: a topology maps a round to each node's neighbours, padded with ``NO_PEER``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+
+from palaver.types import NO_PEER, PalaverError, Topology
+
+
+def _check(nodes: int, neighbours: int) -> None:
+    if nodes < 1:
+        raise PalaverError(f"nodes is {nodes}: give at least 1")
+    if not 0 <= neighbours < nodes:
+        raise PalaverError(f"neighbours is {neighbours} with {nodes} nodes: give 0 to {nodes - 1}")
+
+
+def _fixed(table: np.ndarray) -> Topology:
+    neighbours = jnp.asarray(table, jnp.int32)
+    return lambda _round: neighbours
+
+
+def _table(graph: nx.Graph | nx.DiGraph, width: int | None = None) -> np.ndarray:
+    """Neighbour ids of ``graph`` (nodes ``0..N-1``) in ascending order, ``[N, P]`` with ``NO_PEER`` behind."""
+    rows = [sorted(graph.neighbors(node)) for node in range(graph.number_of_nodes())]
+    width = max(1, *map(len, rows)) if width is None else width
+    return np.array([row + [NO_PEER] * (width - len(row)) for row in rows], np.int32)
+
+
+def ring(nodes: int, neighbours: int = 2) -> Topology:
+    """Nodes in a circle, each speaking to its nearest ``neighbours`` (thesis §2.2.2.3).
+
+    An odd number gives one more neighbour clockwise; that graph is directed.
+
+    >>> ring(5, 2)(0).tolist()
+    [[1, 4], [2, 0], [3, 1], [4, 2], [0, 3]]
+
+    Raises:
+        PalaverError: unless ``0 <= neighbours < nodes``.
+    """
+    _check(nodes, neighbours)
+    steps = [(d + 2) // 2 * (1 if d % 2 == 0 else -1) for d in range(neighbours)]
+    table = (np.arange(nodes)[:, None] + np.array(steps, int)[None, :]) % nodes
+    return _fixed(table if neighbours else np.full((nodes, 1), NO_PEER))
+
+
+def full(nodes: int) -> Topology:
+    """Everybody speaks to everybody: the thesis's best (§2.3.1.1)."""
+    _check(nodes, 0)
+    return _fixed(_table(nx.complete_graph(nodes)))
+
+
+def random_regular(nodes: int, neighbours: int, *, seed: int = 0) -> Topology:
+    """One random graph in which every node has ``neighbours`` neighbours (Steger & Wormald 1999, by networkx).
+
+    Raises:
+        PalaverError: unless ``0 <= neighbours < nodes`` and ``nodes * neighbours`` is even.
+    """
+    return _fixed(_regular(nodes, neighbours, seed))
+
+
+def random_changing(
+    nodes: int, neighbours: int, *, every: int = 1, rounds: int, seed: int = 0, graphs: int = 256
+) -> Topology:
+    """A random regular graph, drawn anew every ``every`` rounds.
+
+    At most ``graphs`` different graphs are drawn for ``rounds`` rounds; a longer run goes through them again in the
+    same order, so that memory stays bounded.
+
+    Raises:
+        PalaverError: as ``random_regular``; or if ``every`` or ``rounds`` is below 1.
+    """
+    if every < 1 or rounds < 1:
+        raise PalaverError(f"redraw every {every} of {rounds} rounds: give at least 1 for both")
+    periods = min(-(-rounds // every), graphs)
+    children = np.random.SeedSequence(seed).generate_state(periods)
+    tables = jnp.asarray(np.stack([_regular(nodes, neighbours, int(child)) for child in children]))
+    return lambda step: tables[(step // every) % periods]
+
+
+def _regular(nodes: int, neighbours: int, seed: int) -> np.ndarray:
+    _check(nodes, neighbours)
+    if nodes * neighbours % 2:
+        raise PalaverError(
+            f"no graph gives each of {nodes} nodes {neighbours} neighbours: make nodes or neighbours even"
+        )
+    return _table(nx.random_regular_graph(neighbours, nodes, seed=seed))
+
+
+def from_graph(graph: nx.Graph | nx.DiGraph | Any) -> Topology:
+    """Any graph: a networkx graph, or an adjacency array ``[N, N]`` whose row ``i`` marks to whom ``i`` speaks.
+
+    networkx nodes are numbered in the graph's own order.
+
+    Raises:
+        PalaverError: if the array is not square, holds other values than 0 and 1, or a node is its own neighbour.
+    """
+    if not isinstance(graph, nx.Graph):
+        matrix = np.asarray(graph)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] < 1:
+            raise PalaverError(f"adjacency has shape {matrix.shape}: give a square array [nodes, nodes]")
+        if not np.isin(matrix, (0, 1)).all():
+            raise PalaverError("adjacency holds values other than 0 and 1: give 1 where row speaks to column")
+        graph = nx.from_numpy_array(matrix, create_using=nx.DiGraph)
+    loops = list(nx.selfloop_edges(graph))
+    if loops:
+        raise PalaverError(f"node {loops[0][0]} is its own neighbour: remove the self-loops ({len(loops)} of them)")
+    return _fixed(_table(nx.convert_node_labels_to_integers(graph)))
+
+
+def mean_degree(topology: Topology) -> float:
+    """Neighbours per node, on average over the first graph: the ``p`` of ``p_b = p_c / p``."""
+    return float((np.asarray(topology(jnp.int32(0))) != NO_PEER).sum(1).mean())

@@ -1,0 +1,113 @@
+"""The words everything else uses: outputs, packets, channels, nodes.
+
+Everything here is written for **one node and one batch**; the engines add the node and the seed axis.
+Axis names used throughout the docstrings: ``S`` seeds, ``N`` nodes, ``P`` neighbours (padded), ``B`` examples
+in a batch, ``C`` classes, ``D`` features, ``K`` inbox capacity, ``M`` packet slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+
+Array: TypeAlias = jax.Array
+PyTree: TypeAlias = Any
+
+NO_PEER = -1
+"""Pads a row of neighbour ids: nobody stands there."""
+
+NO_PACKET = -1
+"""The slot id of a pop that found the inbox empty."""
+
+
+class PalaverError(ValueError):
+    """A mistake in what the caller gave: its one line says what, where, what is allowed and what to do.
+
+    The command line prints it and exits with code 2.
+    """
+
+
+class Outputs(NamedTuple):
+    """What a model says about a batch."""
+
+    logits: Array
+    """``[B, C]`` class scores before the softmax."""
+    features: Array
+    """``[B, D]`` the top hidden layer."""
+
+
+class Batch(NamedTuple):
+    """The examples a node trains on in one round."""
+
+    x: Array
+    """``[B, ...]`` inputs, float32 (images scaled to [0, 1])."""
+    labels: Array
+    """``[B]`` class ids, int32. On a consumed batch the channel's payload, not this, carries the target."""
+
+
+class Channel(NamedTuple):
+    """What is said between nodes, as three pure functions.
+
+    ``encode(outputs, labels) -> payload`` turns a sender's outputs on a batch into what travels: a pytree whose
+    leaves have the batch as leading axis. ``labels`` may only be used by a channel that puts them in its payload.
+    ``loss(outputs, payload) -> scalar`` is the receiver's objective, a mean over the batch (nats, or squared units).
+    ``bits(payload_shapes) -> int`` is the size on the wire of one example's payload, in bits.
+    """
+
+    encode: Callable[[Outputs, Array], PyTree]
+    loss: Callable[[Outputs, PyTree], Array]
+    bits: Callable[[PyTree], int]
+
+
+class Packet(NamedTuple):
+    """One broadcast. In the simulation it holds indices into the training set, not the examples themselves."""
+
+    index: Array
+    """``[B]`` int32, rows of the training set."""
+    payload: PyTree
+    """The channel's payload for these examples, leading axis ``B``."""
+    sender: Array
+    """Scalar int32: the node that spoke."""
+    step: Array
+    """Scalar int32: the round in which it spoke (counted from 0)."""
+
+
+class NodeState(NamedTuple):
+    """What one node carries from round to round."""
+
+    params: PyTree
+    """Trained variables."""
+    extra: PyTree
+    """Everything else the model keeps: batch statistics, random streams."""
+    opt_state: PyTree
+    """The optimiser's state."""
+
+
+class Node(NamedTuple):
+    """One learner, as pure functions: a model, an objective, a channel and an optimiser.
+
+    ``init(key) -> NodeState``;
+    ``step(key, state, batch, payload, consume) -> (state, payload_said, loss)``: one optimiser step on the local
+    objective, or where the scalar bool ``consume`` is true on the channel's objective against ``payload``; what the
+    node would broadcast about this batch comes from the same forward pass;
+    ``predict(state, x) -> Outputs`` in evaluation mode;
+    ``payload(x, labels) -> pytree of ShapeDtypeStruct``: what ``step`` says about such a batch;
+    ``bits(payload_shapes) -> int``: the channel's declared size of one example's payload;
+    ``parameters() -> int``: how many numbers gradient exchange would have to send.
+    """
+
+    init: Callable[[Array], NodeState]
+    step: Callable[[Array, NodeState, Batch, PyTree, Array], tuple[NodeState, PyTree, Array]]
+    predict: Callable[[NodeState, Array], Outputs]
+    payload: Callable[[PyTree, PyTree], PyTree]
+    bits: Callable[[PyTree], int]
+    parameters: Callable[[], int]
+
+
+Topology: TypeAlias = Callable[[Array], Array]
+"""``topology(round) -> Int[N, P]``: the ids each node broadcasts to in that round, padded with ``NO_PEER``."""
+
+DecisionRule: TypeAlias = Callable[[Array, Array], Array]
+"""``rule(logits [N, B, C], answered [N, B]) -> [B, C]``: the collective's distribution over the classes."""
