@@ -1,0 +1,279 @@
+"""The command line: ``palaver list | run | report | compare``."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import tyro
+from rich.console import Console
+
+from palaver.live import live, show
+from palaver.types import PalaverError
+
+if TYPE_CHECKING:
+    from palaver.data import Dataset
+    from palaver.experiments.runner import Row
+    from palaver.experiments.settings import CollectiveSettings
+
+T = TypeVar("T")
+
+USAGE = """usage: palaver COMMAND ...
+
+  palaver list                    the experiments
+  palaver run quickstart          the main job on scikit-learn's digits, about a minute
+  palaver run table-2.1           thesis Tables 2.1 and 2.2 (--scale tiny|cpu|thesis)
+  palaver run collective ...      one collective with your own settings
+  palaver report DIR ...          rebuild the page of result folders from their files
+  palaver compare DIR DIR ...     results side by side
+
+Every command takes --help."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every run takes."""
+
+    seeds: int | None = None
+    """How many seeds, all trained at once (default: the experiment's own)."""
+    first_seed: int = 0
+    """The first seed; the others follow it."""
+    scale: Literal["tiny", "cpu", "thesis"] = "cpu"
+    """tiny: seconds, to see it work; cpu: an ordinary machine; thesis: the real thing, for a GPU."""
+    data_root: Path | None = None
+    """Where data sets lie or are downloaded to (default: $PALAVER_DATA, else the user's cache folder)."""
+    out: Path | None = None
+    """Result folder (default: runs/EXPERIMENT-TIME)."""
+    resume: Path | None = None
+    """Go on with the interrupted run of this result folder, with the settings it was started with."""
+    overwrite: bool = False
+    """Replace an existing result folder."""
+    devices: int | None = None
+    """Spread the nodes over at most so many devices (default: all; on a CPU one per core)."""
+    settings: Path | None = None
+    """TOML file of settings (palaver run collective); flags override it."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between two checkpoints at least; an interrupt always leaves one."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """An experiment of the list, with its own settings."""
+
+    options: tyro.conf.OmitArgPrefixes[Options] = field(default_factory=Options)
+    data: str | None = None
+    """Data set in place of the experiment's own: digits, mnist, fashion-mnist, cifar10, idx:DIR or npz:FILE."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Result folders."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = field(default=())
+    """Result folders made by palaver run."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        match args:
+            case [] | ["-h" | "--help", *_]:
+                print(USAGE)
+            case ["--version"]:
+                import palaver
+
+                print(palaver.__version__)
+            case ["list"]:
+                _list()
+            case ["run", name, *rest] if not name.startswith("-"):
+                return _run(name, rest)
+            case ["report", *rest]:
+                _report(_parse(Folders, rest, "palaver report"))
+            case ["compare", *rest]:
+                _compare(_parse(Folders, rest, "palaver compare"))
+            case _:
+                raise PalaverError(f"{' '.join(args[:1])!r} is not a command: see palaver --help")
+    except PalaverError as error:
+        print(f"palaver: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("palaver: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _parse(kind: type[T], args: list[str], prog: str, default: T | None = None) -> T:
+    """Flags to a dataclass; tyro's boxed complaint becomes one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, args=args, prog=prog, default=default)  # type: ignore[arg-type]
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    text = said.getvalue().split("────")
+    body = next((part for part in text if re.search(r"^│", part, re.MULTILINE)), said.getvalue())
+    words = " ".join(line.strip("│╭╮╰╯─ ") for line in body.splitlines() if line.startswith("│")).strip()
+    raise PalaverError(f"{words.rstrip('.')}; see {prog} --help")
+
+
+def _list() -> None:
+    from palaver.experiments import EXPERIMENTS
+
+    for name, experiment in EXPERIMENTS.items():
+        print(f"{name:<14}{experiment.about}")
+    print(f"{'collective':<14}one collective with your own settings (every setting is a flag)")
+
+
+def _use_cores() -> None:
+    """On a CPU, one JAX device per core, so that the cores share the nodes out; must precede JAX's first use."""
+    import jax
+
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+def _run(name: str, args: list[str]) -> int:
+    """Settings to configurations, then trains them."""
+    from palaver.experiments import EXPERIMENTS
+
+    prog = f"palaver run {name}"
+    if name == "collective":
+        options, rows, seeds = _own_settings(args, prog)
+    elif name in EXPERIMENTS:
+        named = _parse(Named, args, prog)
+        options, rows, seeds = named.options, EXPERIMENTS[name].rows(named.options.scale), EXPERIMENTS[name].seeds
+        if options.settings is not None:
+            raise PalaverError(f"{name} brings its own settings: use --settings with palaver run collective")
+        if named.data is not None:
+            rows = [row._replace(settings=replace(row.settings, data=named.data), thesis={}) for row in rows]
+    else:
+        raise PalaverError(f"{name!r} is not an experiment: choose one of {', '.join([*EXPERIMENTS, 'collective'])}")
+    seeds = seeds if options.seeds is None else options.seeds
+    if seeds < 1:
+        raise PalaverError(f"seeds is {seeds}: give a count of at least 1")
+    _use_cores()
+    return _train(name, options, rows, list(range(options.first_seed, options.first_seed + seeds)))
+
+
+def _own_settings(args: list[str], prog: str) -> tuple[Options, list[Row], int]:
+    """``palaver run collective``: the scale's settings, overridden by the file's, overridden by the flags."""
+    from palaver.experiments import collective
+    from palaver.experiments.settings import CollectiveSettings
+
+    @dataclass(frozen=True)
+    class Own:
+        """One collective with your own settings."""
+
+        options: tyro.conf.OmitArgPrefixes[Options]
+        settings: tyro.conf.OmitArgPrefixes[CollectiveSettings]
+
+    plain = [arg for arg in args if arg not in ("-h", "--help")]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            options, _ = tyro.cli(Options, args=plain, return_unknown_args=True)
+    except SystemExit:
+        options = Options()  # the full parse below says what is wrong
+    settings = collective.SCALES[options.scale]
+    if options.settings is not None:
+        settings = _from_toml(options.settings, settings)
+    own = _parse(Own, args, prog, Own(Options(), settings))
+    return own.options, [collective.row(own.settings)], 5
+
+
+def _from_toml(path: Path, base: CollectiveSettings) -> CollectiveSettings:
+    """The settings of a TOML file over ``base``; keys are the flags' names, with - or _."""
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PalaverError(f"settings file {path} cannot be read: {error}") from None
+    known, changes = asdict(base), {}
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise PalaverError(f"{path} sets {key!r}, which is no setting: see palaver run collective --help")
+        value = tuple(value) if isinstance(value, list) else value
+        value = float(value) if isinstance(known[name], float) and type(value) is int else value
+        if type(value) is not type(known[name]):
+            raise PalaverError(f"{path} sets {key} to {value!r}: give a {type(known[name]).__name__}")
+        changes[name] = value
+    return replace(base, **changes)
+
+
+def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> int:
+    """Checks everything, opens the folder, runs with live progress, prints the tables."""
+    from palaver.data import load
+    from palaver.experiments import runner
+    from palaver.experiments.folder import open_folder
+    from palaver.experiments.settings import make_collective, make_shards
+
+    @cache
+    def data(dataset: str) -> Dataset:
+        return load(dataset, options.data_root)
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    out = options.resume or options.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if options.resume is None:
+        for row in rows:  # bad input must leave nothing behind, so all of it is looked at before the folder is made
+            settings = row.settings
+            make_collective(settings, data(settings.data))
+            make_shards(settings, data(settings.data), seeds)
+        stored = runner.plan(name, options.scale, rows, seeds)
+    folder = open_folder(out, resume=options.resume is not None, overwrite=options.overwrite)
+    if options.resume is not None:
+        stored = json.loads((folder.partial / "settings.json").read_text())
+        if stored["experiment"] != name:
+            raise PalaverError(f"{out} is a run of {stored['experiment']}: use palaver run {stored['experiment']} --resume")
+        console.print(f"resuming {out} with the settings it was started with")
+    try:
+        with live(console, stored) as progress:
+            summary = runner.run(
+                stored,
+                data,
+                folder,
+                progress=progress,
+                checkpoint_seconds=options.checkpoint_seconds,
+                devices=options.devices,
+            )
+    except runner.Interrupted:
+        print(f"palaver: stopped; palaver run {name} --resume {out} goes on from here", file=sys.stderr)
+        return 130
+    show(console, summary)
+    console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+    return 0
+
+
+def _report(given: Folders) -> None:
+    from palaver.report import write_report
+
+    if not given.folders:
+        raise PalaverError("no folder given: palaver report DIR ...")
+    for folder in given.folders:
+        print(f"report: {write_report(folder)}")
+
+
+def _compare(given: Folders) -> None:
+    from palaver.report import compare_table, read_result
+
+    if len(given.folders) < 2:
+        raise PalaverError("give at least two result folders: palaver compare DIR DIR")
+    Console(width=None if sys.stdout.isatty() else 120).print(compare_table([read_result(f) for f in given.folders]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

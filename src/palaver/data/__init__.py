@@ -1,0 +1,7 @@
+"""Data sets and how they are dealt out: ``load`` a set, ``split`` it over the nodes, ``pad`` the shards."""
+
+from palaver.data.dataset import Dataset, from_arrays, subset
+from palaver.data.load import NAMES, load
+from palaver.data.splits import SPLITS, pad, split
+
+__all__ = ["NAMES", "SPLITS", "Dataset", "from_arrays", "load", "pad", "split", "subset"]

@@ -1,0 +1,204 @@
+"""A data set in memory: three parts that share no example, checked once so that nothing later has to."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.model_selection import train_test_split
+
+from palaver.types import PalaverError
+
+_LABEL_LIMIT = 2**31 - 1
+
+
+class Dataset(NamedTuple):
+    """Inputs and labels for training, validation and test. ``M`` differs from part to part."""
+
+    name: str
+    """What it was loaded as."""
+    x_train: np.ndarray
+    """``[M, ...]`` uint8 (0 to 255, images as height, width, channels) or float32."""
+    y_train: np.ndarray
+    """``[M]`` class ids, int32."""
+    x_validation: np.ndarray
+    """``[M, ...]`` as ``x_train``."""
+    y_validation: np.ndarray
+    """``[M]`` as ``y_train``."""
+    x_test: np.ndarray
+    """``[M, ...]`` as ``x_train``."""
+    y_test: np.ndarray
+    """``[M]`` as ``y_train``."""
+    classes: int
+    """How many classes there are; labels run from 0 to ``classes - 1``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+        return self.x_train.shape[1:]
+
+    @property
+    def bits_per_example(self) -> int:
+        """The size of one input as it is stored, in bits: what sending the input itself would cost."""
+        return 8 * self.x_train.itemsize * math.prod(self.shape)
+
+
+def from_arrays(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    x_test: ArrayLike | None = None,
+    y_test: ArrayLike | None = None,
+    validation: float = 0.1,
+    test: float = 0.2,
+    classes: int | None = None,
+    name: str = "arrays",
+    seed: int = 0,
+) -> Dataset:
+    """Makes a data set of arrays, and cuts what is not given out of ``x``.
+
+    The cuts are stratified: every part has the classes in the same proportions. Where a class has too few examples
+    for that, the cut is a plain random one. Rows keep their order.
+
+    >>> data = from_arrays(np.eye(20), np.arange(20) % 2)
+    >>> [len(part) for part in (data.y_train, data.y_validation, data.y_test)], data.shape, data.bits_per_example
+    ([14, 2, 4], (20,), 640)
+
+    Args:
+        x: ``[M, ...]``. Integers that are all in 0..255 become uint8; other integers, bools and floats float32.
+        y: ``[M]`` integer class ids.
+        x_test: ``[M', ...]`` inputs of the same shape and kind; without it the test part is cut out of ``x``.
+        y_test: ``[M']`` their labels.
+        validation: the share of ``x`` that becomes the validation part; at least one example.
+        test: the share of ``x`` that becomes the test part where ``x_test`` is not given; at least one example.
+        classes: how many classes there are; the largest label plus 1 where not given.
+        name: what the set is called in results.
+        seed: of the cuts.
+
+    Raises:
+        PalaverError: if lengths or shapes differ, something is empty or not finite, a label is no integer or out of
+            range, a share is not between 0 and 1, or nothing is left to train on.
+    """
+    if (x_test is None) != (y_test is None):
+        missing = "y_test" if y_test is None else "x_test"
+        raise PalaverError(f"{missing} is missing: give both x_test and y_test, or neither to cut a test part out of x")
+    if seed < 0:
+        raise PalaverError(f"seed is {seed}: give 0 or more")
+    parts = {"x": np.asarray(x)} | ({} if x_test is None else {"x_test": np.asarray(x_test)})
+    labels = {"y": np.asarray(y)} | ({} if y_test is None else {"y_test": np.asarray(y_test)})
+    if classes is not None and classes < 1:
+        raise PalaverError(f"classes is {classes}: give at least 1")
+    for (x_name, part), (y_name, ids) in zip(parts.items(), labels.items(), strict=True):
+        _check_inputs(x_name, part)
+        _check_labels(y_name, ids, classes)
+        if len(part) != len(ids):
+            raise PalaverError(f"{x_name} has {len(part)} examples and {y_name} {len(ids)}: give one label an example")
+    parts = _convert(parts)
+    labels = {key: ids.astype(np.int32) for key, ids in labels.items()}
+    if classes is None:
+        classes = 1 + max(int(ids.max()) for ids in labels.values())
+
+    rows = np.arange(len(labels["y"]))
+    held_out = _count("validation", validation, len(rows))
+    if x_test is None:
+        rows, cut = _cut(rows, labels["y"], _count("test", test, len(rows)), seed)
+        parts["x_test"], labels["y_test"] = parts["x"][cut], labels["y"][cut]
+    rows, cut = _cut(rows, labels["y"], held_out, seed)
+    return Dataset(
+        name=name,
+        x_train=parts["x"][rows],
+        y_train=labels["y"][rows],
+        x_validation=parts["x"][cut],
+        y_validation=labels["y"][cut],
+        x_test=parts["x_test"],
+        y_test=labels["y_test"],
+        classes=classes,
+    )
+
+
+def subset(dataset: Dataset, train: int, validation: int, test: int) -> Dataset:
+    """A smaller data set: the first so many examples of each part, in an order that is random but always the same.
+
+    A smaller subset is therefore contained in a larger one.
+
+    Raises:
+        PalaverError: if a part is asked for no example or for more than it has.
+    """
+    taken = {}
+    for part, count in (("train", train), ("validation", validation), ("test", test)):
+        x, y = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
+        if not 1 <= count <= len(y):
+            raise PalaverError(f"{part} is {count} of the {len(y)} examples in {dataset.name}: give 1 to {len(y)}")
+        rows = np.random.default_rng(0).permutation(len(y))[:count]
+        taken |= {f"x_{part}": x[rows], f"y_{part}": y[rows]}
+    return dataset._replace(**taken)
+
+
+def _check_inputs(name: str, x: np.ndarray) -> None:
+    if x.dtype.kind not in "buif":
+        raise PalaverError(f"{name} holds {x.dtype}: give integers or floats")
+    if x.ndim < 2:
+        raise PalaverError(
+            f"{name} has shape {x.shape}: give [examples, ...], for one number an example {name}[:, None]"
+        )
+    if x.size == 0:
+        raise PalaverError(f"{name} has shape {x.shape}: give at least one example of at least one number")
+
+
+def _check_labels(name: str, y: np.ndarray, classes: int | None) -> None:
+    if y.ndim != 1:
+        raise PalaverError(f"{name} has shape {y.shape}: give one label an example, [examples]")
+    if y.dtype.kind not in "bui":
+        raise PalaverError(
+            f"{name} holds {y.dtype}: give integer class ids, from numpy.unique(..., return_inverse=True)"
+        )
+    limit = _LABEL_LIMIT if classes is None else classes
+    wrong = np.flatnonzero((y < 0) | (y >= limit))
+    if wrong.size:
+        at = int(wrong[0])
+        raise PalaverError(f"label {y[at]} at example {at} of {name} is out of range: give 0 to {limit - 1}")
+
+
+def _convert(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Brings all parts to one type: uint8 where every value of every part is an integer in 0..255, else float32."""
+    integer = {name: x.dtype.kind in "ui" for name, x in parts.items()}
+    if len(set(integer.values())) > 1 or len({x.shape[1:] for x in parts.values()}) > 1:
+        x, x_test = parts["x"], parts["x_test"]
+        raise PalaverError(
+            f"x has inputs {x.shape[1:]} {x.dtype} and x_test {x_test.shape[1:]} {x_test.dtype}: "
+            "give both the same shape and kind"
+        )
+    if all(integer.values()) and all(x.min() >= 0 and x.max() <= 255 for x in parts.values()):
+        return {name: x.astype(np.uint8) for name, x in parts.items()}
+    converted = {}
+    for name, x in parts.items():
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is reported below
+            converted[name] = x.astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(converted[name]).reshape(len(x), -1).all(1))
+        if bad.size:
+            raise PalaverError(
+                f"{name} holds non-finite values at example {bad[0]}: remove or fill the {bad.size} such examples "
+                "(float32 ends at 3.4e38)"
+            )
+    return converted
+
+
+def _count(name: str, share: float, examples: int) -> int:
+    if not 0 < share < 1:
+        raise PalaverError(f"{name} is {share}: give a share between 0 and 1")
+    return max(1, round(share * examples))
+
+
+def _cut(rows: np.ndarray, y: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Takes ``count`` of ``rows`` out: what is left and what was taken, both in ascending order."""
+    left = len(rows) - count
+    if left < 1:
+        raise PalaverError(
+            f"{len(y)} examples leave none to train on: give more, or smaller shares for validation and test"
+        )
+    sizes = np.unique(y[rows], return_counts=True)[1]
+    stratify = y[rows] if sizes.min() > 1 and min(left, count) >= len(sizes) else None
+    kept, taken = train_test_split(rows, test_size=count, stratify=stratify, random_state=seed)
+    return np.sort(kept), np.sort(taken)

@@ -1,0 +1,155 @@
+"""Who holds which examples: every example at exactly one node, every node at least one example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from palaver.types import PalaverError
+
+SPLITS = ("iid", "dirichlet", "class")
+"""The ways to deal a training set out, by name."""
+
+
+def split(name: str, labels: ArrayLike, nodes: int, seed: int, alpha: float = 0.5) -> list[np.ndarray]:
+    """Deals the examples out in the way called ``name``; ``alpha`` is only for ``dirichlet``.
+
+    >>> [len(shard) for shard in split("iid", np.zeros(10, int), nodes=3, seed=0)]
+    [4, 3, 3]
+
+    Raises:
+        PalaverError: if there is no such way; otherwise as that way.
+    """
+    if name == "iid":
+        return iid(labels, nodes, seed)
+    if name == "dirichlet":
+        return dirichlet(labels, nodes, seed, alpha)
+    if name == "class":
+        return by_class(labels, nodes, seed)
+    raise PalaverError(f"split is {name!r}: choose one of {', '.join(SPLITS)}")
+
+
+def iid(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
+    """Deals the examples out at random, regardless of class, in shares that differ by at most one example.
+
+    Args:
+        labels: ``[M]`` class ids; only their number matters here.
+        nodes: ``N``.
+        seed: of the draw.
+
+    Returns:
+        ``N`` arrays of int32 indices into the examples.
+
+    Raises:
+        PalaverError: if there are more nodes than examples, or ``nodes`` is below 1.
+    """
+    labels = _check(labels, nodes, seed)
+    order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
+    return np.array_split(order, nodes)
+
+
+def dirichlet(labels: ArrayLike, nodes: int, seed: int, alpha: float) -> list[np.ndarray]:
+    """Divides each class over the nodes in proportions drawn from a Dirichlet distribution.
+
+    A small ``alpha`` gives most of a class to few nodes, a large one comes close to ``iid``. A node left without an
+    example gets the last one of the largest shard (the first such shard where several are as large), nodes in
+    ascending order, until nobody is empty.
+
+    Source: Hsu, Qi & Brown 2019, "Measuring the effects of non-identical data distribution for federated visual
+    classification"; here each class is divided, so that shards differ in size too (Yurochkin et al. 2019).
+
+    Args:
+        labels: ``[M]`` class ids.
+        nodes: ``N``.
+        seed: of the draw.
+        alpha: the concentration, the same for every node; finite and above 0.
+
+    Returns:
+        ``N`` arrays of int32 indices into the examples.
+
+    Raises:
+        PalaverError: as ``iid``, or if ``alpha`` is not above 0.
+    """
+    labels = _check(labels, nodes, seed)
+    if not (alpha > 0 and math.isfinite(alpha)):
+        raise PalaverError(f"alpha is {alpha}: give a finite number above 0, such as 0.5")
+    rng = np.random.default_rng(seed)
+    shards: list[list[int]] = [[] for _ in range(nodes)]
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        shares = rng.dirichlet(np.full(nodes, alpha))
+        cuts = np.round(np.cumsum(shares)[:-1] * len(members)).astype(int)
+        for shard, piece in zip(shards, np.split(members, cuts), strict=True):
+            shard.extend(piece.tolist())
+    for shard in shards:
+        if not shard:
+            shard.append(max(shards, key=len).pop())
+    return [np.array(shard, np.int32) for shard in shards]
+
+
+def by_class(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
+    """Sorts the examples by class, shuffled within, and cuts them into near-equal pieces: few classes a node.
+
+    Source: McMahan et al. 2017, "Communication-efficient learning of deep networks from decentralized data" (their
+    pathological split; one piece a node).
+
+    >>> [shard.tolist() for shard in by_class([0, 0, 1, 1], nodes=4, seed=0)]
+    [[0], [1], [2], [3]]
+
+    Args:
+        labels: ``[M]`` class ids.
+        nodes: ``N``.
+        seed: of the order within a class.
+
+    Returns:
+        ``N`` arrays of int32 indices into the examples.
+
+    Raises:
+        PalaverError: as ``iid``.
+    """
+    labels = _check(labels, nodes, seed)
+    order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
+    return np.array_split(order[np.argsort(labels[order], kind="stable")], nodes)
+
+
+def pad(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Stacks shards of different sizes into one array.
+
+    >>> index, size = pad([np.array([4, 2, 7]), np.array([1])])
+    >>> index.tolist(), size.tolist()
+    ([[4, 2, 7], [1, 0, 0]], [3, 1])
+
+    Args:
+        shards: ``N`` arrays of indices.
+
+    Returns:
+        ``index``, ``[N, L]`` int32, with 0 behind the shorter ones, and ``size``, ``[N]`` int32.
+
+    Raises:
+        PalaverError: if there is no shard, or one is empty.
+    """
+    size = np.array([len(shard) for shard in shards], np.int32)
+    if not size.size:
+        raise PalaverError("shards is empty: give one array of indices a node")
+    if not size.all():
+        raise PalaverError(f"the shard of node {size.argmin()} is empty: give every node at least one example")
+    index = np.zeros((len(shards), size.max()), np.int32)
+    for row, shard in zip(index, shards, strict=True):
+        row[: len(shard)] = shard
+    return index, size
+
+
+def _check(labels: ArrayLike, nodes: int, seed: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise PalaverError(f"labels has shape {labels.shape}: give one label an example, [examples]")
+    if not 1 <= nodes <= len(labels):
+        raise PalaverError(
+            f"nodes is {nodes} for {len(labels)} examples: give 1 to {len(labels)}, so that every node gets an example"
+        )
+    if seed < 0:
+        raise PalaverError(f"seed is {seed}: give 0 or more")
+    return labels

@@ -1,0 +1,90 @@
+"""Accuracies of the nodes and of the collective, under every decision rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from palaver.decision import RULES, fit_temperature
+from palaver.engines.simulate import Simulation, State
+from palaver.types import Array, DecisionRule
+
+CHUNK = 512
+"""Examples predicted at once: bounds memory at S·N·CHUNK·C numbers."""
+
+
+class Scores(NamedTuple):
+    """Accuracies as fractions in [0, 1]."""
+
+    nodes: np.ndarray
+    """``[S, N]`` each node alone."""
+    rules: dict[str, np.ndarray]
+    """``[S]`` the collective, by decision rule."""
+
+
+def _chunks(x: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Equal chunks of at most ``CHUNK`` examples; the last is padded with examples of weight 0."""
+    size = min(CHUNK, len(y))
+    chunks = []
+    for start in range(0, len(y), size):
+        rows = np.arange(start, start + size)
+        weight = (rows < len(y)).astype(np.float32)
+        rows = np.minimum(rows, len(y) - 1)
+        chunks.append((x[rows], y[rows].astype(np.int32), weight))
+    return chunks
+
+
+@partial(jax.jit, static_argnames="names")
+def _hits(logits: Array, y: Array, weight: Array, names: tuple[tuple[str, DecisionRule], ...]):
+    """Weighted hits of every node ``[S, N]`` and every rule ``[S]``."""
+    nodes = ((logits.argmax(-1) == y) * weight).sum(-1)
+    answered = jnp.ones(logits.shape[1:3], bool)
+
+    def decided(rule: DecisionRule) -> Array:
+        return ((jax.vmap(lambda z: rule(z, answered))(logits).argmax(-1) == y) * weight).sum(-1)
+
+    return nodes, {name: decided(rule) for name, rule in names}
+
+
+def evaluate(
+    simulation: Simulation,
+    state: State,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    rules: Mapping[str, DecisionRule] = RULES,
+    temperatures: Array | None = None,
+) -> Scores:
+    """Accuracy of every node and of every rule on the same examples.
+
+    Args:
+        x: ``[B, ...]`` inputs as in the data set.
+        y: ``[B]`` class ids.
+        rules: decision rules by name.
+        temperatures: ``[S, N]``: divide each node's logits by its own, from ``calibrate``; ``None``: 1.
+    """
+    nodes, decided = 0.0, dict.fromkeys(rules, 0.0)
+    for inputs, labels, weight in _chunks(x, y):
+        logits = simulation.logits(state, inputs)
+        if temperatures is not None:
+            logits = logits / temperatures[..., None, None]
+        hits, by_rule = _hits(logits, labels, weight, tuple(rules.items()))
+        nodes = nodes + np.asarray(hits)
+        decided = {name: decided[name] + np.asarray(by_rule[name]) for name in decided}
+    return Scores(np.asarray(nodes) / len(y), {name: np.asarray(value) / len(y) for name, value in decided.items()})
+
+
+def calibrate(simulation: Simulation, state: State, x: np.ndarray, y: np.ndarray) -> Array:
+    """One temperature for every node of every seed, ``[S, N]``, fitted on these (validation) examples.
+
+    All logits are held at once: S·N·B·C numbers.
+    """
+    parts = [(simulation.logits(state, inputs), labels, weight) for inputs, labels, weight in _chunks(x, y)]
+    logits = jnp.concatenate([part[0] for part in parts], axis=2)[:, :, : len(y)]
+    fit = jax.vmap(jax.vmap(fit_temperature, (0, None)), (0, None))
+    return jax.jit(fit)(logits, jnp.asarray(y, jnp.int32))

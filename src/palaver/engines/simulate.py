@@ -1,0 +1,409 @@
+"""A collective as one compiled program: Algorithm 2 of the thesis for every node and every seed at once.
+
+The stretch between two evaluations is one ``lax.scan``; nodes and seeds are array axes (``S`` seeds, ``N`` nodes). The
+training set stands on the device once; packets hold indices into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from palaver import inbox as boxes
+from palaver.data.order import shuffled
+from palaver.engines.mesh import ONE_DEVICE, Spread
+from palaver.topology import mean_degree
+from palaver.types import NO_PACKET, Array, Batch, Node, NodeState, Packet, PalaverError, PyTree, Topology
+
+
+class Collective(NamedTuple):
+    """Who takes part and how they talk; made by ``collective``."""
+
+    groups: tuple[tuple[Node, int], ...]
+    """Nodes of the same kind, and how many; ids run through the groups in order."""
+    topology: Topology
+    p_consume: float
+    p_broadcast: float
+    capacity: int
+    overflow: str
+    rebroadcast: bool
+    batch_size: int
+
+    @property
+    def nodes(self) -> int:
+        """N, over all groups."""
+        return sum(count for _, count in self.groups)
+
+
+def collective(
+    nodes: Node | Sequence[tuple[Node, int]],
+    topology: Topology,
+    *,
+    p_consume: float = 0.5,
+    p_broadcast: float | None = None,
+    capacity: int = 16,
+    overflow: str = "drop_oldest",
+    rebroadcast: bool = True,
+    batch_size: int = 32,
+) -> Collective:
+    """Describes a collective; every argument is checked here.
+
+    Args:
+        nodes: one kind of node for all places of the topology, or ``[(node, count), ...]`` for different architectures.
+        topology: who speaks to whom; its table's rows are the nodes.
+        p_consume: p_c, the probability of reading the inbox in a round.
+        p_broadcast: p_b, the probability of speaking in a round. ``None``: the equilibrium ``p_c / p`` for ``p``
+            neighbours, at which as much arrives as is consumed (``p_c / (p (1 - p_c))`` without re-broadcast).
+        capacity: packets an inbox holds.
+        overflow: ``drop_oldest`` or ``drop_newest``.
+        rebroadcast: whether a consumed batch may be broadcast again (thesis: yes).
+        batch_size: B.
+
+    Raises:
+        PalaverError: a probability outside [0, 1], counts that do not match the topology, a batch size or capacity
+            below 1, an unknown overflow policy, or groups whose payloads differ in shape.
+    """
+    places = int(np.shape(topology(jnp.int32(0)))[0])
+    groups = ((nodes, places),) if isinstance(nodes, Node) else tuple((node, int(count)) for node, count in nodes)
+    if any(count < 1 for _, count in groups) or sum(count for _, count in groups) != places:
+        raise PalaverError(
+            f"groups of {[count for _, count in groups]} nodes on a topology of {places}: make them add up to {places}"
+        )
+    degree = mean_degree(topology)
+    if p_broadcast is None:
+        share = 1.0 if rebroadcast or p_consume >= 1 else 1 - p_consume
+        p_broadcast = min(1.0, p_consume / (degree * share)) if degree else 0.0
+    for name, value in (("p_consume", p_consume), ("p_broadcast", p_broadcast)):
+        if not 0 <= value <= 1:
+            raise PalaverError(f"{name} is {value}: give a probability in [0, 1]")
+    if batch_size < 1:
+        raise PalaverError(f"batch size is {batch_size}: give at least 1")
+    if capacity < 1:
+        raise PalaverError(f"inbox capacity is {capacity}: give at least 1")
+    if overflow not in boxes.OVERFLOW:
+        raise PalaverError(f"overflow is {overflow!r}: choose one of {', '.join(boxes.OVERFLOW)}")
+    return Collective(groups, topology, p_consume, p_broadcast, capacity, overflow, rebroadcast, batch_size)
+
+
+class Shards(NamedTuple):
+    """The training set and each node's part of it, for every seed."""
+
+    x: Array
+    """``[M, ...]`` uint8 images or float32 rows, on the device once."""
+    y: Array
+    """``[M]`` int32."""
+    index: Array
+    """``[S, N, L]`` int32: rows of each node's shard, padded."""
+    size: Array
+    """``[S, N]`` int32: how many of them count."""
+
+
+class Counts(NamedTuple):
+    """Per node since the start, ``[S, N]`` int32."""
+
+    consumed: Array
+    """Rounds in which a packet was read."""
+    broadcast: Array
+    """Packets spoken."""
+    sent: Array
+    """Deliveries: packets times neighbours."""
+    dropped: Array
+    """Packets lost on the receiver's side to a full inbox."""
+
+
+class State(NamedTuple):
+    """Everything a run carries; saved as it is, it continues to the same bits."""
+
+    round: Array
+    """Scalar int32: rounds done."""
+    key: Array
+    """``[S]`` keys: all randomness after initialisation is drawn from key, round and node id."""
+    nodes: tuple[NodeState, ...]
+    """A group each, leaves ``[S, n, ...]``."""
+    position: Array
+    """``[S, N]`` int32: examples of its own each node has read."""
+    inbox: boxes.InboxState
+    packets: Packet
+    """The pool, leaves ``[S, M, ...]``."""
+    counts: Counts
+    loss: Array
+    """``[S, N]`` training loss summed over the rounds of the latest ``advance``."""
+    diverged: Array
+    """``[S]`` int32: first round with a loss that is not finite, -1 if none."""
+
+
+class Draws(NamedTuple):
+    """One round's coins, ``[N]`` bool."""
+
+    consume: Array
+    speak: Array
+
+
+class Decisions(NamedTuple):
+    """What happened in a round, ``[S, N]`` (index: ``[S, N, B]``): the trace the tests compare with real queues."""
+
+    sender: Array
+    """Whose packet each node read, ``NO_PACKET`` where it trained on its own data."""
+    step: Array
+    """The round that packet was spoken in; -1 where none."""
+    index: Array
+    spoke: Array
+    sent: Array
+    dropped: Array
+
+
+def draws(key: Array, step: Array, nodes: int, p_consume: float, p_broadcast: float) -> Draws:
+    """The coins of round ``step`` for one seed: Algorithm 2, lines 5 and 6."""
+    key = jax.random.fold_in(key, step)
+    return Draws(
+        consume=jax.random.bernoulli(jax.random.fold_in(key, 0), p_consume, (nodes,)),
+        speak=jax.random.bernoulli(jax.random.fold_in(key, 1), p_broadcast, (nodes,)),
+    )
+
+
+def local_batch(key: Array, position: Array, size: Array, batch_size: int) -> Array:
+    """Places in its shard of each node's next local minibatch ``[N, B]``: shuffled passes without replacement."""
+    nodes = position.shape[0]
+    node_keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, 2**31 - 1)))(jnp.arange(nodes))
+    words = jax.vmap(lambda k: jax.random.bits(k, (2,)))(node_keys)
+    return shuffled(words[:, None, :], position[:, None] + jnp.arange(batch_size), size[:, None])
+
+
+def as_input(x: Array) -> Array:
+    """What the models see: uint8 images scaled to [0, 1], anything else as it is."""
+    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+
+
+def each(function: Any, loop: str) -> Any:
+    """``function`` of one node applied over leading axes ``[S, n]`` of all its arguments."""
+
+    def over(*args: PyTree) -> PyTree:
+        seeds, nodes = jax.tree.leaves(args)[0].shape[:2]
+        flat = jax.tree.map(lambda a: a.reshape(seeds * nodes, *a.shape[2:]), args)
+        out = jax.vmap(function)(*flat) if loop == "vmap" else jax.lax.map(lambda a: function(*a), flat)
+        return jax.tree.map(lambda a: a.reshape(seeds, nodes, *a.shape[1:]), out)
+
+    return over
+
+
+def node_loop(node: Node) -> str:
+    """``vmap``, or on a CPU ``map`` for convolutional nodes, whose patches then stay in the cache (measured)."""
+    params = jax.eval_shape(node.init, jax.random.key(0)).params
+    convolutional = any(leaf.ndim >= 4 for leaf in jax.tree.leaves(params))
+    return "map" if convolutional and jax.default_backend() == "cpu" else "vmap"
+
+
+class Simulation(NamedTuple):
+    """The compiled functions of one collective on one training set; made by ``simulation``."""
+
+    init: Any
+    """``init(keys [S]) -> State``."""
+    advance: Any
+    """``advance(state, rounds) -> State``; the state given is used up. ``rounds`` is compiled in."""
+    trace: Any
+    """``trace(state, rounds) -> (State, Decisions)`` with a leading axis of rounds."""
+    logits: Any
+    """``logits(state, x [B, ...]) -> [S, N, B, C]`` in evaluation mode."""
+    bits: int
+    """Payload bits per example."""
+
+
+def simulation(
+    group: Collective, shards: Shards, *, spread: Spread = ONE_DEVICE, loop: str | None = None
+) -> Simulation:
+    """Compiles a collective for a training set.
+
+    Args:
+        group: from ``collective``.
+        shards: the data and who owns what, for S seeds.
+        spread: one device, or the node axis over a mesh (``palaver.engines.mesh.over``).
+        loop: ``vmap`` or ``map`` over the nodes of a device; ``None`` chooses by ``node_loop``.
+
+    Raises:
+        PalaverError: if the shards are not for this collective's nodes, a shard is empty, or groups of nodes say
+            things of different shape.
+    """
+    if shards.index.shape[1] != group.nodes:
+        raise PalaverError(f"shards for {shards.index.shape[1]} nodes, the collective has {group.nodes}")
+    if int(jnp.min(shards.size)) < 1:
+        raise PalaverError("a node has no example: split the data among fewer nodes")
+    payload, bits = _payload(group, shards)
+    step = partial(_round, group=group, spread=spread, loop=loop)
+
+    def advance(state: State, shards: Shards, rounds: int, trace: bool) -> tuple[State, Decisions | None]:
+        def body(state: State, _: None) -> tuple[State, Decisions | None]:
+            state, decisions = step(state, shards)
+            return state, decisions if trace else None
+
+        return jax.lax.scan(body, state._replace(loss=jnp.zeros_like(state.loss)), None, length=rounds)
+
+    def logits(nodes: tuple[NodeState, ...], x: Array) -> Array:
+        said = [
+            each(lambda s, node=node: node.predict(s, as_input(x)).logits, loop or node_loop(node))(state)
+            for (node, _), state in zip(group.groups, nodes, strict=True)
+        ]
+        return jnp.concatenate([spread.gather(s) for s in said], axis=1)
+
+    parts = State(*[spread.whole] * len(State._fields))._replace(nodes=spread.nodes)
+    run = jax.jit(
+        lambda state, shards, rounds, trace: spread.program(
+            partial(advance, rounds=rounds, trace=trace), (parts, spread.whole), (parts, spread.whole)
+        )(state, shards),
+        static_argnums=(2, 3),
+        donate_argnums=0,
+    )
+    ask = jax.jit(spread.program(logits, (spread.nodes, spread.whole), spread.whole))
+    # Initialisation runs once: XLA's CPU backend takes ten times longer to optimise it than it could save.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    begin = jax.jit(partial(_init, group, payload), out_shardings=spread.shardings(parts), compiler_options=options)
+    shards = jax.device_put(shards, spread.shardings(spread.whole))
+    return Simulation(
+        init=begin,
+        advance=lambda state, rounds: run(state, shards, rounds, False)[0],
+        trace=lambda state, rounds: run(state, shards, rounds, True),
+        logits=lambda state, x: ask(state.nodes, x),
+        bits=bits,
+    )
+
+
+def _payload(group: Collective, shards: Shards) -> tuple[PyTree, int]:
+    """Shapes of a packet's payload, the same for every group, and its declared bits per example."""
+    x = jax.eval_shape(as_input, jax.ShapeDtypeStruct((group.batch_size, *shards.x.shape[1:]), shards.x.dtype))
+    y = jax.ShapeDtypeStruct((group.batch_size,), jnp.int32)
+    said = [node.payload(x, y) for node, _ in group.groups]
+    shapes = [jax.tree.map(lambda a: (a.shape, a.dtype), payload) for payload in said]
+    if any(shape != shapes[0] for shape in shapes):
+        raise PalaverError(f"groups of nodes say things of different shape: {shapes}; use a channel that all share")
+    return said[0], group.groups[0][0].bits(said[0])
+
+
+def _init(group: Collective, payload: PyTree, keys: Array) -> State:
+    seeds, nodes = keys.shape[0], group.nodes
+    keys, init_keys = jax.vmap(lambda k: tuple(jax.random.split(k)))(keys)
+    states, offset = [], 0
+    for node, count in group.groups:
+        ids = jnp.arange(offset, offset + count)
+        states.append(
+            jax.vmap(lambda k, ids=ids, node=node: jax.vmap(lambda i: node.init(jax.random.fold_in(k, i)))(ids))(
+                init_keys
+            )
+        )
+        offset += count
+    inbox = boxes.empty(nodes, group.capacity)
+    slots = inbox.references.shape[0]
+    none = jnp.full((seeds, nodes), 0, jnp.int32)
+    return State(
+        round=jnp.int32(0),
+        key=keys,
+        nodes=tuple(states),
+        position=none,
+        inbox=jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)), inbox),
+        packets=Packet(
+            index=jnp.zeros((seeds, slots, group.batch_size), jnp.int32),
+            payload=jax.tree.map(lambda a: jnp.zeros((seeds, slots, *a.shape), a.dtype), payload),
+            sender=jnp.zeros((seeds, slots), jnp.int32),
+            step=jnp.zeros((seeds, slots), jnp.int32),
+        ),
+        counts=Counts(none, none, none, none),
+        loss=jnp.zeros((seeds, nodes)),
+        diverged=jnp.full(seeds, -1, jnp.int32),
+    )
+
+
+def _round(
+    state: State, shards: Shards, *, group: Collective, spread: Spread, loop: str | None
+) -> tuple[State, Decisions]:
+    """Every node pops, trains and speaks once."""
+    coins = jax.vmap(lambda k: draws(k, state.round, group.nodes, group.p_consume, group.p_broadcast))(state.key)
+    inbox, slot = jax.vmap(boxes.pop)(state.inbox, coins.consume)
+    consumed = slot != NO_PACKET
+    own = jax.vmap(local_batch, in_axes=(0, 0, 0, None))(state.key, state.position, shards.size, group.batch_size)
+    read = jnp.maximum(slot, 0)
+    index = jnp.where(
+        consumed[..., None],
+        jax.vmap(lambda pool, s: pool[s])(state.packets.index, read),
+        jnp.take_along_axis(shards.index, own, axis=2),
+    )
+    nodes, said, loss = _train(state, shards, index, read, consumed, group=group, spread=spread, loop=loop)
+
+    speak = coins.speak if group.rebroadcast else coins.speak & ~consumed
+    neighbours = group.topology(state.round)
+    inbox, delivery = jax.vmap(lambda i, s: boxes.push(i, neighbours, s, overflow=group.overflow))(inbox, speak)
+    spoke = delivery.slot < inbox.references.shape[-1]
+    new = Packet(
+        index=index,
+        payload=said,
+        sender=jnp.broadcast_to(jnp.arange(group.nodes, dtype=jnp.int32), slot.shape),
+        step=jnp.full_like(slot, state.round),
+    )
+    old = state.packets
+    packets = jax.tree.map(jax.vmap(lambda pool, s, a: pool.at[s].set(a, mode="drop")), old, _like(old, delivery), new)
+    counts = Counts(
+        *(
+            total + now
+            for total, now in zip(state.counts, (consumed, spoke, delivery.sent, delivery.dropped), strict=True)
+        )
+    )
+    broken = ~jnp.isfinite(loss).all(1)
+    decisions = Decisions(
+        sender=jnp.where(consumed, jnp.take_along_axis(old.sender, read, 1), NO_PACKET),
+        step=jnp.where(consumed, jnp.take_along_axis(old.step, read, 1), -1),
+        index=index,
+        spoke=spoke,
+        sent=delivery.sent,
+        dropped=delivery.dropped,
+    )
+    state = State(
+        round=state.round + 1,
+        key=state.key,
+        nodes=nodes,
+        position=state.position + jnp.where(consumed, 0, group.batch_size),
+        inbox=inbox,
+        packets=packets,
+        counts=counts,
+        loss=state.loss + loss,
+        diverged=jnp.where((state.diverged < 0) & broken, state.round, state.diverged),
+    )
+    return state, decisions
+
+
+def _like(pool: Packet, delivery: boxes.Delivery) -> Packet:
+    return jax.tree.map(lambda _: delivery.slot, pool)
+
+
+def _train(
+    state: State,
+    shards: Shards,
+    index: Array,
+    read: Array,
+    consumed: Array,
+    *,
+    group: Collective,
+    spread: Spread,
+    loop: str | None,
+) -> tuple[tuple[NodeState, ...], PyTree, Array]:
+    """One step of every node: new states, and for all nodes ``[S, N, ...]`` what each said and its loss."""
+    keys = jax.vmap(lambda k: jax.random.fold_in(jax.random.fold_in(k, state.round), 2))(state.key)
+    states, told, offset = [], [], 0
+    for (node, count), nodes in zip(group.groups, state.nodes, strict=True):
+        ids = spread.own(jnp.broadcast_to(jnp.arange(group.nodes), index.shape[:2]), offset, count)
+        mine = partial(spread.own, offset=offset, count=count)
+        heard = jax.tree.map(lambda pool, r=mine(read): jax.vmap(lambda p, s: p[s])(pool, r), state.packets.payload)
+        node_keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, ids)
+
+        def one(key: Array, nodes: NodeState, index: Array, heard: PyTree, consume: Array, node: Node = node) -> Any:
+            batch = Batch(x=as_input(shards.x[index]), labels=shards.y[index])
+            return node.step(key, nodes, batch, heard, consume)
+
+        train = each(one, loop or node_loop(node))
+        nodes, said, loss = train(node_keys, nodes, mine(index), heard, mine(consumed))
+        states.append(nodes)
+        told.append(jax.tree.map(spread.gather, (said, loss)))
+        offset += count
+    said, loss = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *told)
+    return tuple(states), said, loss

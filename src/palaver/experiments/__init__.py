@@ -1,0 +1,32 @@
+"""The experiments by name: each one a list of configurations at three scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from palaver.experiments import quickstart, table_2_1
+from palaver.experiments.runner import Row
+
+
+class Experiment(NamedTuple):
+    """What ``palaver list`` shows and ``palaver run`` runs."""
+
+    about: str
+    rows: Callable[[str], list[Row]]
+    """``rows(scale)`` for the scales ``tiny``, ``cpu`` and ``thesis``."""
+    seeds: int
+    """How many seeds when none are asked for."""
+
+
+EXPERIMENTS = {
+    "quickstart": Experiment(
+        "ten nodes on digits, silent or talking, beside one node alone (a minute on two cores)", quickstart.rows, 5
+    ),
+    "table-2.1": Experiment(
+        "thesis Tables 2.1 and 2.2: what ten nodes should tell each other, on CIFAR-10", table_2_1.rows, 3
+    ),
+}
+SCALES = ("tiny", "cpu", "thesis")
+
+__all__ = ["EXPERIMENTS", "SCALES", "Experiment"]

@@ -1,0 +1,19 @@
+"""One collective with the user's own settings."""
+
+from __future__ import annotations
+
+from palaver.experiments.runner import Row
+from palaver.experiments.settings import CollectiveSettings
+
+SCALES = {
+    "tiny": CollectiveSettings(rounds=40, eval_every=20, train_examples=2000, eval_examples=500),
+    "cpu": CollectiveSettings(),
+    "thesis": CollectiveSettings(rounds=5000, eval_every=100),
+}
+
+
+def row(settings: CollectiveSettings) -> Row:
+    """A single configuration, named by what is said to whom."""
+    who = f"{settings.nodes} node{'s' if settings.nodes > 1 else ''}"
+    said = "silent" if settings.channel == "none" or settings.nodes == 1 else f"{settings.channel}, {settings.topology}"
+    return Row(f"{who}, {said}", settings)

@@ -1,0 +1,122 @@
+"""The result folder while it is being made: everything in ``<name>.partial``, renamed to ``<name>`` when complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+import polars as pl
+
+from palaver.types import PalaverError, PyTree
+
+SCHEMA = {
+    "configuration": pl.String,
+    "seed": pl.Int64,
+    "round": pl.Int64,
+    "node": pl.Int64,
+    "metric": pl.String,
+    "value": pl.Float64,
+}
+"""Columns of ``metrics.parquet``; ``node`` is null for a number of the whole collective."""
+
+
+class Folder(NamedTuple):
+    """Where a run's results go."""
+
+    final: Path
+    """The name given; exists only when the run is complete."""
+    partial: Path
+    """Where the run works until then."""
+
+
+def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
+    """Opens a result folder, new or interrupted.
+
+    Raises:
+        PalaverError: the folder exists and neither ``--resume`` nor ``--overwrite`` was given, or there is nothing to
+            resume.
+    """
+    folder = Folder(out, out.with_name(out.name + ".partial"))
+    if resume:
+        if not (folder.partial / "settings.json").exists():
+            state = "is complete" if (out / "summary.json").exists() else "holds no interrupted run"
+            raise PalaverError(f"nothing to resume: {out} {state}")
+        return folder
+    for path in (folder.final, folder.partial):
+        if path.exists() and not overwrite:
+            raise PalaverError(f"{path} exists: give --resume {out} to go on, --overwrite to replace it, or another --out")
+    if folder.partial.exists():
+        shutil.rmtree(folder.partial)
+    folder.partial.mkdir(parents=True)
+    return folder
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    os.replace(part, path)
+
+
+def write_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Writes a parquet file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    frame.write_parquet(part)
+    os.replace(part, path)
+
+
+def publish(folder: Folder) -> None:
+    """Gives the finished folder its final name; an old result of that name goes only now."""
+    for scratch in ("checkpoints", "history"):
+        shutil.rmtree(folder.partial / scratch, ignore_errors=True)
+    if folder.final.exists():
+        shutil.rmtree(folder.final)
+    os.replace(folder.partial, folder.final)
+
+
+def _storable(tree: PyTree) -> PyTree:
+    """Random keys as their words, which orbax stores."""
+    return jax.tree.map(
+        lambda a: jax.random.key_data(a) if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) else a, tree
+    )
+
+
+def _restored(stored: PyTree, like: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda a, b: jax.random.wrap_key_data(a) if jax.dtypes.issubdtype(b.dtype, jax.dtypes.prng_key) else a,
+        stored,
+        like,
+    )
+
+
+class Checkpoints:
+    """The latest state of one configuration of an interrupted run, kept by orbax."""
+
+    def __init__(self, folder: Folder, row: int):
+        self._manager = ocp.CheckpointManager(
+            (folder.partial / "checkpoints" / str(row)).absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),
+        )
+
+    def latest(self) -> int | None:
+        """The round of the latest whole checkpoint, if there is one."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Saves ``state`` as of round ``step``; an older one goes once this one is whole."""
+        self._manager.save(step, args=ocp.args.StandardSave(_storable(state)))
+
+    def restore(self, step: int, like: PyTree) -> PyTree:
+        """The state saved at ``step``, with the shapes and places of ``like``."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
+        return _restored(self._manager.restore(step, args=ocp.args.StandardRestore(abstract)), like)
+
+    def close(self) -> None:
+        """Ends orbax's own threads."""
+        self._manager.close()

@@ -1,0 +1,134 @@
+"""What is measured at an evaluation, as tidy rows; and the summary of a finished configuration."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from palaver.data import Dataset
+from palaver.engines.evaluate import Scores
+from palaver.engines.simulate import Collective, State
+from palaver.experiments.folder import SCHEMA
+from palaver.report.interval import interval
+
+DEFAULT_RULE = "confidence"
+"""The rule behind ``collective_accuracy`` without a rule's name."""
+
+
+class Sizes(NamedTuple):
+    """What one node's speech weighs, in bits."""
+
+    example: int
+    """One example's input."""
+    payload: int
+    """One example's payload."""
+    gradient: int
+    """What a ring all-reduce of gradients sends per node and step: 2 · 32 · parameters."""
+
+
+def sizes(group: Collective, data: Dataset, payload_bits: int) -> Sizes:
+    """Bits of an example, its payload and one step's gradient exchange (none for a node alone)."""
+    parameters = group.groups[0][0].parameters()
+    return Sizes(data.bits_per_example, payload_bits, 2 * 32 * parameters if group.nodes > 1 else 0)
+
+
+def bits_per_node(state: State, sizes: Sizes, batch_size: int) -> dict[str, np.ndarray]:
+    """Bits sent per node so far ``[S]``: every delivery to a neighbour counts, heard or dropped."""
+    examples = np.asarray(state.counts.sent, np.float64).mean(1) * batch_size
+    rounds = float(np.asarray(state.round))
+    return {
+        "examples": examples * sizes.example,
+        "payload": examples * sizes.payload,
+        "gradient_exchange": np.full(len(examples), rounds * sizes.gradient),
+    }
+
+
+def accuracies(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
+    """Names and values ``[S]`` of the average and of every rule."""
+    named = {f"{prefix}average_accuracy": scores.nodes.mean(1)}
+    if DEFAULT_RULE in scores.rules:
+        named[f"{prefix}collective_accuracy"] = scores.rules[DEFAULT_RULE]
+    return named | {f"{prefix}collective_accuracy.{rule}": value for rule, value in scores.rules.items()}
+
+
+def rows(
+    configuration: str,
+    seeds: list[int],
+    state: State,
+    *,
+    node: dict[str, np.ndarray],
+    collective: dict[str, np.ndarray],
+) -> pl.DataFrame:
+    """Tidy rows of one evaluation; a seed whose loss is no longer finite adds none.
+
+    Args:
+        node: ``[S, N]`` values by metric.
+        collective: ``[S]`` values by metric.
+    """
+    step = int(np.asarray(state.round))
+    alive = np.asarray(state.diverged) < 0
+    frames = []
+    for place, seed in enumerate(seeds):
+        if not alive[place]:
+            continue
+        shared = {"configuration": configuration, "seed": seed, "round": step}
+        for metric, values in node.items():
+            count = len(values[place])
+            frames.append(
+                pl.DataFrame(
+                    {"node": range(count), "value": np.asarray(values[place], np.float64)}, schema_overrides=SCHEMA
+                ).with_columns(metric=pl.lit(metric), **{name: pl.lit(value) for name, value in shared.items()})
+            )
+        frames.append(
+            pl.DataFrame(
+                {
+                    "node": [None] * len(collective),
+                    "metric": list(collective),
+                    "value": [float(v[place]) for v in collective.values()],
+                },
+                schema_overrides=SCHEMA,
+            ).with_columns(**{name: pl.lit(value) for name, value in shared.items()})
+        )
+    empty = pl.DataFrame(schema=SCHEMA)
+    return pl.concat([empty, *(frame.select(list(SCHEMA)).cast(SCHEMA) for frame in frames)])
+
+
+def summarise(
+    configuration: str,
+    seeds: list[int],
+    history: pl.DataFrame,
+    *,
+    rounds: int,
+    target: float,
+    bits: dict[str, float],
+    thesis: dict[str, float],
+    diverged: dict[int, int],
+) -> dict[str, Any]:
+    """One entry of ``rows`` in ``summary.json``: every metric at the last round, one value a seed, with its interval.
+
+    A diverged seed's values are null. ``rounds_to_target`` is the first evaluated round at which the collective under
+    the default rule (``.average``: the average node) reached the target; null where it never did.
+    """
+    whole = history.filter(pl.col("node").is_null())
+    last = whole.filter(pl.col("round") == rounds)
+    names = [m for m in last["metric"].unique(maintain_order=True) if not m.startswith("bits.")]
+    metrics: dict[str, list[float | None]] = {}
+    for name in names:
+        by_seed = dict(last.filter(pl.col("metric") == name).select("seed", "value").iter_rows())
+        metrics[name] = [by_seed.get(seed) for seed in seeds]
+    for name, measured in (("", "collective_accuracy"), (".average", "average_accuracy")):
+        reached = whole.filter((pl.col("metric") == measured) & (pl.col("value") >= target))
+        first = dict(reached.group_by("seed").agg(pl.col("round").min()).iter_rows())
+        metrics[f"rounds_to_target{name}"] = [
+            float(first[seed]) if seed in first and seed not in diverged else None for seed in seeds
+        ]
+    return {
+        "configuration": configuration,
+        "metrics": {name: interval(values) for name, values in metrics.items()},
+        "thesis": thesis,
+        "bits_per_node": {name: value if math.isfinite(value) else None for name, value in bits.items()},
+        "diverged": {str(seed): step for seed, step in diverged.items()},
+    }

@@ -1,0 +1,276 @@
+"""Runs the configurations of an experiment one after the other, can be stopped at any time, and writes the results."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import polars as pl
+
+import palaver
+from palaver.data import Dataset
+from palaver.engines.evaluate import calibrate, evaluate
+from palaver.engines.mesh import across
+from palaver.engines.simulate import Simulation, State, simulation
+from palaver.experiments import record
+from palaver.experiments.folder import SCHEMA, Checkpoints, Folder, publish, write_frame, write_json
+from palaver.experiments.settings import (
+    CollectiveSettings,
+    make_collective,
+    make_shards,
+    make_topology,
+    seed_keys,
+)
+from palaver.report import write_report
+from palaver.types import NO_PEER, PalaverError
+
+
+class Row(NamedTuple):
+    """One configuration of an experiment."""
+
+    configuration: str
+    settings: CollectiveSettings
+    thesis: dict[str, float] = {}
+    """The thesis's numbers for it, by metric name; accuracies as fractions."""
+
+
+class Interrupted(Exception):
+    """The run was stopped and its state saved."""
+
+
+Progress = Callable[[str, int, int, dict[str, float]], None]
+"""``progress(configuration, rounds_done, rounds, latest)``."""
+
+
+@contextmanager
+def _graceful() -> Iterator[Callable[[], bool]]:
+    """While open, the first Ctrl-C or SIGTERM only asks to stop; a second one ends at once."""
+    asked = False
+
+    def ask(number: int, _frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def device_name() -> str:
+    """What the run computed on, for the record."""
+    device = jax.devices()[0]
+    return f"{len(jax.devices())} x {device.device_kind} ({device.platform})"
+
+
+def plan(experiment: str, scale: str, rows: list[Row], seeds: list[int]) -> dict[str, Any]:
+    """Contents of ``settings.json``: all that is needed to go on with an interrupted run, and the graph to draw."""
+    most = max(rows, key=lambda row: row.settings.nodes).settings
+    neighbours = np.asarray(make_topology(most)(jax.numpy.int32(0)))
+    edges = [[i, int(j)] for i, row in enumerate(neighbours) for j in row if j != NO_PEER]
+    return {
+        "experiment": experiment,
+        "scale": scale,
+        "seeds": seeds,
+        "rows": [
+            {"configuration": row.configuration, "settings": asdict(row.settings), "thesis": row.thesis} for row in rows
+        ],
+        "graph": {"nodes": most.nodes, "edges": edges[:20_000]},
+    }
+
+
+def rows_of(stored: dict[str, Any]) -> list[Row]:
+    """The configurations in a ``settings.json``."""
+    return [
+        Row(
+            entry["configuration"],
+            CollectiveSettings(**(entry["settings"] | {"widths": tuple(entry["settings"]["widths"])})),
+            entry["thesis"],
+        )
+        for entry in stored["rows"]
+    ]
+
+
+def run(
+    stored: dict[str, Any],
+    load: Callable[[str], Dataset],
+    folder: Folder,
+    *,
+    progress: Progress = lambda *_: None,
+    checkpoint_seconds: float = 30.0,
+    devices: int | None = None,
+) -> dict[str, Any]:
+    """Runs what ``plan`` describes, or what is left of it, and publishes the result folder.
+
+    Args:
+        stored: from ``plan``, or the ``settings.json`` of an interrupted run.
+        load: gives a data set by its name.
+        folder: from ``open_folder``.
+        progress: called after every evaluation.
+        checkpoint_seconds: at least so long between two checkpoints; the interrupt always leaves one.
+        devices: spread the nodes over at most so many devices; ``None``: all.
+
+    Returns:
+        The summary, as in ``summary.json``.
+
+    Raises:
+        Interrupted: on Ctrl-C, once the state is saved.
+        PalaverError: settings out of range; nothing has been written under the folder's final name.
+    """
+    started = time.monotonic()
+    write_json(folder.partial / "settings.json", stored)
+    seeds: list[int] = stored["seeds"]
+    finished, seconds = [], 0.0
+    for number, row in enumerate(rows_of(stored)):
+        done = folder.partial / "history" / f"{number}.json"
+        if not done.exists():
+            data = load(row.settings.data)
+            with _graceful() as asked:
+                summary = _run_row(number, row, seeds, data, folder, progress, asked, checkpoint_seconds, devices)
+            write_json(done, summary)
+        finished.append(_read_json(done))
+        seconds += finished[-1].pop("seconds")
+    files = [folder.partial / "history" / f"{number}.parquet" for number in range(len(finished))]
+    write_frame(folder.partial / "metrics.parquet", pl.concat([pl.read_parquet(file) for file in files]))
+    summary = {
+        "experiment": stored["experiment"],
+        "scale": stored["scale"],
+        "version": palaver.__version__,
+        "device": device_name(),
+        "seeds": len(seeds),
+        "wall_seconds": round(max(seconds, time.monotonic() - started), 3),
+        "target": stored["rows"][0]["settings"]["target"],
+        "rows": finished,
+    }
+    write_json(folder.partial / "summary.json", summary)
+    write_report(folder.partial)
+    publish(folder)
+    return summary
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    import json
+
+    return json.loads(path.read_text())
+
+
+def _run_row(
+    number: int,
+    row: Row,
+    seeds: list[int],
+    data: Dataset,
+    folder: Folder,
+    progress: Progress,
+    asked: Callable[[], bool],
+    checkpoint_seconds: float,
+    devices: int | None,
+) -> dict[str, Any]:
+    """One configuration from its start, or from its latest checkpoint, to its summary."""
+    settings = row.settings
+    group = make_collective(settings, data)
+    sim = simulation(
+        group, make_shards(settings, data, seeds), spread=across([count for _, count in group.groups], devices)
+    )
+    weights = record.sizes(group, data, sim.bits)
+    state = sim.init(seed_keys(seeds))
+    pieces = folder.partial / "history" / str(number)
+    pieces.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(folder, number)
+    began = saved = time.monotonic()
+    before = 0.0
+    try:
+        latest = checkpoints.latest()
+        if latest is not None:
+            state = checkpoints.restore(latest, state)
+            before = _read_json(pieces / f"{latest}.json")["seconds"]
+
+        def save(step: int) -> None:
+            write_json(pieces / f"{step}.json", {"seconds": before + time.monotonic() - began})
+            checkpoints.save(step, state)
+
+        done, reported = int(np.asarray(state.round)), settings.report_round or settings.rounds
+        while done < settings.rounds:
+            step = min(settings.eval_every - done % settings.eval_every, settings.rounds - done)
+            if done < reported < done + step:
+                step = reported - done
+            state = sim.advance(state, step)
+            done += step
+            frame = _measure(row, seeds, data, sim, state, weights, step, full=done in (reported, settings.rounds))
+            write_frame(pieces / f"{done}.parquet", frame)
+            progress(row.configuration, done, settings.rounds, _latest(frame))
+            if (np.asarray(state.diverged) >= 0).all():
+                break
+            if asked():
+                save(done)
+                raise Interrupted
+            if time.monotonic() - saved > checkpoint_seconds and done < settings.rounds:
+                save(done)
+                saved = time.monotonic()
+    finally:
+        checkpoints.close()
+    evaluated = sorted((int(file.stem) for file in pieces.glob("*.parquet")))
+    history = pl.concat([pl.DataFrame(schema=SCHEMA), *(pl.read_parquet(pieces / f"{at}.parquet") for at in evaluated)])
+    write_frame(folder.partial / "history" / f"{number}.parquet", history)
+    diverged = {seed: int(at) for seed, at in zip(seeds, np.asarray(state.diverged), strict=True) if at >= 0}
+    bits = {
+        name: float(value.mean()) for name, value in record.bits_per_node(state, weights, settings.batch_size).items()
+    }
+    summary = record.summarise(
+        row.configuration,
+        seeds,
+        history,
+        rounds=reported,
+        target=settings.target,
+        bits=bits,
+        thesis=row.thesis,
+        diverged=diverged,
+    )
+    return summary | {"seconds": before + time.monotonic() - began}
+
+
+def _measure(
+    row: Row,
+    seeds: list[int],
+    data: Dataset,
+    sim: Simulation,
+    state: State,
+    weights: record.Sizes,
+    step: int,
+    *,
+    full: bool,
+) -> pl.DataFrame:
+    settings = row.settings
+    x, y = data.x_validation, data.y_validation
+    if settings.eval_examples and not full:
+        x, y = x[: settings.eval_examples], y[: settings.eval_examples]
+    temperatures = calibrate(sim, state, data.x_validation, data.y_validation) if full and settings.calibrate else None
+    scores = evaluate(sim, state, x, y, temperatures=temperatures)
+    collective = record.accuracies(scores)
+    if full:
+        test = evaluate(sim, state, data.x_test, data.y_test, temperatures=temperatures)
+        collective |= record.accuracies(test, "test_")
+    bits = record.bits_per_node(state, weights, settings.batch_size)
+    collective |= {f"bits.{name}": value for name, value in bits.items()}
+    collective |= {name: np.asarray(count, np.float64).mean(1) for name, count in state.counts._asdict().items()}
+    node = {"accuracy": scores.nodes, "loss": np.asarray(state.loss) / step}
+    return record.rows(row.configuration, seeds, state, node=node, collective=collective)
+
+
+def _latest(frame: pl.DataFrame) -> dict[str, float]:
+    """Seed means of the two headline numbers, for the progress display."""
+    means = frame.filter(pl.col("metric").is_in(["average_accuracy", "collective_accuracy"]))
+    return dict(means.group_by("metric").agg(pl.col("value").mean()).iter_rows())
+
+
+__all__ = ["Interrupted", "PalaverError", "Row", "plan", "rows_of", "run"]

@@ -1,0 +1,215 @@
+"""The settings of one collective, and how they become nodes, a topology and shards."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from palaver import channels, topology
+from palaver.data import Dataset, pad, split
+from palaver.engines.simulate import Collective, Shards, collective
+from palaver.models import CNN, MLP
+from palaver.node import supervised
+from palaver.types import Channel, PalaverError, Topology
+
+
+@dataclass(frozen=True)
+class CollectiveSettings:
+    """One collective: its data, nodes, topology, channel and training. The defaults are the thesis's where it has one."""
+
+    data: str = "digits"
+    """Data set: digits, mnist, fashion-mnist, cifar10, idx:DIR (IDX files) or npz:FILE (arrays x, y)."""
+    fraction: float = 1.0
+    """Share of the training set that the collective owns, in (0, 1]."""
+    train_examples: int = 0
+    """Use only so many training examples; 0: all."""
+    split: Literal["iid", "dirichlet", "class"] = "iid"
+    """How the training set is divided among the nodes: at random, with label skew, or sorted by class."""
+    skew: float = 0.5
+    """Dirichlet concentration alpha of the label skew, above 0; smaller is more skewed."""
+    nodes: int = 10
+    """Number of nodes N."""
+    model: Literal["auto", "mlp", "cnn"] = "auto"
+    """Network of every node; auto: cnn for images of 32 x 32 and more, mlp otherwise."""
+    widths: tuple[int, ...] = ()
+    """Hidden widths (mlp) or output channels (cnn); empty: 32 32 for mlp, 32 64 128 for cnn."""
+    dropout: float = 0.0
+    """Share of hidden units dropped in training (mlp), in [0, 1)."""
+    topology: Literal["ring", "full", "random", "random-changing"] = "full"
+    """Who speaks to whom."""
+    neighbours: int = 0
+    """Neighbours P of each node; 0: all for full, 2 for ring, 4 (at most N - 1) for random."""
+    redraw_every: int = 100
+    """Rounds after which random-changing draws a new graph."""
+    channel: Literal["none", "labels", "logits", "labels+logits", "features"] = "labels"
+    """What nodes send each other."""
+    temperature: float = 1.0
+    """Temperature tau of received logits, above 0; below 1 hardens them."""
+    mix: float = 0.5
+    """Weight alpha of the true label in labels+logits, in [0, 1]."""
+    feature_weight: float = 1.0
+    """Scaling factor of the features objective, above 0."""
+    p_consume: float = 0.5
+    """Probability per round that a node reads its inbox."""
+    p_broadcast: float = -1.0
+    """Probability per round that a node speaks; -1: the equilibrium p_consume / P."""
+    inbox: int = 16
+    """Packets an inbox holds."""
+    overflow: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
+    """What a full inbox does with one packet more."""
+    rebroadcast: bool = True
+    """Whether a consumed batch may be broadcast again."""
+    batch_size: int = 32
+    """Examples in a batch B."""
+    learning_rate: float = 0.001
+    """Adam's learning rate."""
+    rounds: int = 1000
+    """Rounds; in each, every node takes one training step."""
+    eval_every: int = 50
+    """Rounds between evaluations."""
+    eval_examples: int = 0
+    """Validation examples used at each evaluation but the last; 0: all."""
+    report_round: int = 0
+    """Round whose accuracies the summary gives, while training goes on to the last; 0: the last."""
+    target: float = 0.85
+    """Accuracy whose first round is reported, a fraction in (0, 1)."""
+    calibrate: bool = False
+    """Fit one temperature per node on validation data before the nodes decide together (last evaluation)."""
+
+    def check(self) -> None:
+        """Raises ``PalaverError`` for a value out of range; what other parts check themselves is left to them."""
+        bounds: list[tuple[str, bool, str]] = [
+            ("fraction", 0 < self.fraction <= 1, "in (0, 1]"),
+            ("train_examples", self.train_examples >= 0, "0 or more"),
+            ("nodes", self.nodes >= 1, "at least 1"),
+            ("widths", all(w >= 1 for w in self.widths), "each at least 1"),
+            ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
+            ("neighbours", 0 <= self.neighbours < max(self.nodes, 1), f"0 to {self.nodes - 1} for {self.nodes} nodes"),
+            ("p_consume", 0 <= self.p_consume <= 1, "a probability in [0, 1]"),
+            ("p_broadcast", self.p_broadcast == -1 or 0 <= self.p_broadcast <= 1, "-1 or a probability in [0, 1]"),
+            ("inbox", self.inbox >= 1, "at least 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
+            ("rounds", self.rounds >= 1, "at least 1"),
+            ("eval_every", self.eval_every >= 1, "at least 1"),
+            ("eval_examples", self.eval_examples >= 0, "0 or more"),
+            ("report_round", 0 <= self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),
+            ("target", 0 < self.target < 1, "a fraction in (0, 1)"),
+        ]
+        for name, fine, allowed in bounds:
+            if not fine:
+                raise PalaverError(f"{name} is {getattr(self, name)}: give {allowed}")
+        make_channel(self)
+        if self.topology == "full" and self.neighbours not in (0, self.nodes - 1):
+            raise PalaverError(
+                f"neighbours is {self.neighbours} with topology full: leave it out, or choose ring or random"
+            )
+
+
+def make_channel(settings: CollectiveSettings) -> Channel | None:
+    """The channel that the settings name; ``None`` for silence."""
+    match settings.channel:
+        case "none":
+            return None
+        case "labels":
+            return channels.labels()
+        case "logits":
+            return channels.logits(temperature=settings.temperature)
+        case "labels+logits":
+            return channels.labels_logits(mix=settings.mix, temperature=settings.temperature)
+        case "features":
+            return channels.features(weight=settings.feature_weight)
+
+
+def make_topology(settings: CollectiveSettings, seed: int = 0) -> Topology:
+    """The topology that the settings name."""
+    nodes = settings.nodes
+    if nodes == 1:
+        return topology.ring(1, 0)
+    match settings.topology:
+        case "full":
+            return topology.full(nodes)
+        case "ring":
+            return topology.ring(nodes, settings.neighbours or min(2, nodes - 1))
+        case "random":
+            return topology.random_regular(nodes, settings.neighbours or min(4, nodes - 1), seed=seed)
+        case "random-changing":
+            return topology.random_changing(
+                nodes,
+                settings.neighbours or min(4, nodes - 1),
+                every=settings.redraw_every,
+                rounds=settings.rounds,
+                seed=seed,
+            )
+
+
+def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
+    """The collective that the settings describe, for inputs of this data set's shape.
+
+    Raises:
+        PalaverError: settings out of range, or images too small for the network.
+    """
+    settings.check()
+    is_image = len(data.shape) >= 2
+    convolutional = settings.model == "cnn" or (settings.model == "auto" and is_image and min(data.shape[:2]) >= 32)
+    widths = settings.widths or ((32, 64, 128) if convolutional else (32, 32))
+    if convolutional and (not is_image or any(side % 2 ** len(widths) for side in data.shape[:2])):
+        raise PalaverError(
+            f"a cnn with {len(widths)} layers needs images with sides divisible by {2 ** len(widths)}, "
+            f"{data.name} has inputs of shape {data.shape}: use fewer widths or model mlp"
+        )
+
+    def model(rngs: nnx.Rngs) -> nnx.Module:
+        if convolutional:
+            return CNN(data.shape, data.classes, channels=widths, rngs=rngs)
+        return MLP(data.shape, data.classes, hidden=widths, dropout=settings.dropout, rngs=rngs)
+
+    silent = settings.channel == "none" or settings.nodes == 1
+    node = supervised(model, make_channel(settings), optimizer=optax.adam(settings.learning_rate))
+    return collective(
+        node,
+        make_topology(settings),
+        p_consume=0.0 if silent else settings.p_consume,
+        p_broadcast=0.0 if silent else None if settings.p_broadcast == -1 else settings.p_broadcast,
+        capacity=1 if silent else settings.inbox,
+        overflow=settings.overflow,
+        rebroadcast=settings.rebroadcast,
+        batch_size=settings.batch_size,
+    )
+
+
+def make_shards(settings: CollectiveSettings, data: Dataset, seeds: list[int]) -> Shards:
+    """The training set on the device and, for each seed, who owns what: exclusive and exhaustive over the fraction.
+
+    Raises:
+        PalaverError: more nodes than examples, or an alpha that is not above 0.
+    """
+    x, y = data.x_train, data.y_train
+    if settings.train_examples:
+        x, y = x[: settings.train_examples], y[: settings.train_examples]
+    owned = max(1, round(settings.fraction * len(y)))
+    per_seed = []
+    for seed in seeds:
+        rows = np.random.default_rng([seed, 1]).permutation(len(y))[:owned] if owned < len(y) else np.arange(len(y))
+        parts = split(settings.split, y[rows], settings.nodes, seed, alpha=settings.skew)
+        per_seed.append(pad([rows[part] for part in parts]))
+    longest = max(index.shape[1] for index, _ in per_seed)
+    index = np.stack([np.pad(index, ((0, 0), (0, longest - index.shape[1]))) for index, _ in per_seed])
+    return Shards(
+        x=jnp.asarray(x),
+        y=jnp.asarray(y, jnp.int32),
+        index=jnp.asarray(index, jnp.int32),
+        size=jnp.asarray(np.stack([size for _, size in per_seed]), jnp.int32),
+    )
+
+
+def seed_keys(seeds: list[int]) -> jax.Array:
+    """One random key a seed."""
+    return jnp.stack([jax.random.key(seed) for seed in seeds])

@@ -1,0 +1,50 @@
+"""What a run shows on the terminal: progress while it trains, tables when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from palaver.report.tables import bits_table, results_table, rules_table
+
+
+@contextmanager
+def live(console: Console, stored: dict[str, Any]) -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
+    """A bar a configuration, with the latest accuracies; on no terminal, one line a finished configuration."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[latest]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks = {
+            row["configuration"]: bars.add_task(
+                row["configuration"], total=row["settings"]["rounds"], latest="", start=False
+            )
+            for row in stored["rows"]
+        }
+
+        def progress(configuration: str, done: int, rounds: int, latest: dict[str, float]) -> None:
+            said = "  ".join(f"{name.split('_')[0]} {100 * value:.1f} %" for name, value in sorted(latest.items()))
+            bars.start_task(tasks[configuration])
+            bars.update(tasks[configuration], completed=done, latest=said)
+            if not console.is_terminal and done == rounds:
+                console.print(f"{configuration}: {done} rounds, {said}")
+
+        yield progress
+
+
+def show(console: Console, summary: dict[str, Any]) -> None:
+    """The tables of a finished run."""
+    for table in (results_table(summary), rules_table(summary), bits_table(summary)):
+        console.print(table)
+    for row in summary["rows"]:
+        for seed, step in row["diverged"].items():
+            console.print(f"{row['configuration']}: seed {seed} diverged at round {step}; its numbers are left out")
+    console.print(f"{summary['seeds']} seeds, {summary['wall_seconds']:.0f} s on {summary['device']}")

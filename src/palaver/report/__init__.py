@@ -1,0 +1,33 @@
+"""Tables, figures and one self-contained page, rebuilt from a run's result files and nothing else."""
+
+from palaver.report.figures import (
+    accuracy_over_bits,
+    accuracy_over_rounds,
+    decision_rules,
+    graph,
+    temperature,
+    write_figures,
+)
+from palaver.report.files import Result, last_rounds, read_result
+from palaver.report.interval import Interval, interval
+from palaver.report.page import write_report
+from palaver.report.tables import bits_table, compare_table, results_table, rules_table
+
+__all__ = [
+    "Interval",
+    "Result",
+    "accuracy_over_bits",
+    "accuracy_over_rounds",
+    "bits_table",
+    "compare_table",
+    "decision_rules",
+    "graph",
+    "interval",
+    "last_rounds",
+    "read_result",
+    "results_table",
+    "rules_table",
+    "temperature",
+    "write_figures",
+    "write_report",
+]

@@ -1,0 +1,213 @@
+"""The report: one offline page that says what a run found, rebuilt from its result files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from palaver.report import html
+from palaver.report.figures import write_figures
+from palaver.report.files import Result, last_rounds, nodes_of, read_result, reported_rounds, write_text
+from palaver.report.tables import (
+    NOTHING,
+    Grid,
+    accuracy_cell,
+    bits_grid,
+    count,
+    held_out_grid,
+    percent,
+    results_grid,
+    rules_grid,
+    sent_bits,
+)
+
+_FIGURES = {
+    "accuracy_over_rounds": (
+        "Accuracy over rounds",
+        "One colour a configuration: solid is the collective's decision under the default rule, dashed the average "
+        "node. The band is the 95 % interval over seeds; where two bands overlap, do not trust the order. The gap "
+        "between solid and dashed is what deciding together adds. A line that ends early lost a seed there.",
+    ),
+    "accuracy_over_bits": (
+        "Accuracy over bits sent",
+        "Further left is cheaper, higher is better; each step of the axis is ten times the bits. Configurations that "
+        "send nothing are left out. The dotted upright line is what gradient exchange (a ring all-reduce in every "
+        "round) would have sent by the last round: a place on the axis, not a measured accuracy.",
+    ),
+    "decision_rules": (
+        "Decision rules",
+        "The same nodes' answers, combined in five ways; a bar is the 95 % interval over seeds. Compare a talking "
+        "configuration with the silent one under the same rule: a better rule is not a gain from talking.",
+    ),
+    "graph": (
+        "Who speaks to whom",
+        "Each dot is a node, each line a pair in which at least one speaks to the other.",
+    ),
+    "temperature": (
+        "What the temperature does to logits",
+        "The logits 1, 2, 4, 8 of four classes after softmax(logits / τ), as in Figure 2.1 of the thesis: a low "
+        "temperature makes a hard label of them, a high one spreads them towards uniform. Computed, not measured in "
+        "this run.",
+    ),
+}
+
+
+def write_report(folder: str | Path) -> Path:
+    """Rebuild ``figures/*.svg`` and ``report.html`` of a result folder from its result files.
+
+    The same files give the same bytes. Each file is replaced whole.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        PalaverError: as ``read_result``.
+
+    """
+    result = read_result(folder)
+    page = result.folder / "report.html"
+    write_text(page, _page(result, write_figures(result)))
+    return page
+
+
+def verdict(result: Result) -> str:
+    """What the run found, in one sentence with its numbers.
+
+    The best of the configurations that talk, by collective validation accuracy under the default rule, against the
+    silent collective of as many nodes (the best silent one where there is none) under the same rule.
+    """
+    nodes = nodes_of(result.settings)
+    rows = [row for row in result.summary["rows"] if _collective(row).get("mean") is not None]
+    if not rows:
+        return "No configuration has a collective accuracy in every one of its seeds."
+    best = max([row for row in rows if sent_bits(row)] or rows, key=_accuracy)
+    name = best["configuration"]
+    silent = [row for row in rows if not sent_bits(row) and nodes.get(row["configuration"], 2) > 1 and row is not best]
+    silent = [row for row in silent if nodes.get(row["configuration"]) == nodes.get(name)] or silent
+    told = f"“{name}” decides best: it is right on {_percent(best)} of the validation examples as a collective"
+    if not sent_bits(best) or not silent:
+        return f"{told}."
+    other = max(silent, key=_accuracy)
+    points = 100 * (_accuracy(best) - _accuracy(other))
+    way = "above" if points > 0 else "below"
+    return (
+        f"Of the configurations that talk, {told}, {abs(points):.1f} points {way} “{other['configuration']}” at "
+        f"{_percent(other)} under the same decision rule{_overlap(best, other)}."
+    )
+
+
+def _collective(row: Mapping[str, Any]) -> dict[str, Any]:
+    return (row.get("metrics") or {}).get("collective_accuracy") or {}
+
+
+def _accuracy(row: Mapping[str, Any]) -> float:
+    return float(_collective(row)["mean"])
+
+
+def _percent(row: Mapping[str, Any]) -> str:
+    middle, _, ends = accuracy_cell(_collective(row)).partition(" ")
+    return f"{middle} % {ends}".strip()
+
+
+def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    first, second = _collective(one), _collective(other)
+    if any(row.get(end) is None for row in (first, second) for end in ("low", "high")):
+        return " (too few seeds for intervals)"
+    apart = first["low"] > second["high"] or first["high"] < second["low"]
+    return " (the 95 % intervals do not overlap)" if apart else " (the 95 % intervals overlap)"
+
+
+def _page(result: Result, drawn: Mapping[str, str]) -> str:
+    summary = result.summary
+    experiment = str(summary.get("experiment", result.settings.get("experiment", "run")))
+    body = [f"<h1>{html.escape(experiment)}</h1>", html.paragraph(_facts(summary), "facts")]
+    body.append(html.paragraph(verdict(result), "verdict"))
+    body += [html.paragraph(line, "notice") for line in _diverged(summary)]
+    body += [html.heading("Results"), html.paragraph(_how_results(result), "how")]
+    body.append(html.table(results_grid(summary, last_rounds(result), average=True)))
+    held_out = held_out_grid(summary)
+    if any(cell != NOTHING for row in held_out.rows for cell in row[1:]):
+        body += [html.heading("On the test set"), html.paragraph(f"Taken {_when(result)}.", "how")]
+        body.append(html.table(held_out))
+    body += [html.heading("Decision rules"), html.paragraph(_HOW_RULES, "how"), html.table(rules_grid(summary))]
+    body += [html.heading("Bits"), html.paragraph(_HOW_BITS, "how"), html.table(bits_grid(summary))]
+    body.append(html.heading("Figures"))
+    body += [html.figure(svg, name, *_FIGURES[name]) for name, svg in drawn.items()]
+    body += [html.heading("Settings"), *_settings(result.settings)]
+    return html.document(experiment, body)
+
+
+_HOW_RULES = (
+    "Collective validation accuracy, %, when the same answers are combined in different ways. The default is "
+    "confidence: the certain weigh more. Entropy as printed is the thesis's Algorithm 3 to the letter, in which the "
+    "less certain weigh more. Compare down a column: silent nodes profit from deciding together too."
+)
+
+_HOW_BITS = (
+    "What one node sent in the whole run, split into the examples themselves and what was said about them, beside "
+    "what exchanging gradients in the same rounds would have sent."
+)
+
+
+def _when(result: Result) -> str:
+    """The round of the summary's accuracies, in words."""
+    rounds = set(reported_rounds(result).values())
+    return f"at round {count(rounds.pop())}" if len(rounds) == 1 else "at each configuration's reported round"
+
+
+def _how_results(result: Result) -> str:
+    summary = result.summary
+    told = "Mean over seeds with its 95 % interval (Student t) in brackets, on validation examples, "
+    told += f"{_when(result)}. Collective is the decision under the default rule. Rounds to target is the first "
+    told += "evaluated round at which the collective reached the target; “> R” says that not every seed did within R "
+    told += "rounds, and how many did."
+    if any(row.get("thesis") for row in summary["rows"]):
+        told += " The thesis's number stands beside ours; its data, model and number of rounds may differ."
+    return told
+
+
+def _facts(summary: Mapping[str, Any]) -> str:
+    forms = {"scale": "scale {}", "seeds": "seeds: {}", "version": "version {}", "device": "{}"}
+    forms["wall_seconds"] = "{:,.0f} s"
+    facts = [form.format(summary[key]) for key, form in forms.items() if summary.get(key) is not None]
+    if summary.get("target") is not None:
+        facts.append(f"target {percent(summary['target'])} %")
+    return " · ".join(facts)
+
+
+def _diverged(summary: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for row in summary["rows"]:
+        seeds = [f"seed {seed} at round {count(number)}" for seed, number in (row.get("diverged") or {}).items()]
+        if seeds:
+            lines.append(
+                f"“{row['configuration']}” diverged: {', '.join(seeds)}. It has no mean where a seed has no value, "
+                "for a mean over the seeds that remain would flatter."
+            )
+    return lines
+
+
+def _settings(settings: Mapping[str, Any]) -> list[str]:
+    """What all configurations share in one fold, what tells them apart in another."""
+    rows = {str(row["configuration"]): row.get("settings") or {} for row in settings["rows"]}
+    keys = list(dict.fromkeys(key for row in rows.values() for key in row))
+    shown = {name: [_shown(row[key]) if key in row else NOTHING for key in keys] for name, row in rows.items()}
+    differ = [place for place in range(len(keys)) if len({cells[place] for cells in shown.values()}) > 1]
+    common = [(key, _shown(value)) for key, value in settings.items() if key not in ("rows", "graph")]
+    if rows:
+        first = next(iter(shown.values()))
+        common += [(key, first[place]) for place, key in enumerate(keys) if place not in differ]
+    shared = Grid("settings in common", ("setting", "value"), common, labels=2)
+    pieces = [html.folded("The same in every configuration", [html.table(shared)])]
+    if differ:
+        headers = ("configuration", *(keys[place] for place in differ))
+        lines = [(name, *(cells[place] for place in differ)) for name, cells in shown.items()]
+        grid = Grid("settings that differ", headers, lines, labels=len(headers))
+        pieces.append(html.folded("What tells the configurations apart", [html.table(grid)]))
+    return pieces
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
