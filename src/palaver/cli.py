@@ -6,26 +6,29 @@ import contextlib
 import io
 import json
 import os
-import re
 import sys
 import time
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 from rich.console import Console
 
+import palaver
+from palaver.data import Dataset, load
+from palaver.engines import across, use_cores
+from palaver.experiments import EXPERIMENTS, collective, runner
+from palaver.experiments.folder import open_folder
+from palaver.experiments.runner import Row
+from palaver.experiments.settings import CollectiveSettings, make_collective, make_shards
 from palaver.live import live, show
+from palaver.report import compare_table, read_result, write_report
 from palaver.types import PalaverError
-
-if TYPE_CHECKING:
-    from palaver.data import Dataset
-    from palaver.experiments.runner import Row
-    from palaver.experiments.settings import CollectiveSettings
 
 T = TypeVar("T")
 
@@ -77,6 +80,14 @@ class Named:
 
 
 @dataclass(frozen=True)
+class Own:
+    """One collective with your own settings."""
+
+    options: tyro.conf.OmitArgPrefixes[Options]
+    settings: tyro.conf.OmitArgPrefixes[CollectiveSettings]
+
+
+@dataclass(frozen=True)
 class Folders:
     """Result folders."""
 
@@ -92,8 +103,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             case [] | ["-h" | "--help", *_]:
                 print(USAGE)
             case ["--version"]:
-                import palaver
-
                 print(palaver.__version__)
             case ["list"]:
                 _list()
@@ -126,32 +135,19 @@ def _parse(kind: type[T], args: list[str], prog: str, default: T | None = None) 
     except SystemExit as stop:
         if not stop.code:
             raise
-    text = said.getvalue().split("────")
-    body = next((part for part in text if re.search(r"^│", part, re.MULTILINE)), said.getvalue())
-    words = " ".join(line.strip("│╭╮╰╯─ ") for line in body.splitlines() if line.startswith("│")).strip()
+    inside = [line.strip("│ ") for line in said.getvalue().splitlines() if line.startswith("│")]
+    words = " ".join(takewhile(lambda line: not line.startswith("──"), inside))
     raise PalaverError(f"{words.rstrip('.')}; see {prog} --help")
 
 
 def _list() -> None:
-    from palaver.experiments import EXPERIMENTS
-
     for name, experiment in EXPERIMENTS.items():
         print(f"{name:<14}{experiment.about}")
     print(f"{'collective':<14}one collective with your own settings (every setting is a flag)")
 
 
-def _use_cores() -> None:
-    """On a CPU, one JAX device per core, so that the cores share the nodes out; must precede JAX's first use."""
-    import jax
-
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-
-
 def _run(name: str, args: list[str]) -> int:
     """Settings to configurations, then trains them."""
-    from palaver.experiments import EXPERIMENTS
-
     prog = f"palaver run {name}"
     if name == "collective":
         options, rows, seeds = _own_settings(args, prog)
@@ -167,22 +163,12 @@ def _run(name: str, args: list[str]) -> int:
     seeds = seeds if options.seeds is None else options.seeds
     if seeds < 1:
         raise PalaverError(f"seeds is {seeds}: give a count of at least 1")
-    _use_cores()
+    use_cores()
     return _train(name, options, rows, list(range(options.first_seed, options.first_seed + seeds)))
 
 
 def _own_settings(args: list[str], prog: str) -> tuple[Options, list[Row], int]:
     """``palaver run collective``: the scale's settings, overridden by the file's, overridden by the flags."""
-    from palaver.experiments import collective
-    from palaver.experiments.settings import CollectiveSettings
-
-    @dataclass(frozen=True)
-    class Own:
-        """One collective with your own settings."""
-
-        options: tyro.conf.OmitArgPrefixes[Options]
-        settings: tyro.conf.OmitArgPrefixes[CollectiveSettings]
-
     plain = [arg for arg in args if arg not in ("-h", "--help")]
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -217,10 +203,6 @@ def _from_toml(path: Path, base: CollectiveSettings) -> CollectiveSettings:
 
 def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> int:
     """Checks everything, opens the folder, runs with live progress, prints the tables."""
-    from palaver.data import load
-    from palaver.experiments import runner
-    from palaver.experiments.folder import open_folder
-    from palaver.experiments.settings import make_collective, make_shards
 
     @cache
     def data(dataset: str) -> Dataset:
@@ -231,18 +213,19 @@ def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> in
     if options.resume is None:
         for row in rows:  # bad input must leave nothing behind, so all of it is looked at before the folder is made
             settings = row.settings
-            make_collective(settings, data(settings.data))
+            group = make_collective(settings, data(settings.data))
+            across([count for _, count in group.groups], options.devices)
             make_shards(settings, data(settings.data), seeds)
         stored = runner.plan(name, options.scale, rows, seeds)
     folder = open_folder(out, resume=options.resume is not None, overwrite=options.overwrite)
     if options.resume is not None:
         stored = json.loads((folder.partial / "settings.json").read_text())
         if stored["experiment"] != name:
-            raise PalaverError(f"{out} is a run of {stored['experiment']}: use palaver run {stored['experiment']} --resume")
+            raise PalaverError(f"{out} is a run of {stored['experiment']}: resume it with that name")
         console.print(f"resuming {out} with the settings it was started with")
     try:
         with live(console, stored) as progress:
-            summary = runner.run(
+            runner.run(
                 stored,
                 data,
                 folder,
@@ -253,14 +236,12 @@ def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> in
     except runner.Interrupted:
         print(f"palaver: stopped; palaver run {name} --resume {out} goes on from here", file=sys.stderr)
         return 130
-    show(console, summary)
+    show(console, read_result(out))
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
     return 0
 
 
 def _report(given: Folders) -> None:
-    from palaver.report import write_report
-
     if not given.folders:
         raise PalaverError("no folder given: palaver report DIR ...")
     for folder in given.folders:
@@ -268,8 +249,6 @@ def _report(given: Folders) -> None:
 
 
 def _compare(given: Folders) -> None:
-    from palaver.report import compare_table, read_result
-
     if len(given.folders) < 2:
         raise PalaverError("give at least two result folders: palaver compare DIR DIR")
     Console(width=None if sys.stdout.isatty() else 120).print(compare_table([read_result(f) for f in given.folders]))

@@ -81,9 +81,11 @@ def fit_temperature(logits: Array, labels: Array, *, steps: int = 40) -> Array:
     Args:
         logits: ``[B, C]`` on validation examples.
         labels: ``[B]`` class ids.
+        steps: halvings.
 
     Returns:
         Scalar temperature; dividing the logits by it calibrates the node.
+
     """
     picked = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 

@@ -49,6 +49,7 @@ def empty(nodes: int, capacity: int) -> InboxState:
 
     Raises:
         PalaverError: if ``capacity`` is below 1.
+
     """
     if capacity < 1:
         raise PalaverError(f"inbox capacity is {capacity}: give at least 1")
@@ -69,6 +70,7 @@ def pop(state: InboxState, want: Array) -> tuple[InboxState, Array]:
 
     Returns:
         The new state and ``[N]`` int32: the slot each node reads this round, ``NO_PACKET`` where it reads none.
+
     """
     capacity = state.slots.shape[1]
     take = want & (state.count > 0)
@@ -94,6 +96,7 @@ def push(
 
     Raises:
         PalaverError: if ``overflow`` is neither.
+
     """
     if overflow not in OVERFLOW:
         raise PalaverError(f"overflow is {overflow!r}: choose one of {', '.join(OVERFLOW)}")

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from palaver.report.files import Result, last_rounds
 from palaver.report.tables import bits_table, results_table, rules_table
 
 
@@ -40,9 +41,10 @@ def live(console: Console, stored: dict[str, Any]) -> Iterator[Callable[[str, in
         yield progress
 
 
-def show(console: Console, summary: dict[str, Any]) -> None:
+def show(console: Console, result: Result) -> None:
     """The tables of a finished run."""
-    for table in (results_table(summary), rules_table(summary), bits_table(summary)):
+    summary = result.summary
+    for table in (results_table(summary, last_rounds(result)), rules_table(summary), bits_table(summary)):
         console.print(table)
     for row in summary["rows"]:
         for seed, step in row["diverged"].items():

@@ -40,6 +40,7 @@ def supervised(
 
     Raises:
         PalaverError: if the model has nothing to train.
+
     """
     channel = silence() if channel is None else channel
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
@@ -88,6 +89,4 @@ def supervised(
         state = jax.eval_shape(init, jax.random.key(0))
         return jax.eval_shape(lambda s, x, y: channel.encode(predict(s, x), y), state, x, labels)
 
-    return Node(
-        init=init, step=step, predict=predict, payload=payload, bits=channel.bits, parameters=lambda: size
-    )
+    return Node(init=init, step=step, predict=predict, payload=payload, bits=channel.bits, parameters=lambda: size)

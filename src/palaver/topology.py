@@ -40,6 +40,7 @@ def ring(nodes: int, neighbours: int = 2) -> Topology:
 
     Raises:
         PalaverError: unless ``0 <= neighbours < nodes``.
+
     """
     _check(nodes, neighbours)
     steps = [(d + 2) // 2 * (1 if d % 2 == 0 else -1) for d in range(neighbours)]
@@ -50,7 +51,8 @@ def ring(nodes: int, neighbours: int = 2) -> Topology:
 def full(nodes: int) -> Topology:
     """Everybody speaks to everybody: the thesis's best (§2.3.1.1)."""
     _check(nodes, 0)
-    return _fixed(_table(nx.complete_graph(nodes)))
+    others = np.arange(nodes - 1)[None, :]
+    return _fixed(others + (others >= np.arange(nodes)[:, None])) if nodes > 1 else ring(1, 0)
 
 
 def random_regular(nodes: int, neighbours: int, *, seed: int = 0) -> Topology:
@@ -58,6 +60,7 @@ def random_regular(nodes: int, neighbours: int, *, seed: int = 0) -> Topology:
 
     Raises:
         PalaverError: unless ``0 <= neighbours < nodes`` and ``nodes * neighbours`` is even.
+
     """
     return _fixed(_regular(nodes, neighbours, seed))
 
@@ -72,6 +75,7 @@ def random_changing(
 
     Raises:
         PalaverError: as ``random_regular``; or if ``every`` or ``rounds`` is below 1.
+
     """
     if every < 1 or rounds < 1:
         raise PalaverError(f"redraw every {every} of {rounds} rounds: give at least 1 for both")
@@ -97,6 +101,7 @@ def from_graph(graph: nx.Graph | nx.DiGraph | Any) -> Topology:
 
     Raises:
         PalaverError: if the array is not square, holds other values than 0 and 1, or a node is its own neighbour.
+
     """
     if not isinstance(graph, nx.Graph):
         matrix = np.asarray(graph)

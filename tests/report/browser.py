@@ -1,7 +1,7 @@
 """Does a report render? Asked of a headless Chromium; where there is none, of an HTML parser.
 
->>> check_page(Path("report.html"))  # doctest: +SKIP
-{'browser': '/usr/bin/chromium', 'figures': {'graph': (720.0, 514.0)}, 'console': [], 'too_wide': 0.0}
+``check_page(path)`` gives, for instance, ``{"browser": "/usr/bin/chromium", "figures": {"graph": (735.6, 521.3)},
+"console": [], "too_wide": 0.0}``.
 """
 
 import base64

@@ -21,7 +21,12 @@ CONFIGURATIONS = {
     "10 nodes, labels <b>& all</b>": (
         {"nodes": 10, "channel": "labels", "neighbours": 2},
         *(0.547, 0.633, (98_304, 256)),
-        {"average_accuracy": 0.818, "collective_accuracy": 0.868, "rounds_to_target": 3100},
+        {
+            "average_accuracy": 0.818,
+            "collective_accuracy": 0.868,
+            "rounds_to_target": 3100,
+            "rounds_to_target.average": 12_800,
+        },
     ),
     "10 nodes, logits": (
         {"nodes": 10, "channel": "logits", "neighbours": 2, "temperature": 1.0},
@@ -58,11 +63,12 @@ def make_result(folder: Path, **changes) -> Path:
                 series[f"bits.{kind}"] = {r: float(size * r) for r in ROUNDS}
             lines += [(name, seed, r, None, m, v) for m, each in series.items() for r, v in each.items()]
             lines += [(name, seed, r, 0, "loss", 2.3 - r / 1000) for r in ROUNDS]
-            reached = [r for r, v in series["collective_accuracy"].items() if v >= TARGET]
+            for suffix, measured in (("", "collective_accuracy"), (".average", "average_accuracy")):
+                reached = [r for r, v in series[measured].items() if v >= TARGET]
+                values.setdefault(f"rounds_to_target{suffix}", []).append(float(reached[0]) if reached else None)
             for metric, each in series.items():
                 if not metric.startswith("bits."):
                     values.setdefault(metric, []).append(each[ROUNDS[-1]])
-            values.setdefault("rounds_to_target", []).append(float(reached[0]) if reached else None)
             values.setdefault("test_average_accuracy", []).append(average - 0.02)
             values.setdefault("test_collective_accuracy", []).append(collective - 0.02)
         rows.append(

@@ -26,7 +26,8 @@ def text_of(page: str) -> str:
 
 def test_the_page_holds_the_numbers(result_folder):
     told = text_of(write_report(result_folder).read_text())
-    assert "logits53.4 [50.9, 55.9]79.061.1 [58.6, 63.6]84.8950 [826, 1,074]5,300" in told
+    assert "logits53.4 [50.9, 55.9]79.061.1 [58.6, 63.6]84.8> 1,000 (0 of 3 seeds)–950 [826, 1,074]5,300" in told
+    assert "> 1,000 (0 of 3 seeds)12,800850 [726, 974]3,100" in told
     assert "> 1,000 (1 of 3 seeds)" in told
     assert "silent59.1 [56.6, 61.6]57.6 [55.1, 60.1]58.1" in told
     assert "98.3 Mbit20.5 Mbit9.6 Gbit80.8 ×" in told
@@ -49,6 +50,14 @@ def test_the_verdict_says_so_when_talking_hurts(result_folder):
     told = verdict(read_result(result_folder))
     assert "“10 nodes, features” decides best" in told
     assert "1.6 points below “10 nodes, silent”" in told
+
+
+def test_the_verdict_does_not_order_what_is_level(result_folder):
+    def level(summary):
+        summary["rows"][2]["metrics"]["collective_accuracy"].update(mean=0.5912)
+
+    change(result_folder, "summary.json", lambda summary: (level(summary), summary["rows"].pop(3)))
+    assert "as a collective, level with “10 nodes, silent” at 59.1 %" in verdict(read_result(result_folder))
 
 
 def test_the_verdict_without_a_mean(result_folder):

@@ -49,6 +49,7 @@ def logits(*, temperature: float = 1.0) -> Channel:
 
     Raises:
         PalaverError: if τ is not a finite number above 0.
+
     """
     _positive("temperature", temperature)
     return Channel(
@@ -67,6 +68,7 @@ def labels_logits(*, mix: float = 0.5, temperature: float = 1.0) -> Channel:
 
     Raises:
         PalaverError: if α is outside [0, 1], or τ is not a finite number above 0.
+
     """
     _positive("temperature", temperature)
     if not 0 <= mix <= 1:
@@ -88,12 +90,11 @@ def features(*, weight: float = 1.0) -> Channel:
 
     Raises:
         PalaverError: if the weight is not a finite number above 0.
+
     """
     _positive("weight", weight)
     return Channel(
         encode=lambda outputs, _labels: outputs.features,
-        loss=lambda outputs, sent: (
-            weight * optax.l2_loss(outputs.features, jax.lax.stop_gradient(sent)).sum(-1).mean()
-        ),
+        loss=lambda outputs, sent: weight * optax.l2_loss(outputs.features, jax.lax.stop_gradient(sent)).sum(-1).mean(),
         bits=_encoded_bits,
     )

@@ -80,6 +80,7 @@ def from_arrays(
     Raises:
         PalaverError: if lengths or shapes differ, something is empty or not finite, a label is no integer or out of
             range, a share is not between 0 and 1, or nothing is left to train on.
+
     """
     if (x_test is None) != (y_test is None):
         missing = "y_test" if y_test is None else "x_test"
@@ -125,6 +126,7 @@ def subset(dataset: Dataset, train: int, validation: int, test: int) -> Dataset:
 
     Raises:
         PalaverError: if a part is asked for no example or for more than it has.
+
     """
     taken = {}
     for part, count in (("train", train), ("validation", validation), ("test", test)):

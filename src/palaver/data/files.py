@@ -93,6 +93,7 @@ def fetch(official: Official, root: Path) -> list[Path]:
 
     Raises:
         PalaverError: if a file there is not the official one, or a missing one cannot be downloaded.
+
     """
     folder = root / official.folder
     for name, known_hash in official.hashes.items():
@@ -165,6 +166,7 @@ def read_idx(path: Path) -> np.ndarray:
 
     Raises:
         PalaverError: if the file is missing, no such file, cut short or too long.
+
     """
     path = Path(path)
     try:
@@ -197,6 +199,7 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         PalaverError: if the file is missing, empty, or not a whole number of records.
+
     """
     path = Path(path)
     try:
@@ -218,6 +221,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         PalaverError: if the file is missing, damaged, no NPZ, lacks ``x`` or ``y``, or holds Python objects.
+
     """
     path = Path(path)
     try:

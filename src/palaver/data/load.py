@@ -47,6 +47,7 @@ def load(name: str, root: str | os.PathLike | None = None) -> Dataset:
 
     Raises:
         PalaverError: if the name is unknown, or a file is missing, damaged or not the official one.
+
     """
     kind, _, path = name.partition(":")
     if kind in ("idx", "npz") and path:

@@ -42,6 +42,7 @@ def shuffled(words: Array, position: Array, size: Array) -> Array:
 
     Source: Black & Rogaway 2002, "Ciphers with arbitrary finite domains", CT-RSA (their method 3, and the
     cycle-walking of method 2).
+
     """
     words = jnp.asarray(words, jnp.uint32)
     position, size, first, second = jnp.broadcast_arrays(

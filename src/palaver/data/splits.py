@@ -22,6 +22,7 @@ def split(name: str, labels: ArrayLike, nodes: int, seed: int, alpha: float = 0.
 
     Raises:
         PalaverError: if there is no such way; otherwise as that way.
+
     """
     if name == "iid":
         return iid(labels, nodes, seed)
@@ -45,6 +46,7 @@ def iid(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
 
     Raises:
         PalaverError: if there are more nodes than examples, or ``nodes`` is below 1.
+
     """
     labels = _check(labels, nodes, seed)
     order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
@@ -72,6 +74,7 @@ def dirichlet(labels: ArrayLike, nodes: int, seed: int, alpha: float) -> list[np
 
     Raises:
         PalaverError: as ``iid``, or if ``alpha`` is not above 0.
+
     """
     labels = _check(labels, nodes, seed)
     if not (alpha > 0 and math.isfinite(alpha)):
@@ -109,6 +112,7 @@ def by_class(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
 
     Raises:
         PalaverError: as ``iid``.
+
     """
     labels = _check(labels, nodes, seed)
     order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
@@ -130,6 +134,7 @@ def pad(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         PalaverError: if there is no shard, or one is empty.
+
     """
     size = np.array([len(shard) for shard in shards], np.int32)
     if not size.size:

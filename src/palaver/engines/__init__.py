@@ -1,0 +1,27 @@
+"""Engines: a collective as one compiled program, on one device or a mesh, and its evaluation."""
+
+from palaver.engines.evaluate import Scores, calibrate, evaluate
+from palaver.engines.mesh import ONE_DEVICE, Spread, across, over, use_cores
+from palaver.engines.simulate import Collective, Shards, Simulation, State, collective, simulation
+from palaver.engines.train import History, seed_keys, shards, train
+
+__all__ = [
+    "ONE_DEVICE",
+    "Collective",
+    "History",
+    "Scores",
+    "Shards",
+    "Simulation",
+    "Spread",
+    "State",
+    "across",
+    "calibrate",
+    "collective",
+    "evaluate",
+    "over",
+    "seed_keys",
+    "shards",
+    "simulation",
+    "train",
+    "use_cores",
+]

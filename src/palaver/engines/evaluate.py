@@ -63,10 +63,13 @@ def evaluate(
     """Accuracy of every node and of every rule on the same examples.
 
     Args:
+        simulation: the compiled collective.
+        state: of its nodes.
         x: ``[B, ...]`` inputs as in the data set.
         y: ``[B]`` class ids.
         rules: decision rules by name.
         temperatures: ``[S, N]``: divide each node's logits by its own, from ``calibrate``; ``None``: 1.
+
     """
     nodes, decided = 0.0, dict.fromkeys(rules, 0.0)
     for inputs, labels, weight in _chunks(x, y):

@@ -7,6 +7,7 @@ exchange, a few integers a node, for itself. So no decision depends on how many 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from palaver.types import Array, PalaverError, PyTree
+from palaver.types import Array, PalaverError
 
 AXIS = "nodes"
 
@@ -82,6 +83,7 @@ def across(counts: list[int], devices: int | None = None) -> Spread:
 
     Raises:
         PalaverError: if more devices are asked for than there are.
+
     """
     have = jax.devices()
     most = len(have) if devices is None else devices
@@ -92,6 +94,10 @@ def across(counts: list[int], devices: int | None = None) -> Spread:
     return ONE_DEVICE if used == 1 else over(Mesh(np.array(have[:used]), (AXIS,)))
 
 
-def on_host(tree: PyTree) -> PyTree:
-    """Arrays as NumPy on this process, gathered from wherever they lie."""
-    return jax.tree.map(np.asarray, tree)
+def use_cores() -> None:
+    """On a CPU, makes one JAX device of each core, so that the cores share the nodes out.
+
+    Must precede JAX's first computation; does nothing where ``XLA_FLAGS`` already sets a number of devices.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)

@@ -67,6 +67,7 @@ def collective(
     Raises:
         PalaverError: a probability outside [0, 1], counts that do not match the topology, a batch size or capacity
             below 1, an unknown overflow policy, or groups whose payloads differ in shape.
+
     """
     places = int(np.shape(topology(jnp.int32(0)))[0])
     groups = ((nodes, places),) if isinstance(nodes, Node) else tuple((node, int(count)) for node, count in nodes)
@@ -227,6 +228,7 @@ def simulation(
     Raises:
         PalaverError: if the shards are not for this collective's nodes, a shard is empty, or groups of nodes say
             things of different shape.
+
     """
     if shards.index.shape[1] != group.nodes:
         raise PalaverError(f"shards for {shards.index.shape[1]} nodes, the collective has {group.nodes}")
@@ -326,7 +328,7 @@ def _round(
     read = jnp.maximum(slot, 0)
     index = jnp.where(
         consumed[..., None],
-        jax.vmap(lambda pool, s: pool[s])(state.packets.index, read),
+        _take(state.packets.index, read),
         jnp.take_along_axis(shards.index, own, axis=2),
     )
     nodes, said, loss = _train(state, shards, index, read, consumed, group=group, spread=spread, loop=loop)
@@ -351,8 +353,8 @@ def _round(
     )
     broken = ~jnp.isfinite(loss).all(1)
     decisions = Decisions(
-        sender=jnp.where(consumed, jnp.take_along_axis(old.sender, read, 1), NO_PACKET),
-        step=jnp.where(consumed, jnp.take_along_axis(old.step, read, 1), -1),
+        sender=jnp.where(consumed, _take(old.sender, read), NO_PACKET),
+        step=jnp.where(consumed, _take(old.step, read), -1),
         index=index,
         spoke=spoke,
         sent=delivery.sent,
@@ -370,6 +372,11 @@ def _round(
         diverged=jnp.where((state.diverged < 0) & broken, state.round, state.diverged),
     )
     return state, decisions
+
+
+def _take(pool: Array, slot: Array) -> Array:
+    """``[S, M, ...]`` at ``[S, n]``."""
+    return jax.vmap(lambda p, s: p[s])(pool, slot)
 
 
 def _like(pool: Packet, delivery: boxes.Delivery) -> Packet:
@@ -393,7 +400,7 @@ def _train(
     for (node, count), nodes in zip(group.groups, state.nodes, strict=True):
         ids = spread.own(jnp.broadcast_to(jnp.arange(group.nodes), index.shape[:2]), offset, count)
         mine = partial(spread.own, offset=offset, count=count)
-        heard = jax.tree.map(lambda pool, r=mine(read): jax.vmap(lambda p, s: p[s])(pool, r), state.packets.payload)
+        heard = jax.tree.map(partial(_take, slot=mine(read)), state.packets.payload)
         node_keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, ids)
 
         def one(key: Array, nodes: NodeState, index: Array, heard: PyTree, consume: Array, node: Node = node) -> Any:

@@ -16,4 +16,4 @@ def row(settings: CollectiveSettings) -> Row:
     """A single configuration, named by what is said to whom."""
     who = f"{settings.nodes} node{'s' if settings.nodes > 1 else ''}"
     said = "silent" if settings.channel == "none" or settings.nodes == 1 else f"{settings.channel}, {settings.topology}"
-    return Row(f"{who}, {said}", settings)
+    return Row(f"{who}, {said}", settings, thesis={})

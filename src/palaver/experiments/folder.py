@@ -40,6 +40,7 @@ def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
     Raises:
         PalaverError: the folder exists and neither ``--resume`` nor ``--overwrite`` was given, or there is nothing to
             resume.
+
     """
     folder = Folder(out, out.with_name(out.name + ".partial"))
     if resume:
@@ -49,7 +50,7 @@ def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
         return folder
     for path in (folder.final, folder.partial):
         if path.exists() and not overwrite:
-            raise PalaverError(f"{path} exists: give --resume {out} to go on, --overwrite to replace it, or another --out")
+            raise PalaverError(f"{path} exists: --resume {out} goes on, --overwrite replaces it, or give another --out")
     if folder.partial.exists():
         shutil.rmtree(folder.partial)
     folder.partial.mkdir(parents=True)

@@ -18,11 +18,12 @@ def rows(scale: str) -> list[Row]:
     """Two baselines of one node, the silent ten, and three channels."""
     base = SCALES[scale]
     one = replace(base, nodes=1, channel="none")
-    return [
-        Row("1 node, everything", one),
-        Row("1 node, a tenth", replace(one, fraction=0.1)),
-        Row("10 nodes, silent", replace(base, channel="none")),
-        Row("10 nodes, labels", replace(base, channel="labels")),
-        Row("10 nodes, logits", replace(base, channel="logits")),
-        Row("10 nodes, labels+logits", replace(base, channel="labels+logits")),
-    ]
+    rows = {
+        "1 node, everything": one,
+        "1 node, a tenth": replace(one, fraction=0.1),
+        "10 nodes, silent": replace(base, channel="none"),
+        "10 nodes, labels": replace(base, channel="labels"),
+        "10 nodes, logits": replace(base, channel="logits"),
+        "10 nodes, labels+logits": replace(base, channel="labels+logits"),
+    }
+    return [Row(name, settings, thesis={}) for name, settings in rows.items()]

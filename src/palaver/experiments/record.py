@@ -65,8 +65,12 @@ def rows(
     """Tidy rows of one evaluation; a seed whose loss is no longer finite adds none.
 
     Args:
+        configuration: its name.
+        seeds: in the order of the state's axis.
+        state: after the round evaluated.
         node: ``[S, N]`` values by metric.
         collective: ``[S]`` values by metric.
+
     """
     step = int(np.asarray(state.round))
     alive = np.asarray(state.diverged) < 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from palaver.data import Dataset
 from palaver.engines.evaluate import calibrate, evaluate
 from palaver.engines.mesh import across
 from palaver.engines.simulate import Simulation, State, simulation
+from palaver.engines.train import seed_keys
 from palaver.experiments import record
 from palaver.experiments.folder import SCHEMA, Checkpoints, Folder, publish, write_frame, write_json
 from palaver.experiments.settings import (
@@ -26,10 +28,12 @@ from palaver.experiments.settings import (
     make_collective,
     make_shards,
     make_topology,
-    seed_keys,
 )
 from palaver.report import write_report
-from palaver.types import NO_PEER, PalaverError
+from palaver.types import NO_PEER
+
+MOST_EDGES = 20_000
+"""A larger graph is not stored for drawing."""
 
 
 class Row(NamedTuple):
@@ -37,7 +41,7 @@ class Row(NamedTuple):
 
     configuration: str
     settings: CollectiveSettings
-    thesis: dict[str, float] = {}
+    thesis: dict[str, float]
     """The thesis's numbers for it, by metric name; accuracies as fractions."""
 
 
@@ -78,7 +82,7 @@ def plan(experiment: str, scale: str, rows: list[Row], seeds: list[int]) -> dict
     """Contents of ``settings.json``: all that is needed to go on with an interrupted run, and the graph to draw."""
     most = max(rows, key=lambda row: row.settings.nodes).settings
     neighbours = np.asarray(make_topology(most)(jax.numpy.int32(0)))
-    edges = [[i, int(j)] for i, row in enumerate(neighbours) for j in row if j != NO_PEER]
+    edges = sorted({(min(i, int(j)), max(i, int(j))) for i, row in enumerate(neighbours) for j in row if j != NO_PEER})
     return {
         "experiment": experiment,
         "scale": scale,
@@ -86,7 +90,7 @@ def plan(experiment: str, scale: str, rows: list[Row], seeds: list[int]) -> dict
         "rows": [
             {"configuration": row.configuration, "settings": asdict(row.settings), "thesis": row.thesis} for row in rows
         ],
-        "graph": {"nodes": most.nodes, "edges": edges[:20_000]},
+        "graph": {"nodes": most.nodes, "edges": edges if len(edges) <= MOST_EDGES else []},
     }
 
 
@@ -127,6 +131,7 @@ def run(
     Raises:
         Interrupted: on Ctrl-C, once the state is saved.
         PalaverError: settings out of range; nothing has been written under the folder's final name.
+
     """
     started = time.monotonic()
     write_json(folder.partial / "settings.json", stored)
@@ -160,8 +165,6 @@ def run(
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    import json
-
     return json.loads(path.read_text())
 
 
@@ -219,7 +222,7 @@ def _run_row(
                 saved = time.monotonic()
     finally:
         checkpoints.close()
-    evaluated = sorted((int(file.stem) for file in pieces.glob("*.parquet")))
+    evaluated = sorted(int(file.stem) for file in pieces.glob("*.parquet"))
     history = pl.concat([pl.DataFrame(schema=SCHEMA), *(pl.read_parquet(pieces / f"{at}.parquet") for at in evaluated)])
     write_frame(folder.partial / "history" / f"{number}.parquet", history)
     diverged = {seed: int(at) for seed, at in zip(seeds, np.asarray(state.diverged), strict=True) if at >= 0}
@@ -271,6 +274,3 @@ def _latest(frame: pl.DataFrame) -> dict[str, float]:
     """Seed means of the two headline numbers, for the progress display."""
     means = frame.filter(pl.col("metric").is_in(["average_accuracy", "collective_accuracy"]))
     return dict(means.group_by("metric").agg(pl.col("value").mean()).iter_rows())
-
-
-__all__ = ["Interrupted", "PalaverError", "Row", "plan", "rows_of", "run"]

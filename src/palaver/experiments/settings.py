@@ -6,15 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
 from palaver import channels, topology
-from palaver.data import Dataset, pad, split
+from palaver.data import Dataset
 from palaver.engines.simulate import Collective, Shards, collective
+from palaver.engines.train import shards
 from palaver.models import CNN, MLP
 from palaver.node import supervised
 from palaver.types import Channel, PalaverError, Topology
@@ -22,7 +20,7 @@ from palaver.types import Channel, PalaverError, Topology
 
 @dataclass(frozen=True)
 class CollectiveSettings:
-    """One collective: its data, nodes, topology, channel and training. The defaults are the thesis's where it has one."""
+    """One collective: its data, nodes, topology, channel and training. Defaults are the thesis's where it has one."""
 
     data: str = "digits"
     """Data set: digits, mnist, fashion-mnist, cifar10, idx:DIR (IDX files) or npz:FILE (arrays x, y)."""
@@ -155,8 +153,14 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
 
     Raises:
         PalaverError: settings out of range, or images too small for the network.
+
     """
     settings.check()
+    owned = round(settings.fraction * len(data.y_train[: settings.train_examples or None]))
+    if settings.nodes > owned:
+        raise PalaverError(
+            f"nodes is {settings.nodes} for {owned} training examples of {data.name}: give at most {owned}"
+        )
     is_image = len(data.shape) >= 2
     convolutional = settings.model == "cnn" or (settings.model == "auto" and is_image and min(data.shape[:2]) >= 32)
     widths = settings.widths or ((32, 64, 128) if convolutional else (32, 32))
@@ -186,30 +190,19 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
 
 
 def make_shards(settings: CollectiveSettings, data: Dataset, seeds: list[int]) -> Shards:
-    """The training set on the device and, for each seed, who owns what: exclusive and exhaustive over the fraction.
+    """The training set and who owns what, for each seed.
 
     Raises:
         PalaverError: more nodes than examples, or an alpha that is not above 0.
+
     """
-    x, y = data.x_train, data.y_train
-    if settings.train_examples:
-        x, y = x[: settings.train_examples], y[: settings.train_examples]
-    owned = max(1, round(settings.fraction * len(y)))
-    per_seed = []
-    for seed in seeds:
-        rows = np.random.default_rng([seed, 1]).permutation(len(y))[:owned] if owned < len(y) else np.arange(len(y))
-        parts = split(settings.split, y[rows], settings.nodes, seed, alpha=settings.skew)
-        per_seed.append(pad([rows[part] for part in parts]))
-    longest = max(index.shape[1] for index, _ in per_seed)
-    index = np.stack([np.pad(index, ((0, 0), (0, longest - index.shape[1]))) for index, _ in per_seed])
-    return Shards(
-        x=jnp.asarray(x),
-        y=jnp.asarray(y, jnp.int32),
-        index=jnp.asarray(index, jnp.int32),
-        size=jnp.asarray(np.stack([size for _, size in per_seed]), jnp.int32),
+    last = settings.train_examples or None
+    return shards(
+        data.x_train[:last],
+        data.y_train[:last],
+        settings.nodes,
+        seeds,
+        kind=settings.split,
+        alpha=settings.skew,
+        fraction=settings.fraction,
     )
-
-
-def seed_keys(seeds: list[int]) -> jax.Array:
-    """One random key a seed."""
-    return jnp.stack([jax.random.key(seed) for seed in seeds])

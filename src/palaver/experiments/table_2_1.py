@@ -12,9 +12,19 @@ _THESIS = CollectiveSettings(
 )
 SCALES = {
     "tiny": replace(
-        _THESIS, widths=(8, 16), batch_size=16, rounds=8, report_round=0, eval_every=4, train_examples=2000, eval_examples=256, target=0.15
+        _THESIS,
+        widths=(8, 16),
+        batch_size=16,
+        rounds=8,
+        report_round=0,
+        eval_every=4,
+        train_examples=2000,
+        eval_examples=256,
+        target=0.15,
     ),
-    "cpu": replace(_THESIS, widths=(16, 32, 64), rounds=1000, report_round=0, eval_every=100, eval_examples=1000, target=0.55),
+    "cpu": replace(
+        _THESIS, widths=(16, 32, 64), rounds=1000, report_round=0, eval_every=100, eval_examples=1000, target=0.55
+    ),
     "thesis": _THESIS,
 }
 """``cpu`` is a quarter of the thesis's arithmetic a node and fewer rounds, so its target is lower too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -51,6 +52,7 @@ def patches_conv(
 
     Returns:
         ``[B, H', W', O]``.
+
     """
     batch, _, _, depth = x.shape
     s, out = strides[0], kernel.shape[-1]
@@ -79,11 +81,10 @@ class CNN(nnx.Module):
         shape: of one input, ``(H, W)`` or ``(H, W, C)``; H and W divisible by ``2 ** len(channels)``.
         classes: C.
         channels: output channels of the convolutions.
+
     """
 
-    def __init__(
-        self, shape: Sequence[int], classes: int, *, channels: Sequence[int] = (32, 64, 128), rngs: nnx.Rngs
-    ):
+    def __init__(self, shape: Sequence[int], classes: int, *, channels: Sequence[int] = (32, 64, 128), rngs: nnx.Rngs):
         height, width, depth = (*shape, 1) if len(shape) == 2 else shape
         depths = [depth, *channels]
         self.convolutions = nnx.List(
@@ -99,7 +100,7 @@ class CNN(nnx.Module):
                     kernel_init=nnx.initializers.he_normal(),
                     rngs=rngs,
                 )
-                for a, b in zip(depths[:-1], depths[1:], strict=True)
+                for a, b in pairwise(depths)
             ]
         )
         self.norms = nnx.List([nnx.BatchNorm(c, momentum=0.9, rngs=rngs) for c in channels])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import jax
 from flax import nnx
@@ -19,6 +20,7 @@ class MLP(nnx.Module):
         classes: C.
         hidden: widths of the hidden layers.
         dropout: share of hidden units dropped in training.
+
     """
 
     def __init__(
@@ -32,9 +34,7 @@ class MLP(nnx.Module):
     ):
         widths = [math.prod(shape), *hidden]
         init = nnx.initializers.he_normal()
-        self.hidden = nnx.List(
-            [nnx.Linear(a, b, kernel_init=init, rngs=rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        )
+        self.hidden = nnx.List([nnx.Linear(a, b, kernel_init=init, rngs=rngs) for a, b in pairwise(widths)])
         self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
         self.head = nnx.Linear(widths[-1], classes, rngs=rngs)
 

@@ -98,7 +98,7 @@ def accuracy_over_rounds(result: Result) -> str | None:
             axes.fill_between(rounds, 100 * low, 100 * high, color=colour, alpha=alpha, linewidth=0)
         _target(result, axes)
         axes.set(xlabel="round", ylabel="validation accuracy, %")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         return _svg(figure)
 
 

@@ -91,9 +91,9 @@ def verdict(result: Result) -> str:
         return f"{told}."
     other = max(silent, key=_accuracy)
     points = 100 * (_accuracy(best) - _accuracy(other))
-    way = "above" if points > 0 else "below"
+    way = f"{abs(points):.1f} points {'above' if points > 0 else 'below'}" if abs(points) >= 0.05 else "level with"
     return (
-        f"Of the configurations that talk, {told}, {abs(points):.1f} points {way} “{other['configuration']}” at "
+        f"Of the configurations that talk, {told}, {way} “{other['configuration']}” at "
         f"{_percent(other)} under the same decision rule{_overlap(best, other)}."
     )
 

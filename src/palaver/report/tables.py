@@ -116,7 +116,7 @@ def results_grid(summary: Mapping[str, Any], rounds: Mapping[str, int] | None = 
         ("collective_accuracy", "collective %", percent),
         ("rounds_to_target", f"rounds {to_target}", count),
     ]
-    if average:
+    if average and any("rounds_to_target.average" in (row.get("metrics") or {}) for row in summary["rows"]):
         columns.insert(2, ("rounds_to_target.average", f"average: rounds {to_target}", count))
         columns[3] = ("rounds_to_target", f"collective: rounds {to_target}", count)
     told = {name for row in summary["rows"] for name in row.get("thesis") or {}}

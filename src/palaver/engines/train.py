@@ -1,0 +1,123 @@
+"""The engine from Python: shards for every seed, training with evaluations between, the history as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from palaver.data import Dataset, pad, split
+from palaver.decision import RULES
+from palaver.engines.evaluate import evaluate
+from palaver.engines.mesh import across
+from palaver.engines.simulate import Collective, Shards, Simulation, State, simulation
+from palaver.types import DecisionRule, PalaverError
+
+
+class History(NamedTuple):
+    """What ``train`` returns; ``E`` evaluations, ``S`` seeds, ``N`` nodes. Accuracies are fractions in [0, 1]."""
+
+    rounds: np.ndarray
+    """``[E]`` the rounds after which was evaluated."""
+    nodes: np.ndarray
+    """``[E, S, N]`` validation accuracy of each node; NaN once its seed has diverged."""
+    rules: dict[str, np.ndarray]
+    """``[E, S]`` validation accuracy of the collective, by decision rule; NaN once the seed has diverged."""
+    simulation: Simulation
+    """For more: ``simulation.logits(state, x)``."""
+    state: State
+    """After the last round."""
+
+
+def shards(
+    x: np.ndarray,
+    y: np.ndarray,
+    nodes: int,
+    seeds: Sequence[int],
+    *,
+    kind: str = "iid",
+    alpha: float = 0.5,
+    fraction: float = 1.0,
+) -> Shards:
+    """The training set and, for each seed, who owns what: exclusive, and exhaustive over ``fraction`` of it.
+
+    Args:
+        x: ``[M, ...]`` inputs.
+        y: ``[M]`` class ids.
+        nodes: N.
+        seeds: a seed a split.
+        kind: ``iid``, ``dirichlet`` (label skew) or ``class``.
+        alpha: Dirichlet concentration.
+        fraction: share of the examples, drawn by each seed, that the collective owns.
+
+    Raises:
+        PalaverError: more nodes than examples, an unknown kind, or an alpha that is not above 0.
+
+    """
+    owned = max(1, round(fraction * len(y)))
+    per_seed = []
+    for seed in seeds:
+        rows = np.random.default_rng([seed, 1]).permutation(len(y))[:owned] if owned < len(y) else np.arange(len(y))
+        per_seed.append(pad([rows[part] for part in split(kind, y[rows], nodes, seed, alpha=alpha)]))
+    longest = max(index.shape[1] for index, _ in per_seed)
+    index = np.stack([np.pad(index, ((0, 0), (0, longest - index.shape[1]))) for index, _ in per_seed])
+    return Shards(
+        x=jnp.asarray(x),
+        y=jnp.asarray(y, jnp.int32),
+        index=jnp.asarray(index, jnp.int32),
+        size=jnp.asarray(np.stack([size for _, size in per_seed]), jnp.int32),
+    )
+
+
+def seed_keys(seeds: Sequence[int]) -> jax.Array:
+    """``[S]`` random keys, one a seed."""
+    return jnp.stack([jax.random.key(seed) for seed in seeds])
+
+
+def train(
+    group: Collective,
+    data: Dataset,
+    *,
+    rounds: int,
+    seeds: int | Sequence[int] = 5,
+    eval_every: int = 100,
+    kind: str = "iid",
+    alpha: float = 0.5,
+    rules: Mapping[str, DecisionRule] = RULES,
+    devices: int | None = None,
+) -> History:
+    """Trains a collective on a data set, all seeds at once, and evaluates it on the validation examples.
+
+    Args:
+        group: from ``collective``.
+        data: from ``palaver.data``.
+        rounds: in each, every node takes one step.
+        seeds: a count, or the seeds themselves; each has its own split, initial parameters and coins.
+        eval_every: rounds between evaluations.
+        kind: how the training set is split, see ``shards``.
+        alpha: Dirichlet concentration of the split.
+        rules: decision rules by name; your own beside the built-in ones, if you like.
+        devices: spread the nodes over at most so many devices; ``None``: all.
+
+    Raises:
+        PalaverError: rounds, seeds or eval_every below 1, or data that do not fit the collective.
+
+    """
+    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if rounds < 1 or eval_every < 1 or not seeds:
+        raise PalaverError(f"rounds {rounds}, eval_every {eval_every}, seeds {len(seeds)}: give at least 1 of each")
+    parts = shards(data.x_train, data.y_train, group.nodes, seeds, kind=kind, alpha=alpha)
+    sim = simulation(group, parts, spread=across([count for _, count in group.groups], devices))
+    state, at, nodes, decided = sim.init(seed_keys(seeds)), [], [], []
+    while (done := int(state.round)) < rounds:
+        state = sim.advance(state, min(eval_every, rounds - done))
+        scores = evaluate(sim, state, data.x_validation, data.y_validation, rules=rules)
+        lost = np.asarray(state.diverged) >= 0
+        at.append(int(state.round))
+        nodes.append(np.where(lost[:, None], np.nan, scores.nodes))
+        decided.append({name: np.where(lost, np.nan, value) for name, value in scores.rules.items()})
+    by_rule = {name: np.stack([values[name] for values in decided]) for name in rules}
+    return History(np.array(at), np.stack(nodes), by_rule, sim, state)

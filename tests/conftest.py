@@ -1,0 +1,7 @@
+"""Puts the helpers beside it within reach of every test (``oracle``)."""
+
+import sys
+from pathlib import Path
+
+if (_here := str(Path(__file__).parent)) not in sys.path:
+    sys.path.insert(0, _here)

@@ -1,0 +1,199 @@
+"""Every decision of the compiled engine against Algorithm 2 played with real queues."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from flax import nnx
+
+import oracle
+from palaver import channels, topology
+from palaver.engines.simulate import Decisions, Shards, State, collective, draws, simulation
+from palaver.models import MLP
+from palaver.node import supervised
+from palaver.types import Node, NodeState
+
+ROUNDS, BATCH, SEEDS = 40, 4, 2
+EXAMPLES = 200
+
+TOPOLOGIES = {
+    "pair": topology.ring(2, 1),
+    "ring of 2 neighbours": topology.ring(6, 2),
+    "ring of 3 neighbours": topology.ring(6, 3),
+    "full": topology.full(5),
+    "random regular": topology.random_regular(6, 3, seed=4),
+    "random changing": topology.random_changing(6, 3, every=3, rounds=ROUNDS, seed=5),
+    "star": topology.from_graph(nx.star_graph(4)),
+    "one way, one deaf, one mute": topology.from_graph([[0, 1, 1], [1, 0, 0], [0, 0, 0]]),
+}
+
+
+def witness() -> Node:
+    """A node that says who and when it is and what it sees, and writes down all it hears.
+
+    Its id is put into its state by ``with_ids``; it trains nothing.
+    """
+
+    def init(_key: jax.Array) -> NodeState:
+        log = jnp.full((ROUNDS, BATCH), -7, jnp.int32)
+        nobody = {"id": jnp.int32(-7), "round": jnp.int32(0)}
+        return NodeState(params={}, extra={**nobody, "seen": log, "sender": log, "step": log, "x": log}, opt_state=())
+
+    def step(_key, state, batch, payload, consume):
+        own = state.extra
+        now = own["round"]
+        log = {name: own[name].at[now].set(jnp.where(consume, payload[name], -1)) for name in ("sender", "step", "x")}
+        row = batch.x[:, 0].astype(jnp.int32)
+        said = {
+            "sender": jnp.full(BATCH, own["id"], jnp.int32),
+            "step": jnp.full(BATCH, now, jnp.int32),
+            "x": row,
+        }
+        extra = {"id": own["id"], "round": now + 1, "seen": own["seen"].at[now].set(row - batch.labels), **log}
+        return state._replace(extra=extra), said, jnp.float32(0)
+
+    def payload(_x: Any, labels: Any) -> Any:
+        whole = jax.ShapeDtypeStruct(labels.shape, jnp.int32)
+        return {"sender": whole, "step": whole, "x": whole}
+
+    return Node(init=init, step=step, predict=None, payload=payload, bits=lambda _: 96, parameters=lambda: 0)
+
+
+def with_ids(state: State) -> State:
+    (nodes,) = state.nodes
+    ids = jnp.broadcast_to(jnp.arange(nodes.extra["id"].shape[1], dtype=jnp.int32), nodes.extra["id"].shape)
+    return state._replace(nodes=(nodes._replace(extra={**nodes.extra, "id": ids}),))
+
+
+def numbered_shards(nodes: int) -> Shards:
+    """Row ``i`` of the training set holds the number ``i`` and the label ``i % 10``; shards of very uneven size."""
+    sizes = np.array([[1, 7, 30, 3, 4, 13], [26, 2, 4, 19, 1, 5]])[:, :nodes]
+    index = np.zeros((SEEDS, nodes, sizes.max()), np.int32)
+    for seed in range(SEEDS):
+        rows = np.random.default_rng(seed).permutation(EXAMPLES)
+        for node, size in enumerate(sizes[seed]):
+            index[seed, node, :size], rows = rows[:size], rows[size:]
+    x = jnp.arange(EXAMPLES, dtype=jnp.float32)[:, None]
+    return Shards(x, jnp.arange(EXAMPLES, dtype=jnp.int32) % 10, jnp.asarray(index), jnp.asarray(sizes, jnp.int32))
+
+
+class Played(NamedTuple):
+    state: State
+    decisions: Decisions
+    oracles: list[oracle.Run]
+
+
+def play(group, shards: Shards, prepare=lambda state: state) -> Played:
+    """The engine's trace and, for each seed, the oracle's."""
+    sim = simulation(group, shards)
+    state = prepare(sim.init(jnp.stack([jax.random.key(seed) for seed in (3, 11)])))
+    keys = state.key.copy()
+    state, decisions = sim.trace(state, ROUNDS)
+    toss = jax.jit(
+        jax.vmap(lambda key, step: draws(key, step, group.nodes, group.p_consume, group.p_broadcast), (None, 0))
+    )
+    runs = []
+    for seed in range(SEEDS):
+        coins = jax.tree.map(np.asarray, toss(keys[seed], jnp.arange(ROUNDS)))
+        own = oracle.shards(keys[seed], np.asarray(shards.index[seed]), np.asarray(shards.size[seed]))
+        runs.append(
+            oracle.algorithm_2(
+                zip(coins.consume, coins.speak, strict=True),
+                own,
+                group.topology,
+                capacity=group.capacity,
+                overflow=group.overflow,
+                rebroadcast=group.rebroadcast,
+                batch_size=BATCH,
+            )
+        )
+    return Played(state, jax.tree.map(np.asarray, decisions), runs)
+
+
+def assert_same(played: Played) -> None:
+    """Every field of every decision, and the totals that the state keeps."""
+    counts = jax.tree.map(np.asarray, played.state.counts)
+    for seed, run in enumerate(played.oracles):
+        for name in Decisions._fields:
+            np.testing.assert_array_equal(getattr(played.decisions, name)[:, seed], run.field(name), err_msg=name)
+        np.testing.assert_array_equal(counts.consumed[seed], (run.field("sender") >= 0).sum(0))
+        np.testing.assert_array_equal(counts.broadcast[seed], run.field("spoke").sum(0))
+        np.testing.assert_array_equal(counts.sent[seed], run.field("sent").sum(0))
+        np.testing.assert_array_equal(counts.dropped[seed], run.field("dropped").sum(0))
+        np.testing.assert_array_equal(played.state.inbox.count[seed], [len(queue) for queue in run.waiting])
+        waiting = sum(len(queue) for queue in run.waiting)
+        assert counts.sent[seed].sum() == counts.consumed[seed].sum() + counts.dropped[seed].sum() + waiting
+
+
+@pytest.mark.parametrize("rebroadcast", [True, False], ids=["again", "once"])
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_every_decision_is_the_oracles(name, overflow, rebroadcast):
+    where = TOPOLOGIES[name]
+    nodes = where(jnp.int32(0)).shape[0]
+    group = collective(
+        witness(),
+        where,
+        p_consume=0.4,
+        p_broadcast=0.7,
+        capacity=2 if nodes == 2 else 3,
+        overflow=overflow,
+        rebroadcast=rebroadcast,
+        batch_size=BATCH,
+    )
+    played = play(group, numbered_shards(nodes), with_ids)
+    assert_same(played)
+    # The case must be a hard one: packets are heard, dropped, and (where allowed) passed on.
+    for run in played.oracles:
+        heard = run.field("sender") >= 0
+        assert heard.sum() > 10
+        assert run.field("dropped").sum() > 5
+        assert bool((heard & run.field("spoke")).any()) == rebroadcast
+    # What each node read is what was said: by that sender, in that round, about those rows.
+    (witnessed,) = played.state.nodes
+    log = {k: np.moveaxis(np.asarray(witnessed.extra[k]), 2, 0) for k in ("sender", "step", "x", "seen")}
+    every = np.ones(BATCH, int)
+    consumed = played.decisions.sender >= 0
+    np.testing.assert_array_equal(log["sender"], played.decisions.sender[..., None] * every)
+    np.testing.assert_array_equal(log["step"], played.decisions.step[..., None] * every)
+    np.testing.assert_array_equal(log["x"], np.where(consumed[..., None], played.decisions.index, -1))
+    # And the batch itself is those rows, with their labels.
+    np.testing.assert_array_equal(log["seen"], played.decisions.index - played.decisions.index % 10)
+
+
+def test_two_architectures_in_one_collective():
+    def model(hidden):
+        return supervised(lambda rngs: MLP((1,), 10, hidden=hidden, rngs=rngs), channels.labels_logits())
+
+    group = collective(
+        [(model((4,)), 2), (model((3, 2)), 3)],
+        TOPOLOGIES["full"],
+        p_consume=0.5,
+        p_broadcast=0.5,
+        capacity=2,
+        batch_size=BATCH,
+    )
+    played = play(group, numbered_shards(5))
+    assert_same(played)
+    first, second = (jax.tree.leaves(nodes.params) for nodes in played.state.nodes)
+    assert sum(leaf[0, 0].size for leaf in first) == (1 * 4 + 4) + (4 * 10 + 10)
+    assert sum(leaf[0, 0].size for leaf in second) == (1 * 3 + 3) + (3 * 2 + 2) + (2 * 10 + 10)
+    crossed = played.oracles[0].field("sender")
+    assert (crossed[:, :2] >= 2).any()
+    assert ((crossed[:, 2:] >= 0) & (crossed[:, 2:] < 2)).any()
+
+
+def test_a_mutant_of_the_oracle_is_noticed():
+    """Delivery in the opposite order, or a pop after the pushes, must show: the comparison has teeth."""
+    group = collective(witness(), TOPOLOGIES["full"], p_consume=0.4, p_broadcast=0.7, capacity=3, batch_size=BATCH)
+    played = play(group, numbered_shards(5), with_ids)
+    swapped = played.decisions._replace(sender=np.where(played.decisions.sender == 0, 1, played.decisions.sender))
+    with pytest.raises(AssertionError, match="sender"):
+        assert_same(played._replace(decisions=swapped))
+
+
+def test_the_module_in_use_is_the_engine_not_the_oracle():
+    assert nnx.Module not in oracle.__dict__.values()

@@ -1,0 +1,143 @@
+"""Algorithm 2 of the thesis with real queues: slow, literal, one node after the other.
+
+Nothing here is shared with the engine but the coins and the permutation of each pass over a shard.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from palaver.data.order import shuffled
+
+NOBODY = -1
+CODE_OF_THE_ORDER = 2**31 - 1
+"""What the engine folds into a seed's key to draw the nodes' shuffling keys."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """One packet: who said it, when, and about which rows of the training set."""
+
+    sender: int
+    step: int
+    rows: tuple[int, ...]
+
+
+@dataclass
+class Shard:
+    """A node's own examples, read in shuffled passes: each pass listed out, then taken from the front."""
+
+    rows: list[int]
+    words: np.ndarray
+    passes: int = 0
+    waiting: deque[int] = field(default_factory=deque)
+
+    def read(self, count: int) -> tuple[int, ...]:
+        return tuple(self.next() for _ in range(count))
+
+    def next(self) -> int:
+        if not self.waiting:
+            size = len(self.rows)
+            order = np.asarray(shuffled(self.words, self.passes * size + np.arange(size), np.int32(size))).tolist()
+            assert sorted(order) == list(range(size)), "a pass must visit every example once"
+            self.waiting.extend(self.rows[place] for place in order)
+            self.passes += 1
+        return self.waiting.popleft()
+
+
+@dataclass(frozen=True)
+class Told:
+    """What happened to one node in one round."""
+
+    sender: int
+    step: int
+    index: tuple[int, ...]
+    spoke: bool
+    sent: int
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole run: ``rounds[t][i]`` is what happened to node ``i``, ``waiting[i]`` what it never read."""
+
+    rounds: list[list[Told]]
+    waiting: list[list[Said]]
+
+    def field(self, name: str) -> np.ndarray:
+        """``[rounds, N, ...]`` of one field of ``Told``."""
+        return np.array([[getattr(told, name) for told in told_now] for told_now in self.rounds])
+
+
+def shards(key: jax.Array, index: np.ndarray, size: np.ndarray) -> list[Shard]:
+    """Every node's shard with its own shuffling key, for the key of one seed."""
+    root = jax.random.fold_in(key, CODE_OF_THE_ORDER)
+    words = [np.asarray(jax.random.bits(jax.random.fold_in(root, node), (2,))) for node in range(len(size))]
+    return [Shard(rows[:n].tolist(), w) for rows, n, w in zip(index, size, words, strict=True)]
+
+
+def algorithm_2(
+    coins: Iterable[tuple[Sequence[bool], Sequence[bool]]],
+    own: list[Shard],
+    topology: Callable[[jax.Array], jax.Array],
+    *,
+    capacity: int,
+    overflow: str,
+    rebroadcast: bool,
+    batch_size: int,
+) -> Run:
+    """Plays the rounds for which there are coins: pairs of ``consume [N]`` and ``broadcast [N]``."""
+    nodes = len(own)
+    inbox: list[deque[Said]] = [deque() for _ in range(nodes)]
+    rounds = []
+    for step, (consume, broadcast) in enumerate(coins):
+        neighbours = [
+            [peer for peer in row if peer != NOBODY] for row in np.asarray(topology(jnp.int32(step))).tolist()
+        ]
+
+        read: list[Said | None] = []
+        for node in range(nodes):
+            wants = bool(consume[node]) and len(inbox[node]) > 0
+            read.append(inbox[node].popleft() if wants else None)
+
+        rows = []
+        for node in range(nodes):
+            heard = read[node]
+            rows.append(own[node].read(batch_size) if heard is None else heard.rows)
+
+        spoke, sent, dropped = [False] * nodes, [0] * nodes, [0] * nodes
+        for node in range(nodes):
+            if not broadcast[node] or not neighbours[node]:
+                continue
+            if read[node] is not None and not rebroadcast:
+                continue
+            spoke[node] = True
+            for peer in neighbours[node]:
+                sent[node] += 1
+                if len(inbox[peer]) == capacity:
+                    dropped[peer] += 1
+                    if overflow == "drop_newest":
+                        continue
+                    inbox[peer].popleft()
+                inbox[peer].append(Said(node, step, rows[node]))
+
+        rounds.append(
+            [
+                Told(
+                    sender=NOBODY if (heard := read[node]) is None else heard.sender,
+                    step=-1 if heard is None else heard.step,
+                    index=rows[node],
+                    spoke=spoke[node],
+                    sent=sent[node],
+                    dropped=dropped[node],
+                )
+                for node in range(nodes)
+            ]
+        )
+    return Run(rounds, [list(queue) for queue in inbox])
