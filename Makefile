@@ -1,8 +1,28 @@
-# make demo | test | check | bench: each sets up what it needs in .venv, nothing else is required beforehand.
+# make demo | test | check | lint | bench: each sets up what it needs in .venv, nothing else is required beforehand.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check lint bench clean
+
+demo: .venv/.installed
+	$(BIN)/palaver run quickstart --out runs/quickstart --overwrite
+
+test: .venv/.installed-dev .venv/.chromium
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint test
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: each sets up what it needs in .venv, nothing else is required beforehand.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check lint bench clean
 
 demo: .venv/.installed
 	$(BIN)/palaver run quickstart --out runs/quickstart --overwrite

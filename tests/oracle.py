@@ -29,6 +29,16 @@ class Said:
     rows: tuple[int, ...]
 
 
+_shuffled = jax.jit(shuffled)
+
+
+def one_pass(words: np.ndarray, number: int, size: int) -> list[int]:
+    """The whole pass ``number`` over ``size`` examples; evaluated at a rounded length to compile seldom."""
+    length = -(-size // 32) * 32
+    places = np.minimum(np.arange(length), size - 1) + number * size
+    return np.asarray(_shuffled(words, places, np.int32(size)))[:size].tolist()
+
+
 @dataclass
 class Shard:
     """A node's own examples, read in shuffled passes: each pass listed out, then taken from the front."""
@@ -44,7 +54,7 @@ class Shard:
     def next(self) -> int:
         if not self.waiting:
             size = len(self.rows)
-            order = np.asarray(shuffled(self.words, self.passes * size + np.arange(size), np.int32(size))).tolist()
+            order = one_pass(self.words, self.passes, size)
             assert sorted(order) == list(range(size)), "a pass must visit every example once"
             self.waiting.extend(self.rows[place] for place in order)
             self.passes += 1
@@ -87,16 +97,17 @@ def algorithm_2(
     own: list[Shard],
     topology: Callable[[jax.Array], jax.Array],
     *,
+    start: int = 0,
     capacity: int,
     overflow: str,
     rebroadcast: bool,
     batch_size: int,
 ) -> Run:
-    """Plays the rounds for which there are coins: pairs of ``consume [N]`` and ``broadcast [N]``."""
+    """Plays the rounds from ``start`` for which there are coins: pairs of ``consume [N]`` and ``broadcast [N]``."""
     nodes = len(own)
     inbox: list[deque[Said]] = [deque() for _ in range(nodes)]
     rounds = []
-    for step, (consume, broadcast) in enumerate(coins):
+    for step, (consume, broadcast) in enumerate(coins, start):
         neighbours = [
             [peer for peer in row if peer != NOBODY] for row in np.asarray(topology(jnp.int32(step))).tolist()
         ]

@@ -6,13 +6,14 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from itertools import takewhile
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -135,8 +136,12 @@ def _parse(kind: type[T], args: list[str], prog: str, default: T | None = None) 
     except SystemExit as stop:
         if not stop.code:
             raise
-    inside = [line.strip("│ ") for line in said.getvalue().splitlines() if line.startswith("│")]
-    words = " ".join(takewhile(lambda line: not line.startswith("──"), inside))
+    # Its title stands in the box's border, or where the terminal is plain, above the first rule.
+    lines = [line.strip("│ ") for line in said.getvalue().splitlines() if not line.startswith(("╭", "╰"))]
+    parts = [
+        " ".join(part) for rule, part in groupby(lines, lambda line: bool(re.fullmatch("[-─]+", line))) if not rule
+    ]
+    words = (parts[0] if "│" in said.getvalue() else parts[1]).strip()
     raise PalaverError(f"{words.rstrip('.')}; see {prog} --help")
 
 

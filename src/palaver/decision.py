@@ -16,7 +16,9 @@ from palaver.types import Array, DecisionRule
 def _heard(logits: Array, answered: Array) -> tuple[Array, Array]:
     """Log-probabilities ``[N, B, C]`` with silent or non-finite nodes made uniform, and the mask of the others."""
     answered = answered & jnp.isfinite(logits).all(-1)
-    return jax.nn.log_softmax(jnp.where(answered[..., None], logits, 0.0)), answered
+    log_p = jax.nn.log_softmax(jnp.where(answered[..., None], logits, 0.0))
+    # Finite logits may lie further apart than the type reaches; -inf would turn into NaN where it meets a factor of 0.
+    return jnp.maximum(log_p, -1e30), answered
 
 
 def _normalised(weights: Array) -> Array:

@@ -102,11 +102,10 @@ def push(
         raise PalaverError(f"overflow is {overflow!r}: choose one of {', '.join(OVERFLOW)}")
     nodes, capacity = state.slots.shape
     pool = state.references.shape[0]
-    speak = speak & (neighbours != NO_PEER).any(1)
     speakers = jnp.nonzero(speak, size=nodes, fill_value=nodes)[0].astype(jnp.int32)
 
     def deliver(i, carry):
-        state, slot_of, dropped = carry
+        state, slot_of, sent, dropped = carry
         sender = speakers[i]
         to = neighbours[sender]
         to = jnp.where(to == NO_PEER, nodes, to)  # one past the end: such writes are dropped
@@ -131,9 +130,11 @@ def push(
             cursor=(slot + 1) % pool,
         )
         dropped = dropped.at[jnp.where(full, to, nodes)].add(1, mode="drop")
-        return state, slot_of.at[sender].set(slot), dropped
+        degree = (to < nodes).sum(dtype=jnp.int32)
+        slot_of = slot_of.at[sender].set(jnp.where(degree > 0, slot, pool))
+        return state, slot_of, sent.at[sender].set(degree), dropped
 
-    carry = (state, jnp.full(nodes, pool, jnp.int32), jnp.zeros(nodes, jnp.int32))
-    state, slot_of, dropped = jax.lax.fori_loop(0, speak.sum(), deliver, carry)
-    sent = jnp.where(speak, (neighbours != NO_PEER).sum(1, dtype=jnp.int32), 0)
+    nobody = jnp.zeros(nodes, jnp.int32)
+    carry = (state, jnp.full(nodes, pool, jnp.int32), nobody, nobody)
+    state, slot_of, sent, dropped = jax.lax.fori_loop(0, speak.sum(), deliver, carry)
     return state, Delivery(slot_of, sent, dropped)

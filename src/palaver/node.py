@@ -60,14 +60,15 @@ def supervised(
         raise PalaverError("the model has no nnx.Param: give a module with something to train")
 
     def init(key: Array) -> NodeState:
-        _, params, extra = nnx.split(build(key), nnx.Param, ...)
-        params, extra = nnx.to_pure_dict(params), nnx.to_pure_dict(extra)
+        _, *states = nnx.split(build(key), nnx.Param, ...)
+        params, extra = map(nnx.to_pure_dict, states)
         return NodeState(params, extra, optimizer.init(params))
 
     def forward(definition: nnx.GraphDef, params: PyTree, extra: PyTree, x: Array) -> tuple[Outputs, PyTree]:
         module = nnx.merge(definition, params, extra)
         outputs = _as_outputs(module(x))
-        return outputs, nnx.to_pure_dict(nnx.split(module, nnx.Param, ...)[2])
+        _, _, rest = nnx.split(module, nnx.Param, ...)
+        return outputs, nnx.to_pure_dict(rest)
 
     def objective(params: PyTree, extra: PyTree, batch: Batch, payload: PyTree, consume: Array):
         outputs, extra = forward(train_def, params, extra, batch.x)

@@ -1,4 +1,8 @@
-"""Who speaks to whom: a topology maps a round to each node's neighbours, padded with ``NO_PEER``."""
+"""Who speaks to whom: a topology maps a round to each node's neighbours, padded with ``NO_PEER``.
+
+The topologies here are ``jax.tree_util.Partial``, so that a compiled program takes their tables as arguments; any other
+function of the round will do too, its tables then are constants of the program.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+from jax.tree_util import Partial
 
 from palaver.types import NO_PEER, PalaverError, Topology
 
@@ -19,8 +24,7 @@ def _check(nodes: int, neighbours: int) -> None:
 
 
 def _fixed(table: np.ndarray) -> Topology:
-    neighbours = jnp.asarray(table, jnp.int32)
-    return lambda _round: neighbours
+    return Partial(lambda neighbours, _round: neighbours, jnp.asarray(table, jnp.int32))
 
 
 def _table(graph: nx.Graph | nx.DiGraph, width: int | None = None) -> np.ndarray:
@@ -82,7 +86,7 @@ def random_changing(
     periods = min(-(-rounds // every), graphs)
     children = np.random.SeedSequence(seed).generate_state(periods)
     tables = jnp.asarray(np.stack([_regular(nodes, neighbours, int(child)) for child in children]))
-    return lambda step: tables[(step // every) % periods]
+    return Partial(lambda tables, step: tables[(step // every) % periods], tables)
 
 
 def _regular(nodes: int, neighbours: int, seed: int) -> np.ndarray:
@@ -100,7 +104,7 @@ def from_graph(graph: nx.Graph | nx.DiGraph | Any) -> Topology:
     networkx nodes are numbered in the graph's own order.
 
     Raises:
-        PalaverError: if the array is not square, holds other values than 0 and 1, or a node is its own neighbour.
+        PalaverError: if there is no node, the array is not square, holds other values than 0 and 1, or a node is its own neighbour.
 
     """
     if not isinstance(graph, nx.Graph):
@@ -110,6 +114,7 @@ def from_graph(graph: nx.Graph | nx.DiGraph | Any) -> Topology:
         if not np.isin(matrix, (0, 1)).all():
             raise PalaverError("adjacency holds values other than 0 and 1: give 1 where row speaks to column")
         graph = nx.from_numpy_array(matrix, create_using=nx.DiGraph)
+    _check(graph.number_of_nodes(), 0)
     loops = list(nx.selfloop_edges(graph))
     if loops:
         raise PalaverError(f"node {loops[0][0]} is its own neighbour: remove the self-loops ({len(loops)} of them)")

@@ -13,7 +13,7 @@ import pytest
 
 RUN = [
     *(sys.executable, "-m", "palaver.cli", "run", "collective", "--scale", "tiny", "--channel", "logits"),
-    *("--nodes", "4", "--widths", "8", "--dropout", "0.1", "--seeds", "2", "--rounds", "600", "--eval-every", "10"),
+    *("--nodes", "4", "--widths", "8", "--dropout", "0.1", "--seeds", "2", "--rounds", "240", "--eval-every", "10"),
 ]
 
 

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pooch
@@ -129,7 +129,8 @@ def _download(official: Official, name: str, root: Path) -> None:
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
             progress = _PoochProgress(bars, bars.add_task(remote, total=None))
-            downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK)
+            # pooch documents any object with tqdm's methods here, and its own downloader; its annotations say less.
+            downloader: Any = pooch.HTTPDownloader(progressbar=cast(Any, progress), chunk_size=_CHUNK)
             pooch.retrieve(url, known_hash, remote, where, processor=processor, downloader=downloader)
     except (OSError, ValueError, EOFError, tarfile.TarError, zlib.error) as error:  # requests raises OSErrors
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 240)

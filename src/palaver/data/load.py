@@ -92,4 +92,6 @@ def _from_idx(name: str, paths: list[Path], *, validation: float, classes: int |
 
 
 def _npz(name: str, file: Path) -> Dataset:
-    return from_arrays(**files.read_npz(file), name=name)
+    arrays = files.read_npz(file)
+    x_test, y_test = arrays.get("x_test"), arrays.get("y_test")
+    return from_arrays(arrays["x"], arrays["y"], x_test=x_test, y_test=y_test, name=name)

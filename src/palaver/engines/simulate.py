@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from palaver import inbox as boxes
 from palaver.data.order import shuffled
@@ -102,6 +103,13 @@ class Shards(NamedTuple):
     """``[S, N, L]`` int32: rows of each node's shard, padded."""
     size: Array
     """``[S, N]`` int32: how many of them count."""
+
+
+class World(NamedTuple):
+    """What a compiled program takes beside its state."""
+
+    shards: Shards
+    topology: Topology
 
 
 class Counts(NamedTuple):
@@ -237,9 +245,9 @@ def simulation(
     payload, bits = _payload(group, shards)
     step = partial(_round, group=group, spread=spread, loop=loop)
 
-    def advance(state: State, shards: Shards, rounds: int, trace: bool) -> tuple[State, Decisions | None]:
+    def advance(state: State, world: World, rounds: int, trace: bool) -> tuple[State, Decisions | None]:
         def body(state: State, _: None) -> tuple[State, Decisions | None]:
-            state, decisions = step(state, shards)
+            state, decisions = step(state, world)
             return state, decisions if trace else None
 
         return jax.lax.scan(body, state._replace(loss=jnp.zeros_like(state.loss)), None, length=rounds)
@@ -253,9 +261,9 @@ def simulation(
 
     parts = State(*[spread.whole] * len(State._fields))._replace(nodes=spread.nodes)
     run = jax.jit(
-        lambda state, shards, rounds, trace: spread.program(
+        lambda state, world, rounds, trace: spread.program(
             partial(advance, rounds=rounds, trace=trace), (parts, spread.whole), (parts, spread.whole)
-        )(state, shards),
+        )(state, world),
         static_argnums=(2, 3),
         donate_argnums=0,
     )
@@ -263,11 +271,12 @@ def simulation(
     # Initialisation runs once: XLA's CPU backend takes ten times longer to optimise it than it could save.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     begin = jax.jit(partial(_init, group, payload), out_shardings=spread.shardings(parts), compiler_options=options)
-    shards = jax.device_put(shards, spread.shardings(spread.whole))
+    topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
+    world = jax.device_put(World(shards, topology), spread.shardings(spread.whole))
     return Simulation(
         init=begin,
-        advance=lambda state, rounds: run(state, shards, rounds, False)[0],
-        trace=lambda state, rounds: run(state, shards, rounds, True),
+        advance=lambda state, rounds: run(state, world, rounds, False)[0],
+        trace=lambda state, rounds: run(state, world, rounds, True),
         logits=lambda state, x: ask(state.nodes, x),
         bits=bits,
     )
@@ -318,9 +327,10 @@ def _init(group: Collective, payload: PyTree, keys: Array) -> State:
 
 
 def _round(
-    state: State, shards: Shards, *, group: Collective, spread: Spread, loop: str | None
+    state: State, world: World, *, group: Collective, spread: Spread, loop: str | None
 ) -> tuple[State, Decisions]:
     """Every node pops, trains and speaks once."""
+    shards = world.shards
     coins = jax.vmap(lambda k: draws(k, state.round, group.nodes, group.p_consume, group.p_broadcast))(state.key)
     inbox, slot = jax.vmap(boxes.pop)(state.inbox, coins.consume)
     consumed = slot != NO_PACKET
@@ -331,10 +341,10 @@ def _round(
         _take(state.packets.index, read),
         jnp.take_along_axis(shards.index, own, axis=2),
     )
-    nodes, said, loss = _train(state, shards, index, read, consumed, group=group, spread=spread, loop=loop)
+    nodes, said, loss = train_round(state, shards, index, read, consumed, group=group, spread=spread, loop=loop)
 
     speak = coins.speak if group.rebroadcast else coins.speak & ~consumed
-    neighbours = group.topology(state.round)
+    neighbours = world.topology(state.round)
     inbox, delivery = jax.vmap(lambda i, s: boxes.push(i, neighbours, s, overflow=group.overflow))(inbox, speak)
     spoke = delivery.slot < inbox.references.shape[-1]
     new = Packet(
@@ -383,7 +393,7 @@ def _like(pool: Packet, delivery: boxes.Delivery) -> Packet:
     return jax.tree.map(lambda _: delivery.slot, pool)
 
 
-def _train(
+def train_round(
     state: State,
     shards: Shards,
     index: Array,

@@ -36,7 +36,7 @@ _matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 def patches_conv(
-    x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], **_: Any
+    x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], **_layout: Any
 ) -> Array:
     """A convolution as patches × matmul, for kernels twice as wide as their stride.
 
