@@ -57,11 +57,19 @@ def real(name: str, shape: tuple[int, ...]) -> Dataset:
 class Prepared:
     """One collective, compiled, with its exchange and without."""
 
-    def __init__(self, settings: CollectiveSettings, data: Dataset, rounds: int):
+    def __init__(
+        self,
+        settings: CollectiveSettings,
+        data: Dataset,
+        rounds: int,
+        *,
+        loop: str | None = None,
+        devices: int | None = None,
+    ):
         self.group, self.rounds = make_collective(settings, data), rounds
         self.shards = make_shards(settings, data, [0])
-        self.spread = across([count for _, count in self.group.groups])
-        self.sim = simulation(self.group, self.shards, spread=self.spread)
+        self.spread = across([count for _, count in self.group.groups], devices)
+        self.sim = simulation(self.group, self.shards, spread=self.spread, loop=loop)
         self.state = self.sim.init(seed_keys([0]))
         self.bare = _bare(self, rounds)
         self.bare_state = self.sim.init(seed_keys([0]))

@@ -26,7 +26,7 @@ from palaver.engines import across, use_cores
 from palaver.experiments import EXPERIMENTS, collective, runner
 from palaver.experiments.folder import open_folder
 from palaver.experiments.runner import Row
-from palaver.experiments.settings import CollectiveSettings, make_collective, make_shards
+from palaver.experiments.settings import CollectiveSettings, cut, make_collective, make_shards
 from palaver.live import live, show
 from palaver.report import compare_table, read_result, write_report
 from palaver.types import PalaverError
@@ -217,13 +217,14 @@ def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> in
     out = options.resume or options.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if options.resume is None:
         for row in rows:  # bad input must leave nothing behind, so all of it is looked at before the folder is made
-            settings = row.settings
-            group = make_collective(settings, data(settings.data))
+            examples = cut(row.settings, data(row.settings.data))
+            group = make_collective(row.settings, examples)
             across([count for _, count in group.groups], options.devices)
-            make_shards(settings, data(settings.data), seeds)
+            make_shards(row.settings, examples, seeds)
         stored = runner.plan(name, options.scale, rows, seeds)
-    folder = open_folder(out, resume=options.resume is not None, overwrite=options.overwrite)
-    if options.resume is not None:
+        folder = open_folder(out, resume=False, overwrite=options.overwrite)
+    else:
+        folder = open_folder(out, resume=True, overwrite=False)
         stored = json.loads((folder.partial / "settings.json").read_text())
         if stored["experiment"] != name:
             raise PalaverError(f"{out} is a run of {stored['experiment']}: resume it with that name")

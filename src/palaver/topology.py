@@ -104,7 +104,8 @@ def from_graph(graph: nx.Graph | nx.DiGraph | Any) -> Topology:
     networkx nodes are numbered in the graph's own order.
 
     Raises:
-        PalaverError: if there is no node, the array is not square, holds other values than 0 and 1, or a node is its own neighbour.
+        PalaverError: if there is no node, the array is not square or holds other values than 0 and 1, or a node is
+            its own neighbour.
 
     """
     if not isinstance(graph, nx.Graph):

@@ -17,13 +17,15 @@ from flax import nnx
 from jax.experimental.multihost_utils import process_allgather
 
 from palaver import channels, topology
-from palaver.engines.mesh import ONE_DEVICE, across
-from palaver.engines.simulate import Shards, collective, simulation
+from palaver.engines.description import collective
+from palaver.engines.mesh import ONE_DEVICE, Spread, across
+from palaver.engines.simulate import Shards, simulation
 from palaver.models import MLP
 from palaver.node import supervised
 
-ROUNDS, NODES, SEEDS, EXAMPLES = 12, 8, 2, 96
-COLLECTIVES = {"one kind": [(4,)], "two groups": [(4,), (3, 2)]}
+ROUNDS, SEEDS, EXAMPLES = 12, 2, 96
+GROUP, KINDS = 8, [((4,), 0.25), ((3, 2), 0.0)]
+"""Nodes of each kind, and the kinds: hidden widths and dropout."""
 
 
 def shards(nodes: int) -> Shards:
@@ -37,18 +39,16 @@ def shards(nodes: int) -> Shards:
     )
 
 
-def play(name: str, spread) -> dict[str, np.ndarray]:
+def play(spread: Spread) -> dict[str, np.ndarray]:
     """Everything the state holds after ``ROUNDS`` rounds, and the nodes' logits, by path."""
-    kinds = COLLECTIVES[name]
     groups = []
-    for hidden in kinds:
+    for hidden, dropout in KINDS:
 
-        def model(rngs: nnx.Rngs, hidden=hidden) -> nnx.Module:
-            return MLP((3,), 4, hidden=hidden, dropout=0.25, rngs=rngs)
+        def model(rngs: nnx.Rngs, hidden=hidden, dropout=dropout) -> nnx.Module:
+            return MLP((3,), 4, hidden=hidden, dropout=dropout, rngs=rngs)
 
-        node = supervised(model, channels.labels_logits(), optimizer=optax.sgd(0.1))
-        groups.append((node, NODES))
-    nodes = NODES * len(kinds)
+        groups.append((supervised(model, channels.labels_logits(), optimizer=optax.sgd(0.1)), GROUP))
+    nodes = GROUP * len(KINDS)
     group = collective(groups, topology.ring(nodes, 3), p_consume=0.5, p_broadcast=0.5, capacity=2, batch_size=4)
     data = shards(nodes)
     sim = simulation(group, data, spread=spread)
@@ -72,13 +72,12 @@ def _bare(tree):
 
 def main(folder: Path, *place: str) -> None:
     if place == ("many",):
-        found = {name: (play(name, ONE_DEVICE), play(name, across([NODES]))) for name in COLLECTIVES}
-        (folder / "many.pickle").write_bytes(pickle.dumps(found))
+        (folder / "many.pickle").write_bytes(pickle.dumps((play(ONE_DEVICE), play(across([GROUP, GROUP])))))
         return
     port, process = map(int, place)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=process)
-    found = play("two groups", across([NODES]))
+    found = play(across([GROUP, GROUP]))
     (folder / f"process{process}.pickle").write_bytes(pickle.dumps(found))
     jax.distributed.shutdown()
 

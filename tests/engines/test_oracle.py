@@ -10,7 +10,8 @@ import pytest
 
 import oracle
 from palaver import channels, topology
-from palaver.engines.simulate import Collective, Decisions, Shards, Simulation, State, collective, draws, simulation
+from palaver.engines.description import Collective, collective
+from palaver.engines.simulate import Decisions, Shards, Simulation, State, draws, simulation
 from palaver.models import MLP
 from palaver.node import supervised
 from palaver.types import NO_PEER, Node, NodeState

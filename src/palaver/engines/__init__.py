@@ -1,8 +1,9 @@
 """Engines: a collective as one compiled program, on one device or a mesh, and its evaluation."""
 
+from palaver.engines.description import Collective, collective
 from palaver.engines.evaluate import Scores, calibrate, evaluate
 from palaver.engines.mesh import ONE_DEVICE, Spread, across, over, use_cores
-from palaver.engines.simulate import Collective, Shards, Simulation, State, collective, simulation
+from palaver.engines.simulate import Shards, Simulation, State, simulation
 from palaver.engines.train import History, seed_keys, shards, train
 
 __all__ = [

@@ -6,6 +6,7 @@ exchange, a few integers a node, for itself. So no decision depends on how many 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -97,7 +98,9 @@ def across(counts: list[int], devices: int | None = None) -> Spread:
 def use_cores() -> None:
     """On a CPU, makes one JAX device of each core, so that the cores share the nodes out.
 
-    Must precede JAX's first computation; does nothing where ``XLA_FLAGS`` already sets a number of devices.
+    Must precede JAX's first computation; after it, or where ``XLA_FLAGS`` already sets a number of devices, nothing
+    changes.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+        with contextlib.suppress(RuntimeError):  # JAX's word that it has begun
+            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)

@@ -11,9 +11,10 @@ import numpy as np
 
 from palaver.data import Dataset, pad, split
 from palaver.decision import RULES
+from palaver.engines.description import Collective
 from palaver.engines.evaluate import evaluate
 from palaver.engines.mesh import across
-from palaver.engines.simulate import Collective, Shards, Simulation, State, simulation
+from palaver.engines.simulate import Shards, Simulation, State, simulation
 from palaver.types import DecisionRule, PalaverError
 
 

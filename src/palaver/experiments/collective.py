@@ -6,7 +6,7 @@ from palaver.experiments.runner import Row
 from palaver.experiments.settings import CollectiveSettings
 
 SCALES = {
-    "tiny": CollectiveSettings(rounds=40, eval_every=20, train_examples=2000, eval_examples=500),
+    "tiny": CollectiveSettings(rounds=40, eval_every=20, examples=2000),
     "cpu": CollectiveSettings(),
     "thesis": CollectiveSettings(rounds=5000, eval_every=100),
 }

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from palaver.data import Dataset
+from palaver.engines.description import Collective
 from palaver.engines.evaluate import Scores
-from palaver.engines.simulate import Collective, State
+from palaver.engines.simulate import State
 from palaver.experiments.folder import SCHEMA
 from palaver.report.interval import interval
 

@@ -25,6 +25,7 @@ from palaver.experiments import record
 from palaver.experiments.folder import SCHEMA, Checkpoints, Folder, publish, write_frame, write_json
 from palaver.experiments.settings import (
     CollectiveSettings,
+    cut,
     make_collective,
     make_shards,
     make_topology,
@@ -140,7 +141,7 @@ def run(
     for number, row in enumerate(rows_of(stored)):
         done = folder.partial / "history" / f"{number}.json"
         if not done.exists():
-            data = load(row.settings.data)
+            data = cut(row.settings, load(row.settings.data))
             with _graceful() as asked:
                 summary = _run_row(number, row, seeds, data, folder, progress, asked, checkpoint_seconds, devices)
             write_json(done, summary)

@@ -10,8 +10,9 @@ import optax
 from flax import nnx
 
 from palaver import channels, topology
-from palaver.data import Dataset
-from palaver.engines.simulate import Collective, Shards, collective
+from palaver.data import Dataset, subset
+from palaver.engines.description import Collective, collective
+from palaver.engines.simulate import Shards
 from palaver.engines.train import shards
 from palaver.models import CNN, MLP
 from palaver.node import supervised
@@ -26,8 +27,8 @@ class CollectiveSettings:
     """Data set: digits, mnist, fashion-mnist, cifar10, idx:DIR (IDX files) or npz:FILE (arrays x, y)."""
     fraction: float = 1.0
     """Share of the training set that the collective owns, in (0, 1]."""
-    train_examples: int = 0
-    """Use only so many training examples; 0: all."""
+    examples: int = 0
+    """Use only so many training examples, and a quarter as many to validate and to test; 0: all."""
     split: Literal["iid", "dirichlet", "class"] = "iid"
     """How the training set is divided among the nodes: at random, with label skew, or sorted by class."""
     skew: float = 0.5
@@ -85,7 +86,7 @@ class CollectiveSettings:
         """Raises ``PalaverError`` for a value out of range; what other parts check themselves is left to them."""
         bounds: list[tuple[str, bool, str]] = [
             ("fraction", 0 < self.fraction <= 1, "in (0, 1]"),
-            ("train_examples", self.train_examples >= 0, "0 or more"),
+            ("examples", self.examples >= 0, "0 or more"),
             ("nodes", self.nodes >= 1, "at least 1"),
             ("widths", all(w >= 1 for w in self.widths), "each at least 1"),
             ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
@@ -109,6 +110,15 @@ class CollectiveSettings:
             raise PalaverError(
                 f"neighbours is {self.neighbours} with topology full: leave it out, or choose ring or random"
             )
+
+
+def cut(settings: CollectiveSettings, data: Dataset) -> Dataset:
+    """The part of the data set that ``examples`` leaves."""
+    if not settings.examples:
+        return data
+    few = max(1, settings.examples // 4)
+    sizes = zip((settings.examples, few, few), (data.y_train, data.y_validation, data.y_test), strict=True)
+    return subset(data, *(min(size, len(labels)) for size, labels in sizes))
 
 
 def make_channel(settings: CollectiveSettings) -> Channel | None:
@@ -156,7 +166,7 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
 
     """
     settings.check()
-    owned = round(settings.fraction * len(data.y_train[: settings.train_examples or None]))
+    owned = round(settings.fraction * len(data.y_train))
     if settings.nodes > owned:
         raise PalaverError(
             f"nodes is {settings.nodes} for {owned} training examples of {data.name}: give at most {owned}"
@@ -196,10 +206,9 @@ def make_shards(settings: CollectiveSettings, data: Dataset, seeds: list[int]) -
         PalaverError: more nodes than examples, or an alpha that is not above 0.
 
     """
-    last = settings.train_examples or None
     return shards(
-        data.x_train[:last],
-        data.y_train[:last],
+        data.x_train,
+        data.y_train,
         settings.nodes,
         seeds,
         kind=settings.split,

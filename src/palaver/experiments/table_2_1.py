@@ -18,12 +18,11 @@ SCALES = {
         rounds=8,
         report_round=0,
         eval_every=4,
-        train_examples=2000,
-        eval_examples=256,
+        examples=2000,
         target=0.15,
     ),
     "cpu": replace(
-        _THESIS, widths=(16, 32, 64), rounds=1000, report_round=0, eval_every=100, eval_examples=1000, target=0.55
+        _THESIS, widths=(16, 32, 64), rounds=600, report_round=0, eval_every=50, eval_examples=1000, target=0.50
     ),
     "thesis": _THESIS,
 }

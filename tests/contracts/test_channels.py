@@ -1,0 +1,214 @@
+"""What every channel must keep to, and each one's loss and gradient in closed form."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from palaver import channels
+from palaver.node import silence
+from palaver.types import Outputs, PalaverError
+
+BATCH, CLASSES, DEPTH = 3, 5, 7
+
+CHANNELS = {
+    "silence": silence(),
+    "labels": channels.labels(),
+    "logits": channels.logits(),
+    "logits, hard": channels.logits(temperature=0.25),
+    "labels+logits": channels.labels_logits(mix=0.3, temperature=2.0),
+    "features": channels.features(weight=2.5),
+}
+BITS = {
+    "silence": 0,
+    "labels": 8,
+    "logits": 5 * 32,
+    "logits, hard": 5 * 32,
+    "labels+logits": 8 + 5 * 32,
+    "features": 7 * 32,
+}
+
+every_channel = pytest.mark.parametrize("name", CHANNELS)
+
+
+def outputs(seed):
+    rng = np.random.default_rng(seed)
+    return Outputs(
+        logits=jnp.asarray(rng.normal(size=(BATCH, CLASSES)), jnp.float32),
+        features=jnp.asarray(rng.normal(size=(BATCH, DEPTH)), jnp.float32),
+    )
+
+
+HEARER, SPEAKER = outputs(1), outputs(2)
+LABELS = jnp.array([4, 0, 2], jnp.int32)
+
+
+def softmax(z):
+    z = np.asarray(z, np.float64)
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def target(name):
+    """The distribution that the receiver is drawn to."""
+    hard = np.eye(CLASSES)[np.asarray(LABELS)]
+    return {
+        "labels": hard,
+        "logits": softmax(SPEAKER.logits),
+        "logits, hard": softmax(np.asarray(SPEAKER.logits) / 0.25),
+        "labels+logits": 0.3 * hard + 0.7 * softmax(np.asarray(SPEAKER.logits) / 2.0),
+    }[name]
+
+
+@every_channel
+def test_loss_and_gradient_in_closed_form(name):
+    channel = CHANNELS[name]
+    payload = channel.encode(SPEAKER, LABELS)
+    loss, gradient = jax.value_and_grad(channel.loss)(HEARER, payload)
+    assert loss.shape == ()
+    to_logits, to_features = np.zeros((BATCH, CLASSES)), np.zeros((BATCH, DEPTH))
+    if name == "silence":
+        expected = 0.0
+    elif name == "features":
+        apart = np.asarray(HEARER.features, float) - np.asarray(SPEAKER.features, float)
+        expected, to_features = 2.5 * 0.5 * (apart**2).sum() / BATCH, 2.5 * apart / BATCH
+    else:
+        p, q = softmax(HEARER.logits), target(name)
+        expected, to_logits = -(q * np.log(p)).sum() / BATCH, (p - q) / BATCH
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(gradient.logits, to_logits, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradient.features, to_features, rtol=1e-4, atol=1e-6)
+
+
+@every_channel
+def test_gradient_is_the_losss_slope(name):
+    channel = CHANNELS[name]
+    payload = channel.encode(SPEAKER, LABELS)
+    check_grads(lambda heard: channel.loss(heard, payload), (HEARER,), order=1, modes=["rev"], atol=5e-3, rtol=5e-3)
+
+
+@every_channel
+def test_nothing_flows_back_to_the_speaker(name):
+    channel = CHANNELS[name]
+
+    def loss(said):
+        payload = channel.encode(Outputs(*said), LABELS)
+        return channel.loss(HEARER, payload)
+
+    for leaf in jax.tree.leaves(jax.grad(loss)(SPEAKER)):
+        assert not np.asarray(leaf).any()
+
+
+@every_channel
+def test_a_payload_has_the_batch_in_front(name):
+    for batch in (1, BATCH):
+        said = jax.tree.map(lambda a, batch=batch: a[:batch], SPEAKER)
+        payload = CHANNELS[name].encode(said, LABELS[:batch])
+        assert all(leaf.shape[0] == batch for leaf in jax.tree.leaves(payload))
+
+
+@every_channel
+def test_declared_bits_are_the_encoded_size(name):
+    channel = CHANNELS[name]
+    payload = channel.encode(SPEAKER, LABELS)
+    example = [np.asarray(leaf)[0].tobytes() for leaf in jax.tree.leaves(payload)]
+    shapes = jax.eval_shape(channel.encode, SPEAKER, LABELS)
+    assert channel.bits(shapes) == 8 * sum(map(len, example)) == BITS[name]
+
+
+@every_channel
+def test_jit_changes_nothing_and_compiles_once(name):
+    channel = CHANNELS[name]
+    traced = []
+
+    @jax.jit
+    def step(heard, said, labels):
+        traced.append(name)
+        payload = channel.encode(said, labels)
+        return payload, channel.loss(heard, payload)
+
+    for said, labels in ((SPEAKER, LABELS), (HEARER, LABELS[::-1])):
+        payload, loss = step(HEARER, said, labels)
+        plain = channel.encode(said, labels)
+        jax.tree.map(np.testing.assert_array_equal, payload, plain)
+        np.testing.assert_allclose(loss, channel.loss(HEARER, plain), rtol=1e-6)
+    assert traced == [name]
+
+
+@every_channel
+def test_vmap_is_a_loop_over_nodes(name):
+    channel = CHANNELS[name]
+    stack = jax.tree.map(lambda *a: jnp.stack(a), HEARER, SPEAKER)
+    payloads = jax.vmap(channel.encode, (0, None))(stack, LABELS)
+    losses = jax.vmap(channel.loss)(jax.tree.map(lambda a: a[::-1], stack), payloads)
+    one = channel.loss(SPEAKER, channel.encode(HEARER, LABELS))
+    two = channel.loss(HEARER, channel.encode(SPEAKER, LABELS))
+    np.testing.assert_allclose(losses, [one, two], rtol=1e-6)
+
+
+def test_what_is_said():
+    np.testing.assert_array_equal(CHANNELS["labels"].encode(SPEAKER, LABELS), LABELS)
+    np.testing.assert_array_equal(CHANNELS["logits"].encode(SPEAKER, LABELS), SPEAKER.logits)
+    np.testing.assert_array_equal(CHANNELS["features"].encode(SPEAKER, LABELS), SPEAKER.features)
+    both = CHANNELS["labels+logits"].encode(SPEAKER, LABELS)
+    np.testing.assert_array_equal(both["labels"], LABELS)
+    np.testing.assert_array_equal(both["logits"], SPEAKER.logits)
+    assert CHANNELS["silence"].encode(SPEAKER, LABELS) == ()
+
+
+@pytest.mark.parametrize("name", ["logits", "logits, hard", "features"])
+def test_labels_stay_at_home(name):
+    channel = CHANNELS[name]
+    np.testing.assert_array_equal(channel.encode(SPEAKER, LABELS), channel.encode(SPEAKER, LABELS * 0))
+
+
+@pytest.mark.parametrize(
+    ("classes", "dtype"), [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "int32")]
+)
+def test_labels_travel_in_the_smallest_type(classes, dtype):
+    channel = channels.labels()
+    said = Outputs(logits=jnp.zeros((2, classes)), features=jnp.zeros((2, 1)))
+    known = jnp.array([0, classes - 1], jnp.int32)
+    payload = channel.encode(said, known)
+    assert payload.dtype == dtype
+    assert payload.tolist() == [0, classes - 1]
+    # Uniform logits: log C for each, whatever the label; the highest id is not lost on the way.
+    np.testing.assert_allclose(channel.loss(said, payload), math.log(classes), rtol=1e-5)
+
+
+def test_the_mix_at_its_ends():
+    payload = CHANNELS["labels+logits"].encode(SPEAKER, LABELS)
+    only_labels, only_logits = channels.labels_logits(mix=1.0), channels.labels_logits(mix=0.0)
+    np.testing.assert_allclose(only_labels.loss(HEARER, payload), channels.labels().loss(HEARER, LABELS), rtol=1e-6)
+    np.testing.assert_allclose(
+        only_logits.loss(HEARER, payload), channels.logits().loss(HEARER, SPEAKER.logits), rtol=1e-6
+    )
+
+
+def test_temperature_hardens_and_softens():
+    # τ → 0: the speaker's most probable class; τ → ∞: the uniform distribution.
+    log_p = np.log(softmax(HEARER.logits))
+    best = np.asarray(SPEAKER.logits).argmax(-1)
+    cold = channels.logits(temperature=1e-3).loss(HEARER, SPEAKER.logits)
+    hot = channels.logits(temperature=1e6).loss(HEARER, SPEAKER.logits)
+    np.testing.assert_allclose(cold, -log_p[np.arange(BATCH), best].mean(), rtol=1e-5)
+    np.testing.assert_allclose(hot, -log_p.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, math.inf, -math.inf, math.nan])
+def test_bad_numbers_are_named(value):
+    with pytest.raises(PalaverError, match=f"temperature is {value}: give a finite number above 0"):
+        channels.logits(temperature=value)
+    with pytest.raises(PalaverError, match=f"temperature is {value}: give a finite number above 0"):
+        channels.labels_logits(temperature=value)
+    with pytest.raises(PalaverError, match=f"weight is {value}: give a finite number above 0"):
+        channels.features(weight=value)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, math.inf, math.nan])
+def test_bad_mix_is_named(value):
+    with pytest.raises(PalaverError, match=rf"mix is {value}: give the label's weight, a number in \[0, 1\]"):
+        channels.labels_logits(mix=value)

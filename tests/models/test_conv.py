@@ -1,0 +1,154 @@
+"""The convolution by patches against XLA's own, and the sizes of the small models by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from palaver.models import CNN, MLP
+from palaver.models.cnn import patches_conv
+from palaver.node import supervised
+from palaver.types import Batch, Outputs, PalaverError
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "out", "padding"),
+    [
+        ((2, 8, 8, 3), 2, 5, ((1, 1), (1, 1))),  # the CNN's layers
+        ((1, 6, 10, 1), 2, 4, ((1, 1), (1, 1))),  # one channel, not square
+        ((3, 4, 4, 2), 2, 1, ((0, 0), (0, 0))),  # no padding: one pixel out
+        ((2, 9, 6, 2), 3, 3, ((2, 1), (0, 3))),  # 6 × 6 kernel, uneven padding
+        ((2, 5, 4, 3), 1, 2, ((0, 1), (1, 0))),  # 2 × 2 kernel
+    ],
+)
+def test_patches_conv_is_the_convolution(shape, stride, out, padding):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(2 * stride, 2 * stride, shape[-1], out)), jnp.float32)
+
+    def reference(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
+        )
+
+    def ours(x, kernel):
+        return patches_conv(x, kernel, (stride, stride), padding)
+
+    weight = jnp.asarray(rng.normal(size=reference(x, kernel).shape), jnp.float32)
+
+    def both(conv):
+        return jax.jit(jax.value_and_grad(lambda x, k: (conv(x, k) * weight).sum(), (0, 1)))(x, kernel)
+
+    np.testing.assert_allclose(ours(x, kernel), reference(x, kernel), rtol=1e-5, atol=1e-4)
+    (value, gradients), (expected, slopes) = both(ours), both(reference)
+    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-3)
+    for ours_, theirs in zip(gradients, slopes, strict=True):
+        np.testing.assert_allclose(ours_, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_patches_conv_by_hand():
+    # A 4 × 4 kernel of ones over a 4 × 4 image of 0..15, padded by 1, stride 2: sums of the 3 × 3 corners.
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    found = patches_conv(x, jnp.ones((4, 4, 1, 1)), (2, 2), ((1, 1), (1, 1)))
+    assert found[0, ..., 0].tolist() == [[45.0, 54.0], [81.0, 90.0]]
+
+
+def test_patches_conv_of_many_nodes():
+    rng = np.random.default_rng(1)
+    x = jnp.asarray(rng.normal(size=(3, 2, 4, 4, 2)), jnp.float32)
+    kernels = jnp.asarray(rng.normal(size=(3, 4, 4, 2, 3)), jnp.float32)
+
+    def slope(x, kernel):
+        return jax.grad(lambda k: (patches_conv(x, k, (2, 2), ((1, 1), (1, 1))) ** 2).sum())(kernel)
+
+    together = jax.vmap(slope)(x, kernels)
+    np.testing.assert_allclose(
+        together, jnp.stack([slope(*pair) for pair in zip(x, kernels, strict=True)]), rtol=1e-4, atol=1e-3
+    )
+
+
+def cnn(rngs):
+    return CNN((8, 12, 3), 5, channels=(2, 4), rngs=rngs)
+
+
+def mlp(rngs):
+    return MLP((2, 3), 5, hidden=(4, 7), rngs=rngs)
+
+
+def test_cnn_by_hand():
+    node = supervised(cnn)
+    # Two 4 × 4 convolutions without bias, scale and shift of two norms, and 2 · 3 · 4 features to 5 classes.
+    assert node.parameters() == (16 * 3 * 2 + 16 * 2 * 4) + 2 * (2 + 4) + (2 * 3 * 4 * 5 + 5)
+    said = cnn(nnx.Rngs(0))(jnp.zeros((6, 8, 12, 3)))
+    assert said.logits.shape == (6, 5)
+    assert said.features.shape == (6, 2 * 3 * 4)
+    grey = CNN((8, 8), 5, channels=(2,), rngs=nnx.Rngs(0))
+    assert grey(jnp.zeros((1, 8, 8))).features.shape == (1, 4 * 4 * 2)
+
+
+def test_cnn_normalises_by_the_batch_and_remembers_it():
+    # Standard scores in training: the first norm's outputs, before the ReLU, have mean 0 and variance 1; its running
+    # mean moves a tenth of the way to the batch's.
+    model = CNN((4, 4), 2, channels=(3,), rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).normal(loc=3, size=(64, 4, 4)), jnp.float32)
+    before = model.convolutions[0](x[..., None])
+    scores = np.asarray(model.norms[0](before))
+    np.testing.assert_allclose(scores.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(scores.var((0, 1, 2)), 1, rtol=1e-3)
+    np.testing.assert_allclose(model.norms[0].mean[...], 0.1 * np.asarray(before).mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
+
+
+def test_mlp_by_hand():
+    assert supervised(mlp).parameters() == (6 * 4 + 4) + (4 * 7 + 7) + (7 * 5 + 5)
+    model = mlp(nnx.Rngs(0))
+    x = np.random.default_rng(0).normal(size=(3, 2, 3)).astype(np.float32)
+    said = model(jnp.asarray(x))
+    hidden = x.reshape(3, 6)
+    for layer in model.hidden:
+        hidden = np.maximum(hidden @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...]), 0)
+    np.testing.assert_allclose(said.features, hidden, rtol=1e-4, atol=1e-5)
+    logits = hidden @ np.asarray(model.head.kernel[...]) + np.asarray(model.head.bias[...])
+    np.testing.assert_allclose(said.logits, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_only_in_training():
+    node = supervised(lambda rngs: MLP((2,), 3, hidden=(400,), dropout=0.5, rngs=rngs))
+    state = node.init(jax.random.key(0))
+    x = jnp.ones((1, 2))
+    first, second = node.predict(state, x), node.predict(state, x)
+    np.testing.assert_array_equal(first.logits, second.logits)
+    model = MLP((2,), 3, hidden=(4000,), dropout=0.25, rngs=nnx.Rngs(0))
+    said = np.asarray(model(x).features)[0]
+    model.eval()
+    whole = np.asarray(model(x).features)[0]
+    kept = said[whole > 0] > 0
+    # A quarter dropped (5 standard errors of the share), the rest scaled up by 4 / 3.
+    assert abs(kept.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / kept.size)
+    np.testing.assert_allclose(said[said > 0], whole[said > 0] * 4 / 3, rtol=1e-5)
+
+
+def test_bare_logits_are_their_own_features():
+    node = supervised(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
+    assert node.parameters() == 2 * 3 + 3
+    state = node.init(jax.random.key(0))
+    x = jnp.array([[1.0, -2.0]])
+    said = node.predict(state, x)
+    expected = np.asarray(x) @ np.asarray(state.params["kernel"]) + np.asarray(state.params["bias"])
+    assert isinstance(said, Outputs)
+    np.testing.assert_allclose(said.logits, expected, rtol=1e-5)
+    np.testing.assert_array_equal(said.features, said.logits)
+    # One step of Adam from rest moves each parameter by its learning rate, against the gradient's sign.
+    batch = Batch(x=x, labels=jnp.array([1], jnp.int32))
+    after, payload, loss = node.step(jax.random.key(1), state, batch, (), jnp.bool_(False))
+    p = np.exp(expected) / np.exp(expected).sum()
+    assert payload == ()
+    np.testing.assert_allclose(loss, -np.log(p[0, 1]), rtol=1e-5)
+    gradient = np.asarray(x).T @ (p - np.eye(3)[[1]])
+    moved = np.asarray(after.params["kernel"]) - np.asarray(state.params["kernel"])
+    np.testing.assert_allclose(moved, -1e-3 * np.sign(gradient), rtol=1e-3)
+
+
+def test_a_model_with_nothing_to_train_is_refused():
+    with pytest.raises(PalaverError, match="the model has no nnx.Param: give a module with something to train"):
+        supervised(lambda rngs: nnx.Dropout(0.5, rngs=rngs))
