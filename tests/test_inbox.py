@@ -24,7 +24,7 @@ def play(state, want, neighbours, speak, overflow):
     """One round: the state after the pops, what was popped, the state after the pushes, what became of them."""
     popped, slot = inbox.pop(state, want)
     pushed, delivery = inbox.push(popped, neighbours, speak, overflow=overflow)
-    return jax.tree.map(lambda a: a, (popped, slot, pushed, delivery))
+    return popped, slot, pushed, delivery
 
 
 @st.composite
@@ -192,8 +192,11 @@ def expected(neighbours: int, p_broadcast: float) -> tuple[float, float]:
 
 
 def assert_within(samples: np.ndarray, mean: float, errors: float = 5) -> None:
-    """The mean over the (independent) seeds lies within so many of its standard errors of ``mean``."""
-    assert abs(samples.mean() - mean) < errors * samples.std(ddof=1) / np.sqrt(len(samples)) + 1e-9
+    """The mean over the (independent) seeds lies within so many of its standard errors of ``mean``.
+
+    1e-5 on top for shares so small that no packet falls on them: one packet of all these is about that much.
+    """
+    assert abs(samples.mean() - mean) < errors * samples.std(ddof=1) / np.sqrt(len(samples)) + 1e-5
 
 
 GRAPHS = {"ring(4)": (topology.ring(MANY, 4), 4), "full": (topology.full(MANY), MANY - 1)}

@@ -84,7 +84,8 @@ def test_two_processes_are_one(many, tmp_path):
 
 
 def test_across_takes_as_many_devices_as_divide_all_groups():
-    assert across([5]) is ONE_DEVICE  # the tests themselves see one device
+    assert across([5, 7]) is ONE_DEVICE
+    assert across([4], 1) is ONE_DEVICE
     have = len(jax.devices())
     for devices in (0, -1, have + 1):
         with pytest.raises(PalaverError, match=f"devices is {devices}: this machine shows {have}; give 1 to {have}"):

@@ -201,7 +201,9 @@ def test_every_decision_is_the_oracles(name, compiled):
 
 def test_two_architectures_in_one_collective():
     def model(hidden):
-        return supervised(lambda rngs: MLP((1,), 10, hidden=hidden, rngs=rngs), channels.labels_logits())
+        return supervised(
+            lambda rngs: MLP((1,), 10, hidden=hidden, rngs=rngs), channels.logits(), optimizer=optax.sgd(1e-3)
+        )
 
     group = collective(
         [(model((4,)), 2), (model((3, 2)), 3)],

@@ -80,48 +80,56 @@ def test_cnn_by_hand():
     node = supervised(cnn)
     # Two 4 × 4 convolutions without bias, scale and shift of two norms, and 2 · 3 · 4 features to 5 classes.
     assert node.parameters() == (16 * 3 * 2 + 16 * 2 * 4) + 2 * (2 + 4) + (2 * 3 * 4 * 5 + 5)
-    said = cnn(nnx.Rngs(0))(jnp.zeros((6, 8, 12, 3)))
+    said = jax.eval_shape(lambda x: cnn(nnx.Rngs(0))(x), jnp.zeros((6, 8, 12, 3)))
     assert said.logits.shape == (6, 5)
     assert said.features.shape == (6, 2 * 3 * 4)
-    grey = CNN((8, 8), 5, channels=(2,), rngs=nnx.Rngs(0))
-    assert grey(jnp.zeros((1, 8, 8))).features.shape == (1, 4 * 4 * 2)
+    grey = jax.eval_shape(lambda x: CNN((8, 8), 5, channels=(2,), rngs=nnx.Rngs(0))(x), jnp.zeros((1, 8, 8)))
+    assert grey.features.shape == (1, 4 * 4 * 2)
 
 
 def test_cnn_normalises_by_the_batch_and_remembers_it():
     # Standard scores in training: the first norm's outputs, before the ReLU, have mean 0 and variance 1; its running
     # mean moves a tenth of the way to the batch's.
-    model = CNN((4, 4), 2, channels=(3,), rngs=nnx.Rngs(0))
-    x = jnp.asarray(np.random.default_rng(0).normal(loc=3, size=(64, 4, 4)), jnp.float32)
-    before = model.convolutions[0](x[..., None])
-    scores = np.asarray(model.norms[0](before))
+    @jax.jit
+    def first_layer(x):
+        model = CNN((4, 4), 2, channels=(3,), rngs=nnx.Rngs(0))
+        before = model.convolutions[0](x)
+        return before, model.norms[0](before), model.norms[0].mean[...]
+
+    x = np.random.default_rng(0).normal(loc=3, size=(64, 4, 4, 1)).astype(np.float32)
+    before, scores, running = map(np.asarray, first_layer(x))
     np.testing.assert_allclose(scores.mean((0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(scores.var((0, 1, 2)), 1, rtol=1e-3)
-    np.testing.assert_allclose(model.norms[0].mean[...], 0.1 * np.asarray(before).mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(running, 0.1 * before.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
 
 
 def test_mlp_by_hand():
     assert supervised(mlp).parameters() == (6 * 4 + 4) + (4 * 7 + 7) + (7 * 5 + 5)
-    model = mlp(nnx.Rngs(0))
+
+    @jax.jit
+    def say(x):
+        model = mlp(nnx.Rngs(0))
+        return model(x), [(layer.kernel[...], layer.bias[...] + 0) for layer in (*model.hidden, model.head)]
+
     x = np.random.default_rng(0).normal(size=(3, 2, 3)).astype(np.float32)
-    said = model(jnp.asarray(x))
+    said, layers = jax.tree.map(np.asarray, say(x))
     hidden = x.reshape(3, 6)
-    for layer in model.hidden:
-        hidden = np.maximum(hidden @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...]), 0)
+    for kernel, bias in layers[:-1]:
+        hidden = np.maximum(hidden @ kernel + bias, 0)
     np.testing.assert_allclose(said.features, hidden, rtol=1e-4, atol=1e-5)
-    logits = hidden @ np.asarray(model.head.kernel[...]) + np.asarray(model.head.bias[...])
+    logits = hidden @ layers[-1][0] + layers[-1][1]
     np.testing.assert_allclose(said.logits, logits, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_only_in_training():
-    node = supervised(lambda rngs: MLP((2,), 3, hidden=(400,), dropout=0.5, rngs=rngs))
-    state = node.init(jax.random.key(0))
-    x = jnp.ones((1, 2))
-    first, second = node.predict(state, x), node.predict(state, x)
-    np.testing.assert_array_equal(first.logits, second.logits)
-    model = MLP((2,), 3, hidden=(4000,), dropout=0.25, rngs=nnx.Rngs(0))
-    said = np.asarray(model(x).features)[0]
-    model.eval()
-    whole = np.asarray(model(x).features)[0]
+    @jax.jit
+    def say(x):
+        model = MLP((2,), 3, hidden=(4000,), dropout=0.25, rngs=nnx.Rngs(0))
+        training = model(x).features
+        model.eval()
+        return training[0], model(x).features[0]
+
+    said, whole = map(np.asarray, say(jnp.ones((1, 2))))
     kept = said[whole > 0] > 0
     # A quarter dropped (5 standard errors of the share), the rest scaled up by 4 / 3.
     assert abs(kept.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / kept.size)
@@ -131,16 +139,16 @@ def test_dropout_only_in_training():
 def test_bare_logits_are_their_own_features():
     node = supervised(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
     assert node.parameters() == 2 * 3 + 3
-    state = node.init(jax.random.key(0))
+    state = jax.jit(node.init)(jax.random.key(0))
     x = jnp.array([[1.0, -2.0]])
-    said = node.predict(state, x)
+    said = jax.jit(node.predict)(state, x)
     expected = np.asarray(x) @ np.asarray(state.params["kernel"]) + np.asarray(state.params["bias"])
     assert isinstance(said, Outputs)
     np.testing.assert_allclose(said.logits, expected, rtol=1e-5)
     np.testing.assert_array_equal(said.features, said.logits)
     # One step of Adam from rest moves each parameter by its learning rate, against the gradient's sign.
     batch = Batch(x=x, labels=jnp.array([1], jnp.int32))
-    after, payload, loss = node.step(jax.random.key(1), state, batch, (), jnp.bool_(False))
+    after, payload, loss = jax.jit(node.step)(jax.random.key(1), state, batch, (), jnp.bool_(False))
     p = np.exp(expected) / np.exp(expected).sum()
     assert payload == ()
     np.testing.assert_allclose(loss, -np.log(p[0, 1]), rtol=1e-5)

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from palaver.data import Dataset
+from palaver.decision import RULES
 from palaver.engines.description import Collective
 from palaver.engines.evaluate import Scores
 from palaver.engines.simulate import State
@@ -119,13 +120,15 @@ def summarise(
     """
     whole = history.filter(pl.col("node").is_null())
     last = whole.filter(pl.col("round") == rounds)
-    names = [m for m in last["metric"].unique(maintain_order=True) if not m.startswith("bits.")]
+    always = ["average_accuracy", "collective_accuracy", *(f"collective_accuracy.{rule}" for rule in RULES)]
+    measured = [m for m in last["metric"].unique(maintain_order=True) if not m.startswith("bits.")]
+    names = always + [m for m in measured if m not in always]
     metrics: dict[str, list[float | None]] = {}
     for name in names:
         by_seed = dict(last.filter(pl.col("metric") == name).select("seed", "value").iter_rows())
         metrics[name] = [by_seed.get(seed) for seed in seeds]
-    for name, measured in (("", "collective_accuracy"), (".average", "average_accuracy")):
-        reached = whole.filter((pl.col("metric") == measured) & (pl.col("value") >= target))
+    for name, accuracy in (("", "collective_accuracy"), (".average", "average_accuracy")):
+        reached = whole.filter((pl.col("metric") == accuracy) & (pl.col("value") >= target))
         first = dict(reached.group_by("seed").agg(pl.col("round").min()).iter_rows())
         metrics[f"rounds_to_target{name}"] = [
             float(first[seed]) if seed in first and seed not in diverged else None for seed in seeds

@@ -1,0 +1,136 @@
+"""Seeds share a program and nothing else: one trained among others is as if alone, and one that breaks breaks alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from palaver import topology
+from palaver.engines.description import collective
+from palaver.engines.simulate import Shards, State, simulation
+from palaver.types import Node, NodeState, Outputs
+
+ROUNDS, NODES, BATCH, SEEDS, EXAMPLES = 20, 4, 4, 3, 60
+WHOLE = -1
+"""``breaks`` of a node that never does."""
+
+
+def walker() -> Node:
+    """A node of one number, moved by what it reads, by what it hears and by its own chance.
+
+    It goes to infinity in the round that its state names.
+    """
+
+    def init(key):
+        extra = {"round": jnp.int32(0), "breaks": jnp.int32(WHOLE)}
+        return NodeState(params=jax.random.normal(key), extra=extra, opt_state=())
+
+    def step(key, state, batch, payload, consume):
+        target = jnp.where(consume, payload.mean(), batch.x.mean() + batch.labels.mean())
+        at = 0.9 * state.params + 0.1 * target + 0.01 * jax.random.normal(key)
+        at = jnp.where(state.extra["round"] == state.extra["breaks"], jnp.inf, at)
+        extra = {**state.extra, "round": state.extra["round"] + 1}
+        return NodeState(at, extra, ()), jnp.full(BATCH, at), (at - target) ** 2
+
+    def predict(state, x):
+        logits = state.params * x
+        return Outputs(logits, logits)
+
+    def payload(_x, labels):
+        return jax.ShapeDtypeStruct(labels.shape, jnp.float32)
+
+    return Node(init=init, step=step, predict=predict, payload=payload, bits=lambda _: 32, parameters=lambda: 1)
+
+
+GROUP = collective(walker(), topology.full(NODES), p_consume=0.5, p_broadcast=0.5, capacity=3, batch_size=BATCH)
+
+
+def shards() -> Shards:
+    rng = np.random.default_rng(0)
+    index = np.stack([rng.permutation(EXAMPLES).reshape(NODES, -1) for _ in range(SEEDS)]).astype(np.int32)
+    size = rng.integers(2, index.shape[2] + 1, (SEEDS, NODES)).astype(np.int32)
+    x = rng.normal(size=(EXAMPLES, 2)).astype(np.float32)
+    return Shards(jnp.asarray(x), jnp.arange(EXAMPLES) % 3, jnp.asarray(index), jnp.asarray(size))
+
+
+KEYS = [5, 6, 7]
+
+
+def keys(numbers):
+    return jnp.stack([jax.random.key(number) for number in numbers])
+
+
+@pytest.fixture(scope="module")
+def together():
+    return simulation(GROUP, shards())
+
+
+def host(tree):
+    """NumPy, random keys as the numbers they hold."""
+
+    def bare(leaf):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.array(jax.random.key_data(leaf) if is_key else leaf)
+
+    return jax.tree.map(bare, tree)
+
+
+def of_seed(state: State, seed: int) -> State:
+    """Everything that belongs to one seed."""
+    return jax.tree.map(lambda leaf: leaf[seed], state._replace(round=np.array([int(state.round)] * SEEDS)))
+
+
+def test_a_seed_among_three_is_as_if_alone(together):
+    whole, trace = together.trace(together.init(keys(KEYS)), ROUNDS)
+    data = shards()
+    for seed in (1,):
+        own = data._replace(index=data.index[seed : seed + 1], size=data.size[seed : seed + 1])
+        sim = simulation(GROUP, own)
+        alone, alone_trace = sim.trace(sim.init(keys(KEYS[seed : seed + 1])), ROUNDS)
+        for name, field in host(trace)._asdict().items():
+            np.testing.assert_array_equal(field[:, seed], np.asarray(getattr(alone_trace, name))[:, 0], err_msg=name)
+        pairs = zip(
+            jax.tree.leaves_with_path(of_seed(host(whole), seed)), jax.tree.leaves(of_seed(host(alone), 0)), strict=True
+        )
+        for (path, among), single in pairs:
+            name = jax.tree_util.keystr(path)
+            if np.issubdtype(among.dtype, np.floating):
+                np.testing.assert_allclose(among, single, rtol=1e-5, atol=1e-6, err_msg=name)
+            else:
+                np.testing.assert_array_equal(among, single, err_msg=name)
+    # And the seeds are not copies of each other.
+    params = np.asarray(whole.nodes[0].params)
+    assert len(np.unique(params)) == SEEDS * NODES
+    assert not (np.asarray(trace.spoke)[:, 0] == np.asarray(trace.spoke)[:, 1]).all()
+
+
+def with_break(state: State, seed: int, node: int, when: int) -> State:
+    (nodes,) = state.nodes
+    breaks = nodes.extra["breaks"].at[seed, node].set(when)
+    return state._replace(nodes=(nodes._replace(extra={**nodes.extra, "breaks": breaks}),))
+
+
+def test_a_seed_that_breaks_is_flagged_and_breaks_alone(together):
+    when, broken = 7, 1
+    fine, _ = together.trace(together.init(keys(KEYS)), ROUNDS)
+    hurt, _ = together.trace(with_break(together.init(keys(KEYS)), broken, 2, when), ROUNDS)
+    assert fine.diverged.tolist() == [-1, -1, -1]
+    assert hurt.diverged.tolist() == [-1, when, -1]
+    fine, hurt = host(fine), host(hurt)
+    for seed in (0, 2):
+        jax.tree.map(np.testing.assert_array_equal, of_seed(hurt, seed), of_seed(fine, seed))
+    # Within the broken seed it spreads by what is heard: to others, but the decisions stay what they were.
+    lost = ~np.isfinite(hurt.nodes[0].params[broken])
+    assert lost[2]
+    assert lost.sum() > 1
+    np.testing.assert_array_equal(hurt.counts.consumed, fine.counts.consumed)
+    np.testing.assert_array_equal(hurt.position, fine.position)
+
+
+def test_the_first_broken_round_is_kept_when_a_run_goes_on(together):
+    state = with_break(with_break(together.init(keys(KEYS)), 0, 0, 3), 2, 1, 25)
+    state, _ = together.trace(state, ROUNDS)
+    assert state.diverged.tolist() == [3, -1, -1]
+    state, _ = together.trace(state, ROUNDS)
+    assert state.diverged.tolist() == [3, -1, 25]
+    assert int(state.round) == 2 * ROUNDS
