@@ -91,10 +91,10 @@ def _bare(prepared: Prepared, rounds: int) -> Callable[[State, Shards], State]:
     def body(state: State, _: None, shards: Shards) -> tuple[State, None]:
         own = jax.vmap(local_batch, in_axes=(0, 0, 0, None))(state.key, state.position, shards.size, group.batch_size)
         index = jnp.take_along_axis(shards.index, own, axis=2)
-        nobody = jnp.zeros(index.shape[:2], jnp.int32)
-        nodes, _, _ = train_round(
-            state, shards, index, nobody, nobody.astype(bool), group=group, spread=_mute(spread), loop=None
-        )
+        mine = spread.own(index, 0, group.nodes).shape[:2]
+        heard = (jax.tree.map(lambda pool: jnp.zeros((*mine, *pool.shape[2:]), pool.dtype), state.packets.payload),)
+        nobody = jnp.zeros(index.shape[:2], bool)
+        nodes, _, _ = train_round(state, shards, index, heard, nobody, group=group, spread=_mute(spread), loop=None)
         return state._replace(nodes=nodes, position=state.position + group.batch_size), None
 
     def run(state: State, shards: Shards) -> State:

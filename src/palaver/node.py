@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -72,6 +73,9 @@ def supervised(
 
     def objective(params: PyTree, extra: PyTree, batch: Batch, payload: PyTree, consume: Array):
         outputs, extra = forward(train_def, params, extra, batch.x)
+        # Where nothing was heard the channel's loss is masked, but its gradient must be finite all the same.
+        own = jax.lax.stop_gradient(channel.encode(outputs, batch.labels))
+        payload = jax.tree.map(partial(jnp.where, consume), payload, own)
         local = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, batch.labels).mean()
         loss = jnp.where(consume, channel.loss(outputs, payload), local)
         return loss, (outputs, extra)
@@ -81,7 +85,10 @@ def supervised(
         (loss, (outputs, extra)), grads = gradient(state.params, state.extra, batch, payload, consume)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         state = NodeState(optax.apply_updates(state.params, updates), extra, opt_state)
-        return state, channel.encode(outputs, batch.labels), loss
+        labels = batch.labels
+        if channel.known is not None:
+            labels = jnp.where(consume, channel.known(payload).astype(labels.dtype), labels)
+        return state, channel.encode(outputs, labels), loss
 
     def predict(state: NodeState, x: Array) -> Outputs:
         return forward(eval_def, state.params, state.extra, x)[0]

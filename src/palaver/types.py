@@ -18,6 +18,9 @@ PyTree: TypeAlias = Any
 NO_PEER = -1
 """Pads a row of neighbour ids: nobody stands there."""
 
+NO_LABEL = -1
+"""The label of an example that a node heard of: only the channel's payload can tell it."""
+
 NO_PACKET = -1
 """The slot id of a pop that found the inbox empty."""
 
@@ -44,14 +47,14 @@ class Batch(NamedTuple):
     x: Array
     """``[B, ...]`` inputs, float32 (images scaled to [0, 1])."""
     labels: Array
-    """``[B]`` class ids, int32. On a consumed batch the channel's payload, not this, carries the target."""
+    """``[B]`` class ids, int32; ``NO_LABEL`` on a consumed batch, where only the payload can carry the target."""
 
 
 class Channel(NamedTuple):
     """What is said between nodes, as three pure functions.
 
     ``encode(outputs, labels) -> payload`` turns a sender's outputs on a batch into what travels: a pytree whose
-    leaves have the batch as leading axis. ``labels`` may only be used by a channel that puts them in its payload.
+    leaves have the batch as leading axis. ``labels`` are ``NO_LABEL`` where the sender itself was not told them.
     ``loss(outputs, payload) -> scalar`` is the receiver's objective, a mean over the batch (nats, or squared units).
     ``bits(payload_shapes) -> int`` is the size on the wire of one example's payload, in bits.
     """
@@ -59,6 +62,8 @@ class Channel(NamedTuple):
     encode: Callable[[Outputs, Array], PyTree]
     loss: Callable[[Outputs, PyTree], Array]
     bits: Callable[[PyTree], int]
+    known: Callable[[PyTree], Array] | None = None
+    """``known(payload) -> [B]``: the labels that the payload carries; ``None``: it carries none."""
 
 
 class Packet(NamedTuple):

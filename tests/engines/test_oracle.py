@@ -196,8 +196,9 @@ def test_every_decision_is_the_oracles(name, compiled):
     np.testing.assert_array_equal(log["sender"], played.decisions.sender[..., None] * every)
     np.testing.assert_array_equal(log["step"], played.decisions.step[..., None] * every)
     np.testing.assert_array_equal(log["x"], np.where(consumed[..., None], played.decisions.index, -1))
-    # And the batch itself is those rows, with their labels.
-    np.testing.assert_array_equal(log["seen"], played.decisions.index - played.decisions.index % 10)
+    # And the batch itself is those rows, with their labels where they are the node's own.
+    labels = np.where(consumed[..., None], NO_LABEL, played.decisions.index % 10)
+    np.testing.assert_array_equal(log["seen"], played.decisions.index - labels)
 
 
 def test_two_architectures_in_one_collective():

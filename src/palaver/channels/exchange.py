@@ -38,7 +38,7 @@ def _positive(name: str, value: float) -> None:
 
 def labels() -> Channel:
     """The true labels; the receiver's objective is the cross-entropy it has for its own data (nats)."""
-    return Channel(encode=_label_payload, loss=_label_loss, bits=_encoded_bits)
+    return Channel(encode=_label_payload, loss=_label_loss, bits=_encoded_bits, known=lambda sent: sent)
 
 
 def logits(*, temperature: float = 1.0) -> Channel:
@@ -79,6 +79,7 @@ def labels_logits(*, mix: float = 0.5, temperature: float = 1.0) -> Channel:
             mix * _label_loss(outputs, sent["labels"]) + (1 - mix) * _soft_loss(outputs, sent["logits"], temperature)
         ),
         bits=_encoded_bits,
+        known=lambda sent: sent["labels"],
     )
 
 

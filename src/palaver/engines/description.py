@@ -58,7 +58,7 @@ def collective(
 
     Raises:
         PalaverError: a probability outside [0, 1], counts that do not match the topology, a batch size or capacity
-            below 1, an unknown overflow policy, or groups whose payloads differ in shape.
+            below 1, or an unknown overflow policy.
 
     """
     places = int(np.shape(topology(jnp.int32(0)))[0])

@@ -77,8 +77,8 @@ def evaluate(
         if temperatures is not None:
             logits = logits / temperatures[..., None, None]
         hits, by_rule = _hits(logits, labels, weight, tuple(rules.items()))
-        nodes = nodes + np.asarray(hits)
-        decided = {name: decided[name] + np.asarray(by_rule[name]) for name in decided}
+        nodes = nodes + np.asarray(hits, np.float64)
+        decided = {name: decided[name] + np.asarray(by_rule[name], np.float64) for name in decided}
     return Scores(np.asarray(nodes) / len(y), {name: np.asarray(value) / len(y) for name, value in decided.items()})
 
 

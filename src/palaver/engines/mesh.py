@@ -103,4 +103,5 @@ def use_cores() -> None:
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX's word that it has begun
-            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+            allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+            jax.config.update("jax_num_cpu_devices", allowed or 1)

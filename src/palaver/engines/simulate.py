@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
 from palaver import inbox as boxes
 from palaver.data.order import shuffled
 from palaver.engines.description import Collective
 from palaver.engines.mesh import ONE_DEVICE, Spread
-from palaver.types import NO_PACKET, Array, Batch, Node, NodeState, Packet, PalaverError, PyTree, Topology
+from palaver.types import NO_LABEL, NO_PACKET, Array, Batch, Node, NodeState, Packet, PalaverError, PyTree, Topology
 
 
 class Shards(NamedTuple):
@@ -67,6 +68,10 @@ class State(NamedTuple):
     inbox: boxes.InboxState
     packets: Packet
     """The pool, leaves ``[S, M, ...]``."""
+    said: Packet
+    """Last round's packets, leaves ``[S, N, ...]``, not yet in the pool."""
+    slot: Array
+    """``[S, N]`` int32: where in the pool they go; ``M`` for those not spoken."""
     counts: Counts
     loss: Array
     """``[S, N]`` training loss summed over the rounds of the latest ``advance``."""
@@ -215,10 +220,11 @@ def _payload(group: Collective, shards: Shards) -> tuple[PyTree, int]:
     x = jax.eval_shape(as_input, jax.ShapeDtypeStruct((group.batch_size, *shards.x.shape[1:]), shards.x.dtype))
     y = jax.ShapeDtypeStruct((group.batch_size,), jnp.int32)
     said = [node.payload(x, y) for node, _ in group.groups]
-    shapes = [jax.tree.map(lambda a: (a.shape, a.dtype), payload) for payload in said]
-    if any(shape != shapes[0] for shape in shapes):
-        raise PalaverError(f"groups of nodes say things of different shape: {shapes}; use a channel that all share")
-    return said[0], group.groups[0][0].bits(said[0])
+    bits = [node.bits(payload) for (node, _), payload in zip(group.groups, said, strict=True)]
+    shapes = [str(jax.tree.map(lambda a: (a.shape, a.dtype), payload)) for payload in said]
+    if len(set(zip(shapes, bits, strict=True))) > 1:
+        raise PalaverError("groups of nodes say different things: give all nodes of a collective the same channel")
+    return said[0], bits[0]
 
 
 def _init(group: Collective, payload: PyTree, keys: Array) -> State:
@@ -242,12 +248,9 @@ def _init(group: Collective, payload: PyTree, keys: Array) -> State:
         nodes=tuple(states),
         position=none,
         inbox=jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)), inbox),
-        packets=Packet(
-            index=jnp.zeros((seeds, slots, group.batch_size), jnp.int32),
-            payload=jax.tree.map(lambda a: jnp.zeros((seeds, slots, *a.shape), a.dtype), payload),
-            sender=jnp.zeros((seeds, slots), jnp.int32),
-            step=jnp.zeros((seeds, slots), jnp.int32),
-        ),
+        packets=_blank(payload, group.batch_size, seeds, slots),
+        said=_blank(payload, group.batch_size, seeds, nodes),
+        slot=jnp.full((seeds, nodes), slots, jnp.int32),
         counts=Counts(none, none, none, none),
         loss=jnp.zeros((seeds, nodes)),
         diverged=jnp.full(seeds, -1, jnp.int32),
@@ -259,30 +262,29 @@ def _round(
 ) -> tuple[State, Decisions]:
     """Every node pops, trains and speaks once."""
     shards = world.shards
+    # Last round's packets are written only now, before anything is read: XLA can then write the pool in place.
+    packets = jax.tree.map(
+        jax.vmap(lambda pool, slot, new: pool.at[slot].set(new, mode="drop")),
+        state.packets,
+        jax.tree.map(lambda _: state.slot, state.packets),
+        state.said,
+    )
     coins = jax.vmap(lambda k: draws(k, state.round, group.nodes, group.p_consume, group.p_broadcast))(state.key)
     inbox, slot = jax.vmap(boxes.pop)(state.inbox, coins.consume)
     consumed = slot != NO_PACKET
     own = jax.vmap(local_batch, in_axes=(0, 0, 0, None))(state.key, state.position, shards.size, group.batch_size)
     read = jnp.maximum(slot, 0)
-    index = jnp.where(
-        consumed[..., None],
-        _take(state.packets.index, read),
-        jnp.take_along_axis(shards.index, own, axis=2),
+    heard = tuple(
+        jax.tree.map(lambda pool, mine=mine: _take(pool, mine), packets.payload)
+        for mine in _by_group(read, group, spread)
     )
-    nodes, said, loss = train_round(state, shards, index, read, consumed, group=group, spread=spread, loop=loop)
+    index = jnp.where(consumed[..., None], _take(packets.index, read), jnp.take_along_axis(shards.index, own, axis=2))
+    nodes, said, loss = train_round(state, shards, index, heard, consumed, group=group, spread=spread, loop=loop)
 
     speak = coins.speak if group.rebroadcast else coins.speak & ~consumed
     neighbours = world.topology(state.round)
     inbox, delivery = jax.vmap(lambda i, s: boxes.push(i, neighbours, s, overflow=group.overflow))(inbox, speak)
     spoke = delivery.slot < inbox.references.shape[-1]
-    new = Packet(
-        index=index,
-        payload=said,
-        sender=jnp.broadcast_to(jnp.arange(group.nodes, dtype=jnp.int32), slot.shape),
-        step=jnp.full_like(slot, state.round),
-    )
-    old = state.packets
-    packets = jax.tree.map(jax.vmap(lambda pool, s, a: pool.at[s].set(a, mode="drop")), old, _like(old, delivery), new)
     counts = Counts(
         *(
             total + now
@@ -291,8 +293,8 @@ def _round(
     )
     broken = ~jnp.isfinite(loss).all(1)
     decisions = Decisions(
-        sender=jnp.where(consumed, _take(old.sender, read), NO_PACKET),
-        step=jnp.where(consumed, _take(old.step, read), -1),
+        sender=jnp.where(consumed, _take(packets.sender, read), NO_PACKET),
+        step=jnp.where(consumed, _take(packets.step, read), -1),
         index=index,
         spoke=spoke,
         sent=delivery.sent,
@@ -305,6 +307,13 @@ def _round(
         position=state.position + jnp.where(consumed, 0, group.batch_size),
         inbox=inbox,
         packets=packets,
+        said=Packet(
+            index=index,
+            payload=said,
+            sender=jnp.broadcast_to(jnp.arange(group.nodes, dtype=jnp.int32), slot.shape),
+            step=jnp.full_like(slot, state.round),
+        ),
+        slot=delivery.slot,
         counts=counts,
         loss=state.loss + loss,
         diverged=jnp.where((state.diverged < 0) & broken, state.round, state.diverged),
@@ -312,43 +321,63 @@ def _round(
     return state, decisions
 
 
+def _blank(payload: PyTree, batch_size: int, *leading: int) -> Packet:
+    """Packets of zeros with these leading axes."""
+    return Packet(
+        index=jnp.zeros((*leading, batch_size), jnp.int32),
+        payload=jax.tree.map(lambda a: jnp.zeros((*leading, *a.shape), a.dtype), payload),
+        sender=jnp.zeros(leading, jnp.int32),
+        step=jnp.zeros(leading, jnp.int32),
+    )
+
+
 def _take(pool: Array, slot: Array) -> Array:
     """``[S, M, ...]`` at ``[S, n]``."""
     return jax.vmap(lambda p, s: p[s])(pool, slot)
 
 
-def _like(pool: Packet, delivery: boxes.Delivery) -> Packet:
-    return jax.tree.map(lambda _: delivery.slot, pool)
+def _by_group(x: Array, group: Collective, spread: Spread) -> list[Array]:
+    """``[S, N, ...]`` as this device's share of each group."""
+    offsets = np.cumsum([0, *(count for _, count in group.groups)])
+    return [spread.own(x, int(offset), count) for offset, (_, count) in zip(offsets, group.groups, strict=False)]
 
 
 def train_round(
     state: State,
     shards: Shards,
     index: Array,
-    read: Array,
+    heard: tuple[PyTree, ...],
     consumed: Array,
     *,
     group: Collective,
     spread: Spread,
     loop: str | None,
 ) -> tuple[tuple[NodeState, ...], PyTree, Array]:
-    """One step of every node: new states, and for all nodes ``[S, N, ...]`` what each said and its loss."""
+    """One step of every node: new states, and for all nodes ``[S, N, ...]`` what each said and its loss.
+
+    Args:
+        state: before the round.
+        shards: the data.
+        index: ``[S, N, B]`` rows that each node trains on.
+        heard: a group each, the payloads of its nodes on this device ``[S, n, B, ...]``.
+        consumed: ``[S, N]`` whose rows and payload came from a packet.
+        group: the collective.
+        spread: where its nodes lie.
+        loop: see ``simulation``.
+
+    """
     keys = jax.vmap(lambda k: jax.random.fold_in(jax.random.fold_in(k, state.round), 2))(state.key)
-    states, told, offset = [], [], 0
-    for (node, count), nodes in zip(group.groups, state.nodes, strict=True):
-        ids = spread.own(jnp.broadcast_to(jnp.arange(group.nodes), index.shape[:2]), offset, count)
-        mine = partial(spread.own, offset=offset, count=count)
-        heard = jax.tree.map(partial(_take, slot=mine(read)), state.packets.payload)
-        node_keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, ids)
+    node_keys = jax.vmap(lambda k: jax.vmap(partial(jax.random.fold_in, k))(jnp.arange(group.nodes)))(keys)
+    shares = zip(*(_by_group(x, group, spread) for x in (node_keys, index, consumed)), strict=True)
+    states, told = [], []
+    for (node, _), nodes, payload, (key, rows, consume) in zip(group.groups, state.nodes, heard, shares, strict=True):
 
-        def one(key: Array, nodes: NodeState, index: Array, heard: PyTree, consume: Array, node: Node = node) -> Any:
-            batch = Batch(x=as_input(shards.x[index]), labels=shards.y[index])
-            return node.step(key, nodes, batch, heard, consume)
+        def one(key: Array, nodes: NodeState, rows: Array, payload: PyTree, consume: Array, node: Node = node) -> Any:
+            batch = Batch(x=as_input(shards.x[rows]), labels=jnp.where(consume, NO_LABEL, shards.y[rows]))
+            return node.step(key, nodes, batch, payload, consume)
 
-        train = each(one, loop or node_loop(node))
-        nodes, said, loss = train(node_keys, nodes, mine(index), heard, mine(consumed))
+        nodes, said, loss = each(one, loop or node_loop(node))(key, nodes, rows, payload, consume)
         states.append(nodes)
         told.append(jax.tree.map(spread.gather, (said, loss)))
-        offset += count
     said, loss = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *told)
     return tuple(states), said, loss

@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
 
 def sizes(group: Collective, data: Dataset, payload_bits: int) -> Sizes:
     """Bits of an example, its payload and one step's gradient exchange (none for a node alone)."""
-    parameters = group.groups[0][0].parameters()
+    parameters = round(sum(count * node.parameters() for node, count in group.groups) / group.nodes)
     return Sizes(data.bits_per_example, payload_bits, 2 * 32 * parameters if group.nodes > 1 else 0)
 
 
