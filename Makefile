@@ -1,4 +1,4 @@
-# make demo | test | check | lint | bench: each sets up what it needs in .venv, nothing else is required beforehand.
+# make demo | test | check | lint | bench; each sets up what it needs in .venv, nothing else is required beforehand.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -17,25 +17,6 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-
-bench: each sets up what it needs in .venv, nothing else is required beforehand.
-PYTHON ?= python3
-BIN := .venv/bin
-
-.PHONY: demo test check lint bench clean
-
-demo: .venv/.installed
-	$(BIN)/palaver run quickstart --out runs/quickstart --overwrite
-
-test: .venv/.installed-dev .venv/.chromium
-	$(BIN)/python -m pytest $(ARGS)
-
-check: .venv/.installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright
-	$(BIN)/lint-imports
-	$(MAKE) test
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks

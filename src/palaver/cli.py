@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 import sys
@@ -105,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(USAGE)
             case ["--version"]:
                 print(palaver.__version__)
-            case ["list"]:
+            case ["list"] | ["run"] | ["list" | "run", "-h" | "--help", *_]:
                 _list()
             case ["run", name, *rest] if not name.startswith("-"):
                 return _run(name, rest)
@@ -146,9 +145,11 @@ def _parse(kind: type[T], args: list[str], prog: str, default: T | None = None) 
 
 
 def _list() -> None:
+    """The experiments, one a line."""
     for name, experiment in EXPERIMENTS.items():
         print(f"{name:<14}{experiment.about}")
     print(f"{'collective':<14}one collective with your own settings (every setting is a flag)")
+    print("palaver run NAME starts one; palaver run NAME --help shows its flags")
 
 
 def _run(name: str, args: list[str]) -> int:
@@ -216,7 +217,9 @@ def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> in
     console = Console(width=None if sys.stdout.isatty() else 120)
     out = options.resume or options.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if options.resume is None:
-        for row in rows:  # bad input must leave nothing behind, so all of it is looked at before the folder is made
+        for row in rows:  # bad input must leave nothing behind: all of it is looked at before anything is made
+            row.settings.check()
+        for row in rows:
             examples = cut(row.settings, data(row.settings.data))
             group = make_collective(row.settings, examples)
             across([count for _, count in group.groups], options.devices)
@@ -225,7 +228,7 @@ def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> in
         folder = open_folder(out, resume=False, overwrite=options.overwrite)
     else:
         folder = open_folder(out, resume=True, overwrite=False)
-        stored = json.loads((folder.partial / "settings.json").read_text())
+        stored = runner.stored_plan(folder)
         if stored["experiment"] != name:
             raise PalaverError(f"{out} is a run of {stored['experiment']}: resume it with that name")
         console.print(f"resuming {out} with the settings it was started with")

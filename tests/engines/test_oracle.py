@@ -15,7 +15,7 @@ from palaver.engines.description import Collective, collective
 from palaver.engines.simulate import Decisions, Shards, Simulation, State, draws, simulation
 from palaver.models import MLP
 from palaver.node import supervised
-from palaver.types import NO_PEER, Node, NodeState
+from palaver.types import NO_LABEL, NO_PEER, Node, NodeState
 
 ROUNDS, BATCH, SEEDS = 40, 4, 2
 EXAMPLES = 200

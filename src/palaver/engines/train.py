@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from palaver.decision import RULES
 from palaver.engines.description import Collective
 from palaver.engines.evaluate import evaluate
 from palaver.engines.mesh import across
-from palaver.engines.simulate import Shards, Simulation, State, simulation
+from palaver.engines.simulate import Shards, Simulation, State, as_input, simulation
 from palaver.types import DecisionRule, PalaverError
 
 
@@ -73,6 +74,18 @@ def shards(
     )
 
 
+def check_classes(group: Collective, data: Dataset) -> None:
+    """Raises ``PalaverError`` unless every node gives one logit per class of the data."""
+    x = jax.eval_shape(as_input, jax.ShapeDtypeStruct((1, *data.shape), data.x_train.dtype))
+    for node, _ in group.groups:
+        said = jax.eval_shape(lambda x, node=node: node.predict(node.init(jax.random.key(0)), x).logits, x)
+        if said.shape != (1, data.classes):
+            raise PalaverError(
+                f"the model's logits for one example have shape {said.shape}, {data.name} has {data.classes} classes: "
+                f"give [batch, {data.classes}]"
+            )
+
+
 def seed_keys(seeds: Sequence[int]) -> jax.Array:
     """``[S]`` random keys, one a seed."""
     return jnp.stack([jax.random.key(seed) for seed in seeds])
@@ -107,9 +120,10 @@ def train(
         PalaverError: rounds, seeds or eval_every below 1, or data that do not fit the collective.
 
     """
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    seeds = list(seeds) if isinstance(seeds, Sequence) else list(range(operator.index(seeds)))
     if rounds < 1 or eval_every < 1 or not seeds:
         raise PalaverError(f"rounds {rounds}, eval_every {eval_every}, seeds {len(seeds)}: give at least 1 of each")
+    check_classes(group, data)
     parts = shards(data.x_train, data.y_train, group.nodes, seeds, kind=kind, alpha=alpha)
     sim = simulation(group, parts, spread=across([count for _, count in group.groups], devices))
     state, at, nodes, decided = sim.init(seed_keys(seeds)), [], [], []

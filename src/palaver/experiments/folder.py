@@ -38,22 +38,30 @@ def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
     """Opens a result folder, new or interrupted.
 
     Raises:
-        PalaverError: the folder exists and neither ``--resume`` nor ``--overwrite`` was given, or there is nothing to
-            resume.
+        PalaverError: the folder exists and neither ``--resume`` nor ``--overwrite`` was given, ``--overwrite`` would
+            replace something that palaver did not make, there is nothing to resume, or the place cannot be written.
 
     """
-    folder = Folder(out, out.with_name(out.name + ".partial"))
+    out = Path(os.path.abspath(out))
+    folder = Folder(out, out.with_name(out.name + ".partial") if out.name else out)
     if resume:
         if not (folder.partial / "settings.json").exists():
             state = "is complete" if (out / "summary.json").exists() else "holds no interrupted run"
             raise PalaverError(f"nothing to resume: {out} {state}")
         return folder
     for path in (folder.final, folder.partial):
-        if path.exists() and not overwrite:
+        if not path.exists():
+            continue
+        if not overwrite:
             raise PalaverError(f"{path} exists: --resume {out} goes on, --overwrite replaces it, or give another --out")
-    if folder.partial.exists():
-        shutil.rmtree(folder.partial)
-    folder.partial.mkdir(parents=True)
+        if not (path / "settings.json").exists() and (path.is_file() or any(path.iterdir())):
+            raise PalaverError(f"{path} is not a result folder: --overwrite replaces only those; give another --out")
+    try:
+        if folder.partial.exists():
+            shutil.rmtree(folder.partial)
+        folder.partial.mkdir(parents=True)
+    except OSError as error:
+        raise PalaverError(f"result folder {out} cannot be made: {error.strerror}; give another --out") from None
     return folder
 
 
@@ -73,12 +81,16 @@ def write_frame(path: Path, frame: pl.DataFrame) -> None:
 
 
 def publish(folder: Folder) -> None:
-    """Gives the finished folder its final name; an old result of that name goes only now."""
-    for scratch in ("checkpoints", "history"):
-        shutil.rmtree(folder.partial / scratch, ignore_errors=True)
+    """Gives the finished folder its final name; at no time is there half a folder under it."""
+    old = folder.final.with_name(folder.final.name + ".old")
     if folder.final.exists():
-        shutil.rmtree(folder.final)
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder.final, old)
+    for scratch in ("checkpoints", "history"):
+        if (folder.partial / scratch).exists():
+            shutil.rmtree(folder.partial / scratch)
     os.replace(folder.partial, folder.final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _storable(tree: PyTree) -> PyTree:
@@ -121,3 +133,8 @@ class Checkpoints:
     def close(self) -> None:
         """Ends orbax's own threads."""
         self._manager.close()
+
+    def discard(self) -> None:
+        """Deletes what was saved, once the configuration is finished."""
+        self.close()
+        shutil.rmtree(self._manager.directory, ignore_errors=True)

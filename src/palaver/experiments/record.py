@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,7 +108,6 @@ def summarise(
     *,
     rounds: int,
     target: float,
-    bits: dict[str, float],
     thesis: dict[str, float],
     diverged: dict[int, int],
 ) -> dict[str, Any]:
@@ -120,6 +118,8 @@ def summarise(
     """
     whole = history.filter(pl.col("node").is_null())
     last = whole.filter(pl.col("round") == rounds)
+    bits = last.filter(pl.col("metric").str.starts_with("bits.")).group_by("metric").agg(pl.col("value").mean())
+    spent = {metric.removeprefix("bits."): value for metric, value in bits.iter_rows()}
     always = ["average_accuracy", "collective_accuracy", *(f"collective_accuracy.{rule}" for rule in RULES)]
     measured = [m for m in last["metric"].unique(maintain_order=True) if not m.startswith("bits.")]
     names = always + [m for m in measured if m not in always]
@@ -130,13 +130,11 @@ def summarise(
     for name, accuracy in (("", "collective_accuracy"), (".average", "average_accuracy")):
         reached = whole.filter((pl.col("metric") == accuracy) & (pl.col("value") >= target))
         first = dict(reached.group_by("seed").agg(pl.col("round").min()).iter_rows())
-        metrics[f"rounds_to_target{name}"] = [
-            float(first[seed]) if seed in first and seed not in diverged else None for seed in seeds
-        ]
+        metrics[f"rounds_to_target{name}"] = [float(first[seed]) if seed in first else None for seed in seeds]
     return {
         "configuration": configuration,
         "metrics": {name: interval(values) for name, values in metrics.items()},
         "thesis": thesis,
-        "bits_per_node": {name: value if math.isfinite(value) else None for name, value in bits.items()},
+        "bits_per_node": {name: spent.get(name) for name in ("examples", "payload", "gradient_exchange")},
         "diverged": {str(seed): step for seed, step in diverged.items()},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from palaver.experiments.settings import (
     make_topology,
 )
 from palaver.report import write_report
-from palaver.types import NO_PEER
+from palaver.types import NO_PEER, PalaverError
 
 MOST_EDGES = 20_000
 """A larger graph is not stored for drawing."""
@@ -64,6 +65,7 @@ def _graceful() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
+        print("palaver: stopping after this stretch of rounds; once more to stop at once", file=sys.stderr)
 
     old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -107,6 +109,22 @@ def rows_of(stored: dict[str, Any]) -> list[Row]:
     ]
 
 
+def stored_plan(folder: Folder) -> dict[str, Any]:
+    """The ``settings.json`` of an interrupted run.
+
+    Raises:
+        PalaverError: if it cannot be read, or another version of palaver wrote it.
+
+    """
+    path = folder.partial / "settings.json"
+    try:
+        stored = _read_json(path)
+        rows_of(stored)
+        return {key: stored[key] for key in ("experiment", "scale", "seeds", "rows", "graph")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PalaverError(f"{path} cannot be resumed from ({type(error).__name__}: {error}): start anew") from None
+
+
 def run(
     stored: dict[str, Any],
     load: Callable[[str], Dataset],
@@ -134,6 +152,10 @@ def run(
         PalaverError: settings out of range; nothing has been written under the folder's final name.
 
     """
+    if (folder.partial / "summary.json").exists():  # stopped between its last file and its name
+        summary = _read_json(folder.partial / "summary.json")
+        publish(folder)
+        return summary
     started = time.monotonic()
     write_json(folder.partial / "settings.json", stored)
     seeds: list[int] = stored["seeds"]
@@ -221,22 +243,20 @@ def _run_row(
             if time.monotonic() - saved > checkpoint_seconds and done < settings.rounds:
                 save(done)
                 saved = time.monotonic()
-    finally:
+    except BaseException:
         checkpoints.close()
+        raise
+    checkpoints.discard()
     evaluated = sorted(int(file.stem) for file in pieces.glob("*.parquet"))
     history = pl.concat([pl.DataFrame(schema=SCHEMA), *(pl.read_parquet(pieces / f"{at}.parquet") for at in evaluated)])
     write_frame(folder.partial / "history" / f"{number}.parquet", history)
     diverged = {seed: int(at) for seed, at in zip(seeds, np.asarray(state.diverged), strict=True) if at >= 0}
-    bits = {
-        name: float(value.mean()) for name, value in record.bits_per_node(state, weights, settings.batch_size).items()
-    }
     summary = record.summarise(
         row.configuration,
         seeds,
         history,
         rounds=reported,
         target=settings.target,
-        bits=bits,
         thesis=row.thesis,
         diverged=diverged,
     )
@@ -257,13 +277,17 @@ def _measure(
     settings = row.settings
     x, y = data.x_validation, data.y_validation
     if settings.eval_examples and not full:
-        x, y = x[: settings.eval_examples], y[: settings.eval_examples]
-    temperatures = calibrate(sim, state, data.x_validation, data.y_validation) if full and settings.calibrate else None
-    scores = evaluate(sim, state, x, y, temperatures=temperatures)
+        some = np.random.default_rng(0).permutation(len(y))[: settings.eval_examples]
+        x, y = x[some], y[some]
+    scores = evaluate(sim, state, x, y)
     collective = record.accuracies(scores)
     if full:
-        test = evaluate(sim, state, data.x_test, data.y_test, temperatures=temperatures)
-        collective |= record.accuracies(test, "test_")
+        collective |= record.accuracies(evaluate(sim, state, data.x_test, data.y_test), "test_")
+    if full and settings.calibrate:
+        # Fitted on validation, so only the test examples can say what it is worth.
+        temperatures = calibrate(sim, state, x, y)
+        scored = evaluate(sim, state, data.x_test, data.y_test, temperatures=temperatures)
+        collective |= record.accuracies(scored, "test_calibrated_")
     bits = record.bits_per_node(state, weights, settings.batch_size)
     collective |= {f"bits.{name}": value for name, value in bits.items()}
     collective |= {name: np.asarray(count, np.float64).mean(1) for name, count in state.counts._asdict().items()}

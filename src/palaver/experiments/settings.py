@@ -171,7 +171,7 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
         raise PalaverError(
             f"nodes is {settings.nodes} for {owned} training examples of {data.name}: give at most {owned}"
         )
-    is_image = len(data.shape) >= 2
+    is_image = len(data.shape) in (2, 3)
     convolutional = settings.model == "cnn" or (settings.model == "auto" and is_image and min(data.shape[:2]) >= 32)
     widths = settings.widths or ((32, 64, 128) if convolutional else (32, 32))
     if convolutional and (not is_image or any(side % 2 ** len(widths) for side in data.shape[:2])):

@@ -152,9 +152,15 @@ def bits_grid(summary: Mapping[str, Any]) -> Grid:
         parts = [bits.get(name) for name in ("examples", "payload", "gradient_exchange")]
         sent, gradients = sent_bits(row), parts[-1]
         ratio = f"{_three_digits(gradients / sent)} ×" if sent and gradients is not None else NOTHING
-        rows.append((str(row["configuration"]), *map(human_bits, parts), ratio))
-    headers = ("configuration", "examples", "payload", "gradient exchange", "gradients / sent")
+        rows.append((str(row["configuration"]), *map(human_bits, parts), ratio, _dropped(row)))
+    headers = ("configuration", "examples", "payload", "gradient exchange", "gradients / sent", "dropped %")
     return Grid(_title(summary, "bits sent per node"), headers, rows)
+
+
+def _dropped(row: Mapping[str, Any]) -> str:
+    """The share of deliveries that met a full inbox."""
+    sent, dropped = (((row.get("metrics") or {}).get(name) or {}).get("mean") for name in ("sent", "dropped"))
+    return f"{100 * dropped / sent:.1f}" if sent and dropped is not None else NOTHING
 
 
 def compare_grid(results: Sequence[Result]) -> Grid:
