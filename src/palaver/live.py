@@ -48,5 +48,5 @@ def show(console: Console, result: Result) -> None:
         console.print(table)
     for row in summary["rows"]:
         for seed, step in row["diverged"].items():
-            console.print(f"{row['configuration']}: seed {seed} diverged at round {step}; so no mean is given")
+            console.print(f"{row['configuration']}: seed {seed} diverged at round {step}, so no mean is given")
     console.print(f"{summary['seeds']} seeds, {summary['wall_seconds']:.0f} s on {summary['device']}")

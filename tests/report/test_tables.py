@@ -76,7 +76,7 @@ def test_bits(result_folder):
     row = next(row for row in summary["rows"] if row["configuration"] == "10 nodes, logits")
     row["metrics"] |= {name: {"mean": mean, "values": [mean]} for name, mean in (("sent", 480.0), ("dropped", 24.0))}
     lines = shown(bits_table(summary))
-    # 98,304 and 20,480 bits a round for 1,000 rounds against 2 · 32 · 150,000: 9.6e9 / 1.18784e8 = 80.8. 24 / 480 = 5 %.
+    # 98,304 and 20,480 bits a round for 1,000 rounds, 2 · 32 · 150,000 for gradients: 80.8 times; 24 / 480 dropped.
     said = " ".join(line_of(lines, "10 nodes, logits").split())
     assert said == "10 nodes, logits 98.3 Mbit 20.5 Mbit 9.6 Gbit 80.8 × 5.0"
     assert line_of(lines, "10 nodes, silent").split()[-1] == "–"

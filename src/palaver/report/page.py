@@ -147,7 +147,7 @@ _HOW_RULES = (
 
 _HOW_BITS = (
     "What one node sent in the whole run, split into the examples themselves and what was said about them, beside "
-    "what exchanging gradients in the same rounds would have sent. Dropped is the share of packets that met a full inbox."
+    "what exchanging gradients in the same rounds would have sent. Dropped: the share that met a full inbox."
 )
 
 
