@@ -1,8 +1,8 @@
 """The page in a browser: every figure shows, nothing complains, nothing sticks out."""
 
-import browser as chrome
 import pytest
 
+import browser as chrome
 from palaver.report import write_report
 
 FIGURES = ["accuracy_over_rounds", "accuracy_over_bits", "decision_rules", "graph", "temperature"]
