@@ -42,6 +42,8 @@ def bad(args, tmp_path, capsys, *words):
         (["--batch-size", "0"], ["batch_size is 0"]),
         (["--target", "85"], ["target is 85"]),
         (["--seeds", "0"], ["seeds is 0"]),
+        (["--first-seed", "4294967296"], ["first_seed is 4294967296"]),
+        (["--out", "/"], ["/"]),
         (["--devices", "0"], ["devices is 0"]),
         (["--nodes", "ten"], ["--nodes", "ten"]),
         (["--channel", "gradients"], ["gradients", "labels"]),

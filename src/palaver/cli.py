@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+import jax
 import tyro
 from rich.console import Console
 
@@ -169,6 +170,8 @@ def _run(name: str, args: list[str]) -> int:
     seeds = seeds if options.seeds is None else options.seeds
     if seeds < 1:
         raise PalaverError(f"seeds is {seeds}: give a count of at least 1")
+    if not 0 <= options.first_seed <= 2**32 - seeds:
+        raise PalaverError(f"first_seed is {options.first_seed}: give 0 to {2**32 - seeds} for {seeds} seeds")
     use_cores()
     return _train(name, options, rows, list(range(options.first_seed, options.first_seed + seeds)))
 
@@ -224,7 +227,7 @@ def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> in
             group = make_collective(row.settings, examples)
             across([count for _, count in group.groups], options.devices)
             make_shards(row.settings, examples, seeds)
-        stored = runner.plan(name, options.scale, rows, seeds)
+        stored = runner.plan(name, options.scale, rows, seeds, options.devices or len(jax.devices()))
         folder = open_folder(out, resume=False, overwrite=options.overwrite)
     else:
         folder = open_folder(out, resume=True, overwrite=False)
@@ -240,7 +243,6 @@ def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> in
                 folder,
                 progress=progress,
                 checkpoint_seconds=options.checkpoint_seconds,
-                devices=options.devices,
             )
     except runner.Interrupted:
         print(f"palaver: stopped; palaver run {name} --resume {out} goes on from here", file=sys.stderr)

@@ -81,7 +81,7 @@ def device_name() -> str:
     return f"{len(jax.devices())} x {device.device_kind} ({device.platform})"
 
 
-def plan(experiment: str, scale: str, rows: list[Row], seeds: list[int]) -> dict[str, Any]:
+def plan(experiment: str, scale: str, rows: list[Row], seeds: list[int], devices: int) -> dict[str, Any]:
     """Contents of ``settings.json``: all that is needed to go on with an interrupted run, and the graph to draw."""
     most = max(rows, key=lambda row: row.settings.nodes).settings
     neighbours = np.asarray(make_topology(most)(jax.numpy.int32(0)))
@@ -90,6 +90,7 @@ def plan(experiment: str, scale: str, rows: list[Row], seeds: list[int]) -> dict
         "experiment": experiment,
         "scale": scale,
         "seeds": seeds,
+        "devices": devices,
         "rows": [
             {"configuration": row.configuration, "settings": asdict(row.settings), "thesis": row.thesis} for row in rows
         ],
@@ -120,7 +121,7 @@ def stored_plan(folder: Folder) -> dict[str, Any]:
     try:
         stored = _read_json(path)
         rows_of(stored)
-        return {key: stored[key] for key in ("experiment", "scale", "seeds", "rows", "graph")}
+        return {key: stored[key] for key in ("experiment", "scale", "seeds", "devices", "rows", "graph")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PalaverError(f"{path} cannot be resumed from ({type(error).__name__}: {error}): start anew") from None
 
@@ -132,7 +133,6 @@ def run(
     *,
     progress: Progress = lambda *_: None,
     checkpoint_seconds: float = 30.0,
-    devices: int | None = None,
 ) -> dict[str, Any]:
     """Runs what ``plan`` describes, or what is left of it, and publishes the result folder.
 
@@ -142,7 +142,6 @@ def run(
         folder: from ``open_folder``.
         progress: called after every evaluation.
         checkpoint_seconds: at least so long between two checkpoints; the interrupt always leaves one.
-        devices: spread the nodes over at most so many devices; ``None``: all.
 
     Returns:
         The summary, as in ``summary.json``.
@@ -165,7 +164,7 @@ def run(
         if not done.exists():
             data = cut(row.settings, load(row.settings.data))
             with _graceful() as asked:
-                summary = _run_row(number, row, seeds, data, folder, progress, asked, checkpoint_seconds, devices)
+                summary = _run_row(number, row, stored, data, folder, progress, asked, checkpoint_seconds)
             write_json(done, summary)
         finished.append(_read_json(done))
         seconds += finished[-1].pop("seconds")
@@ -194,16 +193,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _run_row(
     number: int,
     row: Row,
-    seeds: list[int],
+    stored: dict[str, Any],
     data: Dataset,
     folder: Folder,
     progress: Progress,
     asked: Callable[[], bool],
     checkpoint_seconds: float,
-    devices: int | None,
 ) -> dict[str, Any]:
     """One configuration from its start, or from its latest checkpoint, to its summary."""
-    settings = row.settings
+    settings, seeds, devices = row.settings, stored["seeds"], stored["devices"]
     group = make_collective(settings, data)
     sim = simulation(
         group, make_shards(settings, data, seeds), spread=across([count for _, count in group.groups], devices)

@@ -45,6 +45,8 @@ class CollectiveSettings:
     """Who speaks to whom."""
     neighbours: int = 0
     """Neighbours P of each node; 0: all for full, 2 for ring, 4 (at most N - 1) for random."""
+    graph_seed: int = 0
+    """Seed of random graphs; the seeds of a run share its graphs, so intervals are for these graphs."""
     redraw_every: int = 100
     """Rounds after which random-changing draws a new graph."""
     channel: Literal["none", "labels", "logits", "labels+logits", "features"] = "labels"
@@ -91,6 +93,8 @@ class CollectiveSettings:
             ("widths", all(w >= 1 for w in self.widths), "each at least 1"),
             ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
             ("neighbours", 0 <= self.neighbours < max(self.nodes, 1), f"0 to {self.nodes - 1} for {self.nodes} nodes"),
+            ("graph_seed", 0 <= self.graph_seed < 2**32, "0 to 2**32 - 1"),
+            ("redraw_every", self.redraw_every >= 1, "at least 1"),
             ("p_consume", 0 <= self.p_consume <= 1, "a probability in [0, 1]"),
             ("p_broadcast", self.p_broadcast == -1 or 0 <= self.p_broadcast <= 1, "-1 or a probability in [0, 1]"),
             ("inbox", self.inbox >= 1, "at least 1"),
@@ -136,7 +140,7 @@ def make_channel(settings: CollectiveSettings) -> Channel | None:
             return channels.features(weight=settings.feature_weight)
 
 
-def make_topology(settings: CollectiveSettings, seed: int = 0) -> Topology:
+def make_topology(settings: CollectiveSettings) -> Topology:
     """The topology that the settings name."""
     nodes = settings.nodes
     if nodes == 1:
@@ -147,14 +151,14 @@ def make_topology(settings: CollectiveSettings, seed: int = 0) -> Topology:
         case "ring":
             return topology.ring(nodes, settings.neighbours or min(2, nodes - 1))
         case "random":
-            return topology.random_regular(nodes, settings.neighbours or min(4, nodes - 1), seed=seed)
+            return topology.random_regular(nodes, settings.neighbours or min(4, nodes - 1), seed=settings.graph_seed)
         case "random-changing":
             return topology.random_changing(
                 nodes,
                 settings.neighbours or min(4, nodes - 1),
                 every=settings.redraw_every,
                 rounds=settings.rounds,
-                seed=seed,
+                seed=settings.graph_seed,
             )
 
 
