@@ -199,11 +199,11 @@ def simulation(
         )(state, world),
         static_argnums=(2, 3),
         donate_argnums=0,
+        compiler_options=_effort(1) if all((loop or node_loop(node)) == "vmap" for node, _ in group.groups) else None,
     )
     ask = jax.jit(spread.program(logits, (spread.nodes, spread.whole), spread.whole))
     # Initialisation runs once: XLA's CPU backend takes ten times longer to optimise it than it could save.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    begin = jax.jit(partial(_init, group, payload), out_shardings=spread.shardings(parts), compiler_options=options)
+    begin = jax.jit(partial(_init, group, payload), out_shardings=spread.shardings(parts), compiler_options=_effort(0))
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
     world = jax.device_put(World(shards, topology), spread.shardings(spread.whole))
     return Simulation(
@@ -213,6 +213,11 @@ def simulation(
         logits=lambda state, x: ask(state.nodes, x),
         bits=bits,
     )
+
+
+def _effort(level: int) -> dict[str, bool | int | str] | None:
+    """How hard XLA's CPU backend optimises: for small nodes level 1 runs as fast as the default and compiles sooner."""
+    return {"xla_backend_optimization_level": level} if jax.default_backend() == "cpu" else None
 
 
 def _payload(group: Collective, shards: Shards) -> tuple[PyTree, int]:
