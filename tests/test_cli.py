@@ -50,6 +50,8 @@ def bad(args, tmp_path, capsys, *words):
         (["--nodez", "3"], ["--nodez"]),
         (["--settings", "missing.toml"], ["missing.toml"]),
         (["--resume", "never-started"], ["nothing to resume", "never-started"]),
+        (["--resume", "interrupted", "--nodes", "20"], ["--resume interrupted", "settings it was started with"]),
+        (["--resume", "interrupted", "--seeds", "2"], ["--resume interrupted", "settings it was started with"]),
         (["--data", "npz:missing.npz"], ["missing.npz"]),
         (["--data", "idx:missing"], ["missing"]),
     ],

@@ -160,6 +160,7 @@ def _run(name: str, args: list[str]) -> int:
         options, rows, seeds = _own_settings(args, prog)
     elif name in EXPERIMENTS:
         named = _parse(Named, args, prog)
+        _check_resume(named.options, alone=named.data is None)
         options, rows, seeds = named.options, EXPERIMENTS[name].rows(named.options.scale), EXPERIMENTS[name].seeds
         if options.settings is not None:
             raise PalaverError(f"{name} brings its own settings: use --settings with palaver run collective")
@@ -176,6 +177,16 @@ def _run(name: str, args: list[str]) -> int:
     return _train(name, options, rows, list(range(options.first_seed, options.first_seed + seeds)))
 
 
+def _check_resume(options: Options, *, alone: bool) -> None:
+    """A resumed run has its settings already: flags that say otherwise would be lost in silence."""
+    may = Options(resume=options.resume, data_root=options.data_root, checkpoint_seconds=options.checkpoint_seconds)
+    if options.resume is not None and not (alone and options == may):
+        raise PalaverError(
+            f"--resume {options.resume} goes on with the settings it was started with: "
+            "beside it give only --data-root and --checkpoint-seconds"
+        )
+
+
 def _own_settings(args: list[str], prog: str) -> tuple[Options, list[Row], int]:
     """``palaver run collective``: the scale's settings, overridden by the file's, overridden by the flags."""
     plain = [arg for arg in args if arg not in ("-h", "--help")]
@@ -188,6 +199,7 @@ def _own_settings(args: list[str], prog: str) -> tuple[Options, list[Row], int]:
     if options.settings is not None:
         settings = _from_toml(options.settings, settings)
     own = _parse(Own, args, prog, Own(Options(), settings))
+    _check_resume(own.options, alone=own.settings == settings)
     return own.options, [collective.row(own.settings)], 5
 
 

@@ -91,11 +91,11 @@ def fit_temperature(logits: Array, labels: Array, *, steps: int = 40) -> Array:
     """
     picked = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
-    def slope(log_beta):
+    def slope(log_beta: Array) -> Array:
         p = jax.nn.softmax(logits * jnp.exp(log_beta))
         return ((p * logits).sum(-1) - picked).mean()
 
-    def halve(_, bounds):
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) / 2
         too_sharp = slope(middle) > 0

@@ -104,7 +104,7 @@ def push(
     pool = state.references.shape[0]
     speakers = jnp.nonzero(speak, size=nodes, fill_value=nodes)[0].astype(jnp.int32)
 
-    def deliver(i, carry):
+    def deliver(i: Array, carry: tuple[InboxState, Array, Array, Array]) -> tuple[InboxState, Array, Array, Array]:
         state, slot_of, sent, dropped = carry
         sender = speakers[i]
         to = neighbours[sender]

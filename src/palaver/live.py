@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from palaver.report.tables import bits_table, results_table, rules_table
 
 
 @contextmanager
-def live(console: Console, stored: dict[str, Any]) -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
+def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, int, int, dict[str, float]], None]]:
     """A bar a configuration, with the latest accuracies; on no terminal, one line a finished configuration."""
     columns = (
         TextColumn("{task.description}"),

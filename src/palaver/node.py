@@ -49,7 +49,7 @@ def supervised(
     def build(key: Array) -> nnx.Module:
         return model(nnx.Rngs(key))
 
-    def definition(training: bool) -> nnx.GraphDef:
+    def definition(training: bool) -> nnx.GraphDef[Any]:
         abstract = nnx.eval_shape(lambda: build(jax.random.key(0)))
         (abstract.train if training else abstract.eval)()
         return nnx.split(abstract, nnx.Param, ...)[0]
@@ -65,7 +65,7 @@ def supervised(
         params, extra = map(nnx.to_pure_dict, states)
         return NodeState(params, extra, optimizer.init(params))
 
-    def forward(definition: nnx.GraphDef, params: PyTree, extra: PyTree, x: Array) -> tuple[Outputs, PyTree]:
+    def forward(definition: nnx.GraphDef[Any], params: PyTree, extra: PyTree, x: Array) -> tuple[Outputs, PyTree]:
         module = nnx.merge(definition, params, extra)
         outputs = _as_outputs(module(x))
         _, _, rest = nnx.split(module, nnx.Param, ...)

@@ -27,7 +27,7 @@ def _fixed(table: np.ndarray) -> Topology:
     return Partial(lambda neighbours, _round: neighbours, jnp.asarray(table, jnp.int32))
 
 
-def _table(graph: nx.Graph | nx.DiGraph, width: int | None = None) -> np.ndarray:
+def _table(graph: nx.Graph[Any] | nx.DiGraph[Any], width: int | None = None) -> np.ndarray:
     """Neighbour ids of ``graph`` (nodes ``0..N-1``) in ascending order, ``[N, P]`` with ``NO_PEER`` behind."""
     rows = [sorted(graph.neighbors(node)) for node in range(graph.number_of_nodes())]
     width = max(1, *map(len, rows)) if width is None else width
@@ -98,7 +98,7 @@ def _regular(nodes: int, neighbours: int, seed: int) -> np.ndarray:
     return _table(nx.random_regular_graph(neighbours, nodes, seed=seed))
 
 
-def from_graph(graph: nx.Graph | nx.DiGraph | Any) -> Topology:
+def from_graph(graph: nx.Graph[Any] | nx.DiGraph[Any] | Any) -> Topology:
     """Any graph: a networkx graph, or an adjacency array ``[N, N]`` whose row ``i`` marks to whom ``i`` speaks.
 
     networkx nodes are numbered in the graph's own order.

@@ -55,7 +55,8 @@ class Channel(NamedTuple):
 
     ``encode(outputs, labels) -> payload`` turns a sender's outputs on a batch into what travels: a pytree whose
     leaves have the batch as leading axis. ``labels`` are ``NO_LABEL`` where the sender itself was not told them.
-    ``loss(outputs, payload) -> scalar`` is the receiver's objective, a mean over the batch (nats, or squared units).
+    ``loss(outputs, payload) -> scalar`` is the receiver's objective, a mean over the batch (nats, or squared units);
+    its gradient must be finite also against the receiver's own payload, which stands in where nothing was heard.
     ``bits(payload_shapes) -> int`` is the size on the wire of one example's payload, in bits.
     """
 

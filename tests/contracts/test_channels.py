@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 
 from palaver import channels
 from palaver.node import silence
-from palaver.types import Outputs, PalaverError
+from palaver.types import NO_LABEL, Outputs, PalaverError
 
 BATCH, CLASSES, DEPTH = 3, 5, 7
 
@@ -117,6 +117,17 @@ def test_declared_bits_are_the_encoded_size(name):
     example = [np.asarray(leaf)[0].tobytes() for leaf in jax.tree.leaves(payload)]
     shapes = jax.eval_shape(channel.encode, SPEAKER, LABELS)
     assert channel.bits(shapes) == 8 * sum(map(len, example)) == BITS[name]
+
+
+@every_channel
+@pytest.mark.parametrize("labels", [LABELS, jnp.full_like(LABELS, NO_LABEL)])
+def test_gradient_is_finite_against_its_own_payload(name, labels):
+    # In a round that a node spends on its own data the loss is taken against its own payload, and masked; a gradient
+    # that is not finite would pass through the mask.
+    channel = CHANNELS[name]
+    gradient = jax.grad(lambda heard: channel.loss(heard, channel.encode(SPEAKER, labels)))(SPEAKER)
+    for leaf in jax.tree.leaves(gradient):
+        assert np.isfinite(leaf).all()
 
 
 @every_channel

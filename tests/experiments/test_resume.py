@@ -11,21 +11,20 @@ import time
 import polars as pl
 import pytest
 
-RUN = [
-    *(sys.executable, "-m", "palaver.cli", "run", "collective", "--scale", "tiny", "--channel", "logits"),
-    *("--nodes", "4", "--widths", "8", "--dropout", "0.1", "--seeds", "2", "--rounds", "240", "--eval-every", "10"),
+RUN = [sys.executable, "-m", "palaver.cli", "run", "collective", "--checkpoint-seconds", "0"]
+SETTINGS = [
+    *("--scale", "tiny", "--channel", "logits", "--nodes", "4", "--widths", "8", "--dropout", "0.1"),
+    *("--seeds", "2", "--rounds", "240", "--eval-every", "10"),
 ]
 
 
 def started(*flags, cwd):
-    return subprocess.Popen(
-        [*RUN, "--checkpoint-seconds", "0", *flags], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([*RUN, *flags], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def interrupted(folder, stop, cwd):
     """Starts a run, waits until it has saved something, and stops it; returns its exit code."""
-    run = started("--out", folder, cwd=cwd)
+    run = started(*SETTINGS, "--out", folder, cwd=cwd)
     saved = cwd / f"{folder}.partial" / "checkpoints" / "0"
     end = time.monotonic() + 120
     while not (saved.exists() and any(entry.name.isdigit() for entry in saved.iterdir())):
@@ -41,7 +40,7 @@ def interrupted(folder, stop, cwd):
 def whole(tmp_path_factory):
     """The metrics of the run that nobody stopped."""
     cwd = tmp_path_factory.mktemp("whole")
-    run = started("--out", "run", cwd=cwd)
+    run = started(*SETTINGS, "--out", "run", cwd=cwd)
     assert run.communicate(timeout=300) and run.returncode == 0
     assert not (cwd / "run.partial").exists()
     return pl.read_parquet(cwd / "run" / "metrics.parquet")

@@ -67,7 +67,8 @@ def from_arrays(
     ([14, 2, 4], (20,), 640)
 
     Args:
-        x: ``[M, ...]``. Integers that are all in 0..255 become uint8; other integers, bools and floats float32.
+        x: ``[M, ...]``. uint8 are pixels: kept as they are, and scaled to [0, 1] for the models. Everything else
+            becomes float32, unscaled.
         y: ``[M]`` integer class ids.
         x_test: ``[M', ...]`` inputs of the same shape and kind; without it the test part is cut out of ``x``.
         y_test: ``[M']`` their labels.
@@ -164,16 +165,16 @@ def _check_labels(name: str, y: np.ndarray, classes: int | None) -> None:
 
 
 def _convert(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Brings all parts to one type: uint8 where every value of every part is an integer in 0..255, else float32."""
-    integer = {name: x.dtype.kind in "ui" for name, x in parts.items()}
-    if len(set(integer.values())) > 1 or len({x.shape[1:] for x in parts.values()}) > 1:
+    """Brings all parts to one type: uint8 stays, everything else becomes float32."""
+    pixels = {x.dtype == np.uint8 for x in parts.values()}
+    if len(pixels) > 1 or len({x.shape[1:] for x in parts.values()}) > 1:
         x, x_test = parts["x"], parts["x_test"]
         raise PalaverError(
             f"x has inputs {x.shape[1:]} {x.dtype} and x_test {x_test.shape[1:]} {x_test.dtype}: "
             "give both the same shape and kind"
         )
-    if all(integer.values()) and all(x.min() >= 0 and x.max() <= 255 for x in parts.values()):
-        return {name: x.astype(np.uint8) for name, x in parts.items()}
+    if pixels == {True}:
+        return parts
     converted = {}
     for name, x in parts.items():
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is reported below

@@ -19,7 +19,7 @@ NAMES = ("digits", "mnist", "fashion-mnist", "cifar10")
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def load(name: str, root: str | os.PathLike | None = None) -> Dataset:
+def load(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
     """Loads a data set; the cuts are stratified and always the same.
 
     ==================  ====================  =========================  =====================================

@@ -32,7 +32,7 @@ class Spread(NamedTuple):
     """``own(x [S, N, ...], offset, count)``: this device's share of nodes ``offset .. offset + count - 1``."""
     gather: Callable[[Array], Array]
     """``[S, n, ...]`` of this device to ``[S, count, ...]`` of all."""
-    program: Callable[[Callable, Any, Any], Callable]
+    program: Callable[[Callable[..., Any], Any, Any], Callable[..., Any]]
     """``program(f, in_specs, out_specs)``: f as one program over the devices."""
     shardings: Callable[[Any], Any]
     """Specs to shardings for ``jax.jit`` and ``jax.device_put``; ``None`` leaves the choice to JAX."""

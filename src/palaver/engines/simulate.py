@@ -20,6 +20,9 @@ from palaver.engines.description import Collective
 from palaver.engines.mesh import ONE_DEVICE, Spread
 from palaver.types import NO_LABEL, NO_PACKET, Array, Batch, Node, NodeState, Packet, PalaverError, PyTree, Topology
 
+NEVER = np.iinfo(np.int32).max
+"""The round of what did not happen."""
+
 
 class Shards(NamedTuple):
     """The training set and each node's part of it, for every seed."""
@@ -84,6 +87,14 @@ class Draws(NamedTuple):
 
     consume: Array
     speak: Array
+
+
+class Losses(NamedTuple):
+    """One group's losses on this device during one ``advance``, ``[S, n]``."""
+
+    total: Array
+    broken: Array
+    """First round with a loss that is not finite, ``NEVER`` if none."""
 
 
 class Decisions(NamedTuple):
@@ -179,11 +190,18 @@ def simulation(
     step = partial(_round, group=group, spread=spread, loop=loop)
 
     def advance(state: State, world: World, rounds: int, trace: bool) -> tuple[State, Decisions | None]:
-        def body(state: State, _: None) -> tuple[State, Decisions | None]:
-            state, decisions = step(state, world)
-            return state, decisions if trace else None
+        def body(carry: tuple[State, list[Losses]], _: None) -> Any:
+            state, losses = carry
+            after, now, decisions = step(state, world)
+            return (after, list(map(partial(_add_loss, state.round), losses, now))), decisions if trace else None
 
-        return jax.lax.scan(body, state._replace(loss=jnp.zeros_like(state.loss)), None, length=rounds)
+        # Each device sums its own nodes' losses; they are gathered once, after the last round.
+        (state, losses), decisions = jax.lax.scan(body, (state, _no_loss(state, group, spread)), None, length=rounds)
+        losses = [jax.tree.map(spread.gather, own) for own in losses]
+        total, broken = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *losses)
+        first = broken.min(1)
+        diverged = jnp.where((state.diverged < 0) & (first < NEVER), first, state.diverged)
+        return state._replace(loss=total, diverged=diverged), decisions
 
     def logits(nodes: tuple[NodeState, ...], x: Array) -> Array:
         said = [
@@ -262,10 +280,22 @@ def _init(group: Collective, payload: PyTree, keys: Array) -> State:
     )
 
 
+def _no_loss(state: State, group: Collective, spread: Spread) -> list[Losses]:
+    return [
+        Losses(zero, jnp.full(zero.shape, NEVER, jnp.int32))
+        for zero in _by_group(jnp.zeros_like(state.loss), group, spread)
+    ]
+
+
+def _add_loss(step: Array, losses: Losses, now: Array) -> Losses:
+    broken = jnp.where(jnp.isfinite(now), losses.broken, jnp.minimum(losses.broken, step))
+    return Losses(losses.total + now, broken)
+
+
 def _round(
     state: State, world: World, *, group: Collective, spread: Spread, loop: str | None
-) -> tuple[State, Decisions]:
-    """Every node pops, trains and speaks once."""
+) -> tuple[State, list[Array], Decisions]:
+    """Every node pops, trains and speaks once; the losses are each group's on this device ``[S, n]``."""
     shards = world.shards
     # Last round's packets are written only now, before anything is read: XLA can then write the pool in place.
     packets = jax.tree.map(
@@ -284,7 +314,7 @@ def _round(
         for mine in _by_group(read, group, spread)
     )
     index = jnp.where(consumed[..., None], _take(packets.index, read), jnp.take_along_axis(shards.index, own, axis=2))
-    nodes, said, loss = train_round(state, shards, index, heard, consumed, group=group, spread=spread, loop=loop)
+    nodes, said, losses = train_round(state, shards, index, heard, consumed, group=group, spread=spread, loop=loop)
 
     speak = coins.speak if group.rebroadcast else coins.speak & ~consumed
     neighbours = world.topology(state.round)
@@ -296,7 +326,6 @@ def _round(
             for total, now in zip(state.counts, (consumed, spoke, delivery.sent, delivery.dropped), strict=True)
         )
     )
-    broken = ~jnp.isfinite(loss).all(1)
     decisions = Decisions(
         sender=jnp.where(consumed, _take(packets.sender, read), NO_PACKET),
         step=jnp.where(consumed, _take(packets.step, read), -1),
@@ -320,10 +349,10 @@ def _round(
         ),
         slot=delivery.slot,
         counts=counts,
-        loss=state.loss + loss,
-        diverged=jnp.where((state.diverged < 0) & broken, state.round, state.diverged),
+        loss=state.loss,
+        diverged=state.diverged,
     )
-    return state, decisions
+    return state, losses, decisions
 
 
 def _blank(payload: PyTree, batch_size: int, *leading: int) -> Packet:
@@ -357,8 +386,10 @@ def train_round(
     group: Collective,
     spread: Spread,
     loop: str | None,
-) -> tuple[tuple[NodeState, ...], PyTree, Array]:
-    """One step of every node: new states, and for all nodes ``[S, N, ...]`` what each said and its loss.
+) -> tuple[tuple[NodeState, ...], PyTree, list[Array]]:
+    """One step of every node: new states, what each of all nodes said ``[S, N, ...]``, and the losses.
+
+    The losses are a group each, of the nodes on this device ``[S, n]``.
 
     Args:
         state: before the round.
@@ -374,7 +405,7 @@ def train_round(
     keys = jax.vmap(lambda k: jax.random.fold_in(jax.random.fold_in(k, state.round), 2))(state.key)
     node_keys = jax.vmap(lambda k: jax.vmap(partial(jax.random.fold_in, k))(jnp.arange(group.nodes)))(keys)
     shares = zip(*(_by_group(x, group, spread) for x in (node_keys, index, consumed)), strict=True)
-    states, told = [], []
+    states, told, losses = [], [], []
     for (node, _), nodes, payload, (key, rows, consume) in zip(group.groups, state.nodes, heard, shares, strict=True):
 
         def one(key: Array, nodes: NodeState, rows: Array, payload: PyTree, consume: Array, node: Node = node) -> Any:
@@ -383,6 +414,7 @@ def train_round(
 
         nodes, said, loss = each(one, loop or node_loop(node))(key, nodes, rows, payload, consume)
         states.append(nodes)
-        told.append(jax.tree.map(spread.gather, (said, loss)))
-    said, loss = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *told)
-    return tuple(states), said, loss
+        told.append(jax.tree.map(spread.gather, said))
+        losses.append(loss)
+    said = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *told)
+    return tuple(states), said, losses

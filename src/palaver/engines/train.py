@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -91,6 +91,17 @@ def seed_keys(seeds: Sequence[int]) -> jax.Array:
     return jnp.stack([jax.random.key(seed) for seed in seeds])
 
 
+def stretches(sim: Simulation, state: State, rounds: int, every: int, also: Collection[int] = ()) -> Iterator[State]:
+    """Trains from where ``state`` stands until ``rounds``; yields at every multiple of ``every``, ``also``, the end.
+
+    A state yielded is used up when the next one is asked for.
+    """
+    for stop in sorted({*range(every, rounds, every), *also, rounds}):
+        if (done := int(state.round)) < stop <= rounds:
+            state = sim.advance(state, stop - done)
+            yield state
+
+
 def train(
     group: Collective,
     data: Dataset,
@@ -127,8 +138,7 @@ def train(
     parts = shards(data.x_train, data.y_train, group.nodes, seeds, kind=kind, alpha=alpha)
     sim = simulation(group, parts, spread=across([count for _, count in group.groups], devices))
     state, at, nodes, decided = sim.init(seed_keys(seeds)), [], [], []
-    while (done := int(state.round)) < rounds:
-        state = sim.advance(state, min(eval_every, rounds - done))
+    for state in stretches(sim, state, rounds, eval_every):  # noqa: B020
         scores = evaluate(sim, state, data.x_validation, data.y_validation, rules=rules)
         lost = np.asarray(state.diverged) >= 0
         at.append(int(state.round))

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ from palaver.data import Dataset
 from palaver.engines.evaluate import calibrate, evaluate
 from palaver.engines.mesh import across
 from palaver.engines.simulate import Simulation, State, simulation
-from palaver.engines.train import seed_keys
+from palaver.engines.train import seed_keys, stretches
 from palaver.experiments import record
 from palaver.experiments.folder import SCHEMA, Checkpoints, Folder, publish, write_frame, write_json
 from palaver.experiments.settings import (
@@ -56,7 +56,7 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
 @contextmanager
-def _graceful() -> Iterator[Callable[[], bool]]:
+def _graceful() -> Generator[Callable[[], bool]]:
     """While open, the first Ctrl-C or SIGTERM only asks to stop; a second one ends at once."""
     asked = False
 
@@ -75,10 +75,10 @@ def _graceful() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def device_name() -> str:
+def device_name(devices: int) -> str:
     """What the run computed on, for the record."""
     device = jax.devices()[0]
-    return f"{len(jax.devices())} x {device.device_kind} ({device.platform})"
+    return f"{devices} x {device.device_kind} ({device.platform})"
 
 
 def plan(experiment: str, scale: str, rows: list[Row], seeds: list[int], devices: int) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def run(
         "experiment": stored["experiment"],
         "scale": stored["scale"],
         "version": palaver.__version__,
-        "device": device_name(),
+        "device": device_name(stored["devices"]),
         "seeds": len(seeds),
         "wall_seconds": round(max(seconds, time.monotonic() - started), 3),
         "target": stored["rows"][0]["settings"]["target"],
@@ -223,13 +223,9 @@ def _run_row(
             write_json(pieces / f"{step}.json", {"seconds": before + time.monotonic() - began})
             checkpoints.save(step, state)
 
-        done, reported = int(np.asarray(state.round)), settings.report_round or settings.rounds
-        while done < settings.rounds:
-            step = min(settings.eval_every - done % settings.eval_every, settings.rounds - done)
-            if done < reported < done + step:
-                step = reported - done
-            state = sim.advance(state, step)
-            done += step
+        done, reported = int(state.round), settings.report_round or settings.rounds
+        for state in stretches(sim, state, settings.rounds, settings.eval_every, {reported}):  # noqa: B020
+            step, done = int(state.round) - done, int(state.round)
             frame = _measure(row, seeds, data, sim, state, weights, step, full=done in (reported, settings.rounds))
             write_frame(pieces / f"{done}.parquet", frame)
             progress(row.configuration, done, settings.rounds, _latest(frame))

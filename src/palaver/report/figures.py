@@ -234,7 +234,7 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _sample(whole: nx.Graph) -> tuple[nx.Graph, list[tuple[int, int]]]:
+def _sample(whole: nx.Graph[Any]) -> tuple[nx.Graph[Any], list[tuple[int, int]]]:
     """The graph itself, or as many nodes around node 0, breadth first, and as many links as a reader can see."""
     drawn = whole
     if whole.number_of_nodes() > _MOST_NODES:
@@ -244,7 +244,7 @@ def _sample(whole: nx.Graph) -> tuple[nx.Graph, list[tuple[int, int]]]:
                 break
             if start not in near:
                 near.update(dict.fromkeys([start, *(node for _, node in nx.bfs_edges(whole, start))]))
-        drawn = nx.Graph()
+        drawn: nx.Graph[Any] = nx.Graph()
         drawn.add_nodes_from(sorted(list(near)[:_MOST_NODES]))
         drawn.add_edges_from(whole.subgraph(drawn.nodes).edges)
     edges = sorted((min(edge), max(edge)) for edge in drawn.edges)
