@@ -22,7 +22,7 @@ SCALES = {
         target=0.15,
     ),
     "cpu": replace(
-        _THESIS, widths=(16, 32, 64), rounds=600, report_round=0, eval_every=50, eval_examples=1000, target=0.50
+        _THESIS, widths=(16, 32, 64), rounds=1_000, report_round=0, eval_every=50, eval_examples=1000, target=0.50
     ),
     "thesis": _THESIS,
 }
