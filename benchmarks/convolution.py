@@ -13,7 +13,7 @@ import jax.numpy as jnp  # noqa: E402
 
 from benchmarks.measure import Prepared, alternate, real, say  # noqa: E402
 from palaver.experiments.settings import CollectiveSettings  # noqa: E402
-from palaver.models import cnn  # noqa: E402
+from palaver.models import convolution as lowering  # noqa: E402
 
 COUNT = 2
 SETTINGS = CollectiveSettings(data="cifar10", model="cnn", batch_size=64)
@@ -21,20 +21,20 @@ SETTINGS = CollectiveSettings(data="cifar10", model="cnn", batch_size=64)
 
 def plain(x, kernel, strides, padding, **layout):
     """Patches × matmul with JAX's own derivative of the matmul."""
-    ours, cnn._matmul = cnn._matmul, jnp.matmul
+    ours, lowering._matmul = lowering._matmul, jnp.matmul
     try:
-        return cnn.patches_conv(x, kernel, strides, padding, **layout)
+        return lowering.patches_conv(x, kernel, strides, padding, **layout)
     finally:
-        cnn._matmul = ours
+        lowering._matmul = ours
 
 
-def side(data, convolution=cnn.patches_conv, loop=None, devices=None):
+def side(data, convolution=lowering.patches_conv, loop=None, devices=None):
     """Compiles the collective with another lowering; two rounds a call."""
-    kept, cnn._convolution = cnn._convolution, lambda: convolution
+    kept, lowering._convolution = lowering._convolution, lambda: convolution
     try:
         return Prepared(SETTINGS, data, COUNT, loop=loop, devices=devices).advance
     finally:
-        cnn._convolution = kept
+        lowering._convolution = kept
 
 
 cifar = real("cifar10", (32, 32, 3))

@@ -36,9 +36,18 @@ class Outputs(NamedTuple):
     """What a model says about a batch."""
 
     logits: Array
-    """``[B, C]`` class scores before the softmax."""
+    """``[B, C]`` class scores before the softmax; C is 0 for a model that learns without labels."""
     features: Array
-    """``[B, D]`` the top hidden layer."""
+    """``[B, D]`` the top hidden layer, or the code: of a VAE μ and log σ², one after the other."""
+
+
+class Gaussian(NamedTuple):
+    """A normal distribution with a diagonal covariance for each example."""
+
+    mean: Array
+    """``[B, Z]`` μ."""
+    log_variance: Array
+    """``[B, Z]`` log σ²."""
 
 
 class Batch(NamedTuple):
@@ -102,6 +111,9 @@ class Node(NamedTuple):
     ``payload(x, labels) -> pytree of ShapeDtypeStruct``: what ``step`` says about such a batch;
     ``bits(payload_shapes) -> int``: the channel's declared size of one example's payload;
     ``parameters() -> int``: how many numbers gradient exchange would have to send.
+    Nodes that learn without labels can be looked into, in evaluation mode:
+    ``metrics(key, state, x) -> {name: scalar}``: the objective's terms and statistics of the code on a batch;
+    ``pictures(key, state, x) -> {name: [rows, columns, *shape]}``: reconstructions, samples, interpolations, in [0, 1].
     """
 
     init: Callable[[Array], NodeState]
@@ -110,6 +122,8 @@ class Node(NamedTuple):
     payload: Callable[[PyTree, PyTree], PyTree]
     bits: Callable[[PyTree], int]
     parameters: Callable[[], int]
+    metrics: Callable[[Array, NodeState, Array], dict[str, Array]] | None = None
+    pictures: Callable[[Array, NodeState, Array], dict[str, Array]] | None = None
 
 
 Topology: TypeAlias = Callable[[Array], Array]

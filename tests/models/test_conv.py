@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from palaver.models import CNN, MLP
-from palaver.models.cnn import patches_conv
+from palaver.models.convolution import Doubling, patches_conv, patches_conv_transpose
 from palaver.node import supervised
 from palaver.types import Batch, Outputs, PalaverError
 
@@ -32,19 +32,51 @@ def test_patches_conv_is_the_convolution(shape, stride, out, padding):
             x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
         )
 
-    def ours(x, kernel):
-        return patches_conv(x, kernel, (stride, stride), padding)
+    _close(lambda x, k: patches_conv(x, k, (stride, stride), padding), reference, x, kernel)
 
-    weight = jnp.asarray(rng.normal(size=reference(x, kernel).shape), jnp.float32)
 
-    def both(conv):
-        return jax.jit(jax.value_and_grad(lambda x, k: (conv(x, k) * weight).sum(), (0, 1)))(x, kernel)
+def _close(ours, reference, *arguments):
+    """Value and gradients of both, under a random weighting of the output."""
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=reference(*arguments).shape), jnp.float32)
 
-    np.testing.assert_allclose(ours(x, kernel), reference(x, kernel), rtol=1e-5, atol=1e-4)
+    def both(f):
+        return jax.jit(jax.value_and_grad(lambda x, k: (f(x, k) * weight).sum(), (0, 1)))(*arguments)
+
+    np.testing.assert_allclose(ours(*arguments), reference(*arguments), rtol=1e-5, atol=1e-4)
     (value, gradients), (expected, slopes) = both(ours), both(reference)
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-3)
-    for ours_, theirs in zip(gradients, slopes, strict=True):
-        np.testing.assert_allclose(ours_, theirs, rtol=1e-5, atol=1e-4)
+    for mine, theirs in zip(gradients, slopes, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "out"), [((2, 4, 4, 3), 5), ((1, 3, 5, 1), 2), ((2, 1, 1, 4), 1)])
+def test_transposed_patches_are_the_transposed_convolution(shape, out):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(4, 4, out, shape[-1])), jnp.float32)
+
+    def reference(x, kernel):
+        return jax.lax.conv_transpose(x, kernel, (2, 2), ((2, 2), (2, 2)), transpose_kernel=True, precision="highest")
+
+    _close(lambda x, k: patches_conv_transpose(x, k, (2, 2), ((1, 1), (1, 1))), reference, x, kernel)
+    assert reference(x, kernel).shape == (shape[0], 2 * shape[1], 2 * shape[2], out)
+
+
+def test_it_is_the_transpose_in_the_sense_of_the_inner_product():
+    # <conv(a), b> = <a, conv^T(b)> for any a, b.
+    rng = np.random.default_rng(2)
+    a, b = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((2, 8, 8, 3), (2, 4, 4, 5)))
+    kernel, padding = jnp.asarray(rng.normal(size=(4, 4, 3, 5)), jnp.float32), ((1, 1), (1, 1))
+    forth = jnp.vdot(patches_conv(a, kernel, (2, 2), padding), b)
+    back = jnp.vdot(a, patches_conv_transpose(b, kernel, (2, 2), padding))
+    np.testing.assert_allclose(forth, back, rtol=1e-4)
+
+
+def test_doubling_keeps_the_variance():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 8, 64)), jnp.float32)
+    y = Doubling(64, 32, rngs=nnx.Rngs(0))(nnx.relu(x))
+    assert y.shape == (8, 16, 16, 32)
+    assert 0.8 < float(y[:, 2:-2, 2:-2].var()) < 1.25
 
 
 def test_patches_conv_by_hand():
@@ -93,8 +125,8 @@ def test_cnn_normalises_by_the_batch_and_remembers_it():
     @jax.jit
     def first_layer(x):
         model = CNN((4, 4), 2, channels=(3,), rngs=nnx.Rngs(0))
-        before = model.convolutions[0](x)
-        return before, model.norms[0](before), model.norms[0].mean[...]
+        before = model.trunk.layers[0](x)
+        return before, model.trunk.norms[0](before), model.trunk.norms[0].mean[...]
 
     x = np.random.default_rng(0).normal(loc=3, size=(64, 4, 4, 1)).astype(np.float32)
     before, scores, running = map(np.asarray, first_layer(x))

@@ -1,0 +1,49 @@
+"""Variational auto-encoder (Kingma & Welling 2014; thesis §1.4.6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from palaver.models.blocks import Decoder, Encoder
+from palaver.types import Gaussian, Outputs
+
+
+class VAE(nnx.Module):
+    """An encoder to a Gaussian over the latent code, and a decoder, its mirror.
+
+    Args:
+        shape: of one input, with values in [0, 1].
+        latent: Z, numbers in a code.
+        widths: output channels of the convolutions (sides divisible by ``2 ** len(widths)``), or of the dense layers.
+        convolutional: which of the two.
+
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        latent: int = 32,
+        widths: Sequence[int] = (256, 128),
+        convolutional: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.latent = latent
+        self.encoder = Encoder(shape, 2 * latent, widths, convolutional=convolutional, rngs=rngs)
+        self.decoder = Decoder(shape, latent, widths, convolutional=convolutional, rngs=rngs)
+
+    def encode(self, x: jax.Array) -> Gaussian:
+        """``[B, *shape]`` to q(z | x)."""
+        return Gaussian(*jnp.split(self.encoder(x), 2, axis=-1))
+
+    def decode(self, z: jax.Array) -> jax.Array:
+        """``[B, Z]`` to the logits of the pixels ``[B, *shape]``."""
+        return self.decoder(z)
+
+    def __call__(self, x: jax.Array) -> Outputs:
+        """``[B, *shape]`` to features ``[B, 2Z]``: μ, then log σ². It gives no logits."""
+        return Outputs(logits=jnp.zeros((x.shape[0], 0)), features=self.encoder(x))
