@@ -1,8 +1,8 @@
 """palaver: many models that learn by talking to each other; labels, logits or features travel, never gradients."""
 
-from palaver import channels, data, decision, models, topology
+from palaver import channels, data, decision, models, objectives, probe, topology
 from palaver.engines import History, collective, evaluate, simulation, train, use_cores
-from palaver.node import supervised
+from palaver.node import learner, supervised
 from palaver.types import NO_PEER, Batch, Channel, Node, NodeState, Outputs, PalaverError
 
 __version__ = "0.1.0"
@@ -21,7 +21,10 @@ __all__ = [
     "data",
     "decision",
     "evaluate",
+    "learner",
     "models",
+    "objectives",
+    "probe",
     "simulation",
     "supervised",
     "topology",

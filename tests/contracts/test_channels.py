@@ -12,7 +12,7 @@ from palaver import channels
 from palaver.node import silence
 from palaver.types import NO_LABEL, Outputs, PalaverError
 
-BATCH, CLASSES, DEPTH = 3, 5, 7
+BATCH, CLASSES, DEPTH = 3, 5, 8
 
 CHANNELS = {
     "silence": silence(),
@@ -21,6 +21,7 @@ CHANNELS = {
     "logits, hard": channels.logits(temperature=0.25),
     "labels+logits": channels.labels_logits(mix=0.3, temperature=2.0),
     "features": channels.features(weight=2.5),
+    "gaussian": channels.gaussian(weight=1.5),
 }
 BITS = {
     "silence": 0,
@@ -28,7 +29,8 @@ BITS = {
     "logits": 5 * 32,
     "logits, hard": 5 * 32,
     "labels+logits": 8 + 5 * 32,
-    "features": 7 * 32,
+    "features": 8 * 32,
+    "gaussian": 8 * 32,
 }
 
 every_channel = pytest.mark.parametrize("name", CHANNELS)
@@ -75,6 +77,12 @@ def test_loss_and_gradient_in_closed_form(name):
     elif name == "features":
         apart = np.asarray(HEARER.features, float) - np.asarray(SPEAKER.features, float)
         expected, to_features = 2.5 * 0.5 * (apart**2).sum() / BATCH, 2.5 * apart / BATCH
+    elif name == "gaussian":
+        (m, s), (mean, log) = (np.split(np.asarray(said.features, np.float64), 2, -1) for said in (HEARER, SPEAKER))
+        # KL(N(mean, e^log) ‖ N(m, e^s)) and its slopes in the receiver's m and s.
+        expected = 1.5 * 0.5 * (s - log + (np.exp(log) + (mean - m) ** 2) / np.exp(s) - 1).sum() / BATCH
+        by_mean, by_log = (m - mean) / np.exp(s), 0.5 * (1 - (np.exp(log) + (mean - m) ** 2) / np.exp(s))
+        to_features = 1.5 * np.concatenate([by_mean, by_log], -1) / BATCH
     else:
         p, q = softmax(HEARER.logits), target(name)
         expected, to_logits = -(q * np.log(p)).sum() / BATCH, (p - q) / BATCH
@@ -170,7 +178,7 @@ def test_what_is_said():
     assert CHANNELS["silence"].encode(SPEAKER, LABELS) == ()
 
 
-@pytest.mark.parametrize("name", ["logits", "logits, hard", "features"])
+@pytest.mark.parametrize("name", ["logits", "logits, hard", "features", "gaussian"])
 def test_labels_stay_at_home(name):
     channel = CHANNELS[name]
     np.testing.assert_array_equal(channel.encode(SPEAKER, LABELS), channel.encode(SPEAKER, LABELS * 0))
@@ -217,6 +225,14 @@ def test_bad_numbers_are_named(value):
         channels.labels_logits(temperature=value)
     with pytest.raises(PalaverError, match=f"weight is {value}: give a finite number above 0"):
         channels.features(weight=value)
+    with pytest.raises(PalaverError, match=f"weight is {value}: give a finite number above 0"):
+        channels.gaussian(weight=value)
+
+
+def test_a_gaussian_has_as_many_means_as_variances():
+    odd = Outputs(logits=jnp.zeros((2, 0)), features=jnp.zeros((2, 7)))
+    with pytest.raises(PalaverError, match="features are 7 wide"):
+        channels.gaussian().loss(odd, odd.features)
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, math.inf, math.nan])

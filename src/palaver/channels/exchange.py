@@ -11,7 +11,7 @@ import optax
 from palaver.types import Array, Channel, Outputs, PalaverError, PyTree
 
 
-def _encoded_bits(payload_shapes: PyTree) -> int:
+def encoded_bits(payload_shapes: PyTree) -> int:
     """Bits of one example: every leaf less its leading (batch) axis, in its own type."""
     return sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize * 8 for leaf in jax.tree.leaves(payload_shapes))
 
@@ -31,14 +31,15 @@ def _soft_loss(outputs: Outputs, logits: Array, temperature: float) -> Array:
     return optax.softmax_cross_entropy(outputs.logits, target).mean()
 
 
-def _positive(name: str, value: float) -> None:
+def positive(name: str, value: float) -> None:
+    """Raises ``PalaverError`` unless the value is a finite number above 0."""
     if not (value > 0 and math.isfinite(value)):
         raise PalaverError(f"{name} is {value}: give a finite number above 0")
 
 
 def labels() -> Channel:
     """The true labels; the receiver's objective is the cross-entropy it has for its own data (nats)."""
-    return Channel(encode=_label_payload, loss=_label_loss, bits=_encoded_bits, known=lambda sent: sent)
+    return Channel(encode=_label_payload, loss=_label_loss, bits=encoded_bits, known=lambda sent: sent)
 
 
 def logits(*, temperature: float = 1.0) -> Channel:
@@ -51,11 +52,11 @@ def logits(*, temperature: float = 1.0) -> Channel:
         PalaverError: if τ is not a finite number above 0.
 
     """
-    _positive("temperature", temperature)
+    positive("temperature", temperature)
     return Channel(
         encode=lambda outputs, _labels: outputs.logits,
         loss=lambda outputs, sent: _soft_loss(outputs, sent, temperature),
-        bits=_encoded_bits,
+        bits=encoded_bits,
     )
 
 
@@ -70,7 +71,7 @@ def labels_logits(*, mix: float = 0.5, temperature: float = 1.0) -> Channel:
         PalaverError: if α is outside [0, 1], or τ is not a finite number above 0.
 
     """
-    _positive("temperature", temperature)
+    positive("temperature", temperature)
     if not 0 <= mix <= 1:
         raise PalaverError(f"mix is {mix}: give the label's weight, a number in [0, 1]")
     return Channel(
@@ -78,7 +79,7 @@ def labels_logits(*, mix: float = 0.5, temperature: float = 1.0) -> Channel:
         loss=lambda outputs, sent: (
             mix * _label_loss(outputs, sent["labels"]) + (1 - mix) * _soft_loss(outputs, sent["logits"], temperature)
         ),
-        bits=_encoded_bits,
+        bits=encoded_bits,
         known=lambda sent: sent["labels"],
     )
 
@@ -93,9 +94,9 @@ def features(*, weight: float = 1.0) -> Channel:
         PalaverError: if the weight is not a finite number above 0.
 
     """
-    _positive("weight", weight)
+    positive("weight", weight)
     return Channel(
         encode=lambda outputs, _labels: outputs.features,
         loss=lambda outputs, sent: weight * optax.l2_loss(outputs.features, jax.lax.stop_gradient(sent)).sum(-1).mean(),
-        bits=_encoded_bits,
+        bits=encoded_bits,
     )
