@@ -14,7 +14,8 @@ import numpy as np
 
 from palaver.data import Dataset, load
 from palaver.engines import ONE_DEVICE, Spread, across, seed_keys, simulation
-from palaver.engines.simulate import Shards, State, local_batch, train_round
+from palaver.engines.simulate import local_batch, train_round
+from palaver.engines.state import Shards, State
 from palaver.experiments.settings import CollectiveSettings, make_collective, make_shards
 from palaver.types import PalaverError
 

@@ -19,7 +19,8 @@ from jax.experimental.multihost_utils import process_allgather
 from palaver import channels, topology
 from palaver.engines.description import collective
 from palaver.engines.mesh import ONE_DEVICE, Spread, across
-from palaver.engines.simulate import Shards, simulation
+from palaver.engines.simulate import simulation
+from palaver.engines.state import Shards
 from palaver.models import MLP
 from palaver.node import supervised
 

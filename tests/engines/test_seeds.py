@@ -7,7 +7,8 @@ import pytest
 
 from palaver import topology
 from palaver.engines.description import collective
-from palaver.engines.simulate import Shards, State, simulation
+from palaver.engines.simulate import simulation
+from palaver.engines.state import Shards, State
 from palaver.types import Node, NodeState, Outputs
 
 ROUNDS, NODES, BATCH, SEEDS, EXAMPLES = 20, 4, 4, 3, 60

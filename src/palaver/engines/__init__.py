@@ -3,7 +3,8 @@
 from palaver.engines.description import Collective, collective
 from palaver.engines.evaluate import Scores, calibrate, evaluate
 from palaver.engines.mesh import ONE_DEVICE, Spread, across, over, use_cores
-from palaver.engines.simulate import Shards, Simulation, State, simulation
+from palaver.engines.simulate import Simulation, simulation
+from palaver.engines.state import Shards, State
 from palaver.engines.train import History, seed_keys, shards, train
 
 __all__ = [

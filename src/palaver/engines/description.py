@@ -24,6 +24,7 @@ class Collective(NamedTuple):
     capacity: int
     overflow: str
     rebroadcast: bool
+    burn_in: int
     batch_size: int
 
     @property
@@ -41,6 +42,7 @@ def collective(
     capacity: int = 16,
     overflow: str = "drop_oldest",
     rebroadcast: bool = True,
+    burn_in: int = 0,
     batch_size: int = 32,
 ) -> Collective:
     """Describes a collective; every argument is checked here.
@@ -54,11 +56,12 @@ def collective(
         capacity: packets an inbox holds.
         overflow: ``drop_oldest`` or ``drop_newest``.
         rebroadcast: whether a consumed batch may be broadcast again (thesis: yes).
+        burn_in: rounds before anyone speaks.
         batch_size: B.
 
     Raises:
         PalaverError: a probability outside [0, 1], counts that do not match the topology, a batch size or capacity
-            below 1, or an unknown overflow policy.
+            below 1, a negative burn-in, or an unknown overflow policy.
 
     """
     places = int(np.shape(topology(jnp.int32(0)))[0])
@@ -78,6 +81,8 @@ def collective(
         raise PalaverError(f"batch size is {batch_size}: give at least 1")
     if capacity < 1:
         raise PalaverError(f"inbox capacity is {capacity}: give at least 1")
+    if burn_in < 0:
+        raise PalaverError(f"burn-in is {burn_in}: give 0 or more rounds")
     if overflow not in OVERFLOW:
         raise PalaverError(f"overflow is {overflow!r}: choose one of {', '.join(OVERFLOW)}")
-    return Collective(groups, topology, p_consume, p_broadcast, capacity, overflow, rebroadcast, batch_size)
+    return Collective(groups, topology, p_consume, p_broadcast, capacity, overflow, rebroadcast, burn_in, batch_size)

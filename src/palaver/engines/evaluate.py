@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from palaver.decision import RULES, fit_temperature
-from palaver.engines.simulate import Simulation, State
+from palaver.engines.simulate import Simulation
+from palaver.engines.state import State
 from palaver.types import Array, DecisionRule
 
 CHUNK = 512
@@ -27,7 +28,7 @@ class Scores(NamedTuple):
     """``[S]`` the collective, by decision rule."""
 
 
-def _chunks(x: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def chunks(x: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Equal chunks of at most ``CHUNK`` examples; the last is padded with examples of weight 0."""
     size = min(CHUNK, len(y))
     chunks = []
@@ -72,7 +73,7 @@ def evaluate(
 
     """
     nodes, decided = 0.0, dict.fromkeys(rules, 0.0)
-    for inputs, labels, weight in _chunks(x, y):
+    for inputs, labels, weight in chunks(x, y):
         logits = simulation.logits(state, inputs)
         if temperatures is not None:
             logits = logits / temperatures[..., None, None]
@@ -82,12 +83,26 @@ def evaluate(
     return Scores(np.asarray(nodes) / len(y), {name: np.asarray(value) / len(y) for name, value in decided.items()})
 
 
+def score(logits: np.ndarray, y: np.ndarray, *, rules: Mapping[str, DecisionRule] = RULES) -> Scores:
+    """Accuracies of answers that are already there.
+
+    Args:
+        logits: ``[S, N, B, C]``.
+        y: ``[B]`` class ids.
+        rules: decision rules by name.
+
+    """
+    weight = np.ones(len(y), np.float32)
+    nodes, decided = _hits(jnp.asarray(logits), jnp.asarray(y, jnp.int32), weight, tuple(rules.items()))
+    return Scores(np.asarray(nodes) / len(y), {name: np.asarray(value) / len(y) for name, value in decided.items()})
+
+
 def calibrate(simulation: Simulation, state: State, x: np.ndarray, y: np.ndarray) -> Array:
     """One temperature for every node of every seed, ``[S, N]``, fitted on these (validation) examples.
 
     All logits are held at once: S·N·B·C numbers.
     """
-    parts = [(simulation.logits(state, inputs), labels, weight) for inputs, labels, weight in _chunks(x, y)]
+    parts = [(simulation.logits(state, inputs), labels, weight) for inputs, labels, weight in chunks(x, y)]
     logits = jnp.concatenate([part[0] for part in parts], axis=2)[:, :, : len(y)]
     fit = jax.vmap(jax.vmap(fit_temperature, (0, None)), (0, None))
     return jax.jit(fit)(logits, jnp.asarray(y, jnp.int32))

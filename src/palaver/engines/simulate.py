@@ -1,13 +1,14 @@
 """A collective as one compiled program: Algorithm 2 of the thesis for every node and every seed at once.
 
-The stretch between two evaluations is one ``lax.scan``; nodes and seeds are array axes (``S`` seeds, ``N`` nodes). The
+The stretch between two evaluations is one compiled loop; nodes and seeds are array axes (``S`` seeds, ``N`` nodes). The
 training set stands on the device once; packets hold indices into it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,96 +19,10 @@ from palaver import inbox as boxes
 from palaver.data.order import shuffled
 from palaver.engines.description import Collective
 from palaver.engines.mesh import ONE_DEVICE, Spread
-from palaver.types import NO_LABEL, NO_PACKET, Array, Batch, Node, NodeState, Packet, PalaverError, PyTree, Topology
+from palaver.engines.state import NEVER, Counts, Decisions, Draws, Losses, Shards, State, World
+from palaver.types import NO_LABEL, NO_PACKET, Array, Batch, Node, NodeState, Packet, PalaverError, PyTree
 
-NEVER = np.iinfo(np.int32).max
-"""The round of what did not happen."""
-
-
-class Shards(NamedTuple):
-    """The training set and each node's part of it, for every seed."""
-
-    x: Array
-    """``[M, ...]`` uint8 images or float32 rows, on the device once."""
-    y: Array
-    """``[M]`` int32."""
-    index: Array
-    """``[S, N, L]`` int32: rows of each node's shard, padded."""
-    size: Array
-    """``[S, N]`` int32: how many of them count."""
-
-
-class World(NamedTuple):
-    """What a compiled program takes beside its state."""
-
-    shards: Shards
-    topology: Topology
-
-
-class Counts(NamedTuple):
-    """Per node since the start, ``[S, N]`` int32."""
-
-    consumed: Array
-    """Rounds in which a packet was read."""
-    broadcast: Array
-    """Packets spoken."""
-    sent: Array
-    """Deliveries: packets times neighbours."""
-    dropped: Array
-    """Packets lost on the receiver's side to a full inbox."""
-
-
-class State(NamedTuple):
-    """Everything a run carries; saved as it is, it continues to the same bits."""
-
-    round: Array
-    """Scalar int32: rounds done."""
-    key: Array
-    """``[S]`` keys: all randomness after initialisation is drawn from key, round and node id."""
-    nodes: tuple[NodeState, ...]
-    """A group each, leaves ``[S, n, ...]``."""
-    position: Array
-    """``[S, N]`` int32: examples of its own each node has read."""
-    inbox: boxes.InboxState
-    packets: Packet
-    """The pool, leaves ``[S, M, ...]``."""
-    said: Packet
-    """Last round's packets, leaves ``[S, N, ...]``, not yet in the pool."""
-    slot: Array
-    """``[S, N]`` int32: where in the pool they go; ``M`` for those not spoken."""
-    counts: Counts
-    loss: Array
-    """``[S, N]`` training loss summed over the rounds of the latest ``advance``."""
-    diverged: Array
-    """``[S]`` int32: first round with a loss that is not finite, -1 if none."""
-
-
-class Draws(NamedTuple):
-    """One round's coins, ``[N]`` bool."""
-
-    consume: Array
-    speak: Array
-
-
-class Losses(NamedTuple):
-    """One group's losses on this device during one ``advance``, ``[S, n]``."""
-
-    total: Array
-    broken: Array
-    """First round with a loss that is not finite, ``NEVER`` if none."""
-
-
-class Decisions(NamedTuple):
-    """What happened in a round, ``[S, N]`` (index: ``[S, N, B]``): the trace the tests compare with real queues."""
-
-    sender: Array
-    """Whose packet each node read, ``NO_PACKET`` where it trained on its own data."""
-    step: Array
-    """The round that packet was spoken in; -1 where none."""
-    index: Array
-    spoke: Array
-    sent: Array
-    dropped: Array
+_Carry: TypeAlias = tuple[State, list[Losses]]
 
 
 def draws(key: Array, step: Array, nodes: int, p_consume: float, p_broadcast: float) -> Draws:
@@ -157,9 +72,11 @@ class Simulation(NamedTuple):
     init: Any
     """``init(keys [S]) -> State``."""
     advance: Any
-    """``advance(state, rounds) -> State``; the state given is used up. ``rounds`` is compiled in."""
+    """``advance(state, rounds) -> State``; the state given is used up."""
     trace: Any
     """``trace(state, rounds) -> (State, Decisions)`` with a leading axis of rounds."""
+    ask: Callable[[Callable[..., PyTree]], Callable[..., PyTree]]
+    """``ask(function)(state, *shared)``: what ``function(node, node_state, *shared)`` gives, leaves ``[S, N, ...]``."""
     logits: Any
     """``logits(state, x [B, ...]) -> [S, N, B, C]`` in evaluation mode."""
     bits: int
@@ -189,46 +106,65 @@ def simulation(
     payload, bits = _payload(group, shards)
     step = partial(_round, group=group, spread=spread, loop=loop)
 
-    def advance(state: State, world: World, rounds: int, trace: bool) -> tuple[State, Decisions | None]:
-        def body(carry: tuple[State, list[Losses]], _: None) -> Any:
-            state, losses = carry
-            after, now, decisions = step(state, world)
-            return (after, list(map(partial(_add_loss, state.round), losses, now))), decisions if trace else None
+    def play(carry: _Carry, world: World) -> tuple[_Carry, Decisions]:
+        state, losses = carry
+        after, now, decisions = step(state, world)
+        return (after, list(map(partial(_add_loss, state.round), losses, now))), decisions
 
-        # Each device sums its own nodes' losses; they are gathered once, after the last round.
-        (state, losses), decisions = jax.lax.scan(body, (state, _no_loss(state, group, spread)), None, length=rounds)
+    def close(carry: _Carry) -> State:
+        """Each device has summed its own nodes' losses; they are gathered once, after the last round."""
+        state, losses = carry
         losses = [jax.tree.map(spread.gather, own) for own in losses]
         total, broken = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *losses)
         first = broken.min(1)
         diverged = jnp.where((state.diverged < 0) & (first < NEVER), first, state.diverged)
-        return state._replace(loss=total, diverged=diverged), decisions
+        return state._replace(loss=total, diverged=diverged)
 
-    def logits(nodes: tuple[NodeState, ...], x: Array) -> Array:
-        said = [
-            each(lambda s, node=node: node.predict(s, as_input(x)).logits, loop or node_loop(node))(state)
-            for (node, _), state in zip(group.groups, nodes, strict=True)
-        ]
-        return jnp.concatenate([spread.gather(s) for s in said], axis=1)
+    def advance(state: State, world: World, rounds: Array) -> State:
+        start = state, _no_loss(state, group, spread)
+        return close(jax.lax.fori_loop(0, rounds, lambda _, carry: play(carry, world)[0], start))
+
+    def trace(state: State, world: World, rounds: int) -> tuple[State, Decisions]:
+        start = state, _no_loss(state, group, spread)
+        carry, decisions = jax.lax.scan(lambda carry, _: play(carry, world), start, None, length=rounds)
+        return close(carry), decisions
+
+    def ask(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+        def of_all(nodes: tuple[NodeState, ...], *shared: PyTree) -> PyTree:
+            said = [
+                each(lambda s, node=node: function(node, s, *shared), loop or node_loop(node))(state)
+                for (node, _), state in zip(group.groups, nodes, strict=True)
+            ]
+            gathered = [jax.tree.map(spread.gather, s) for s in said]
+            return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *gathered)
+
+        compiled = jax.jit(
+            lambda nodes, *shared: spread.program(of_all, (spread.nodes, *[spread.whole] * len(shared)), spread.whole)(
+                nodes, *shared
+            )
+        )
+        return lambda state, *shared: compiled(state.nodes, *shared)
 
     parts = State(*[spread.whole] * len(State._fields))._replace(nodes=spread.nodes)
-    run = jax.jit(
-        lambda state, world, rounds, trace: spread.program(
-            partial(advance, rounds=rounds, trace=trace), (parts, spread.whole), (parts, spread.whole)
+    small = all((loop or node_loop(node)) == "vmap" for node, _ in group.groups)
+    compiled = partial(jax.jit, donate_argnums=0, compiler_options=_effort(1) if small else None)
+    run = compiled(spread.program(advance, (parts, spread.whole, spread.whole), parts))
+    traced = compiled(
+        lambda state, world, rounds: spread.program(
+            partial(trace, rounds=rounds), (parts, spread.whole), (parts, spread.whole)
         )(state, world),
-        static_argnums=(2, 3),
-        donate_argnums=0,
-        compiler_options=_effort(1) if all((loop or node_loop(node)) == "vmap" for node, _ in group.groups) else None,
+        static_argnums=2,
     )
-    ask = jax.jit(spread.program(logits, (spread.nodes, spread.whole), spread.whole))
     # Initialisation runs once: XLA's CPU backend takes ten times longer to optimise it than it could save.
     begin = jax.jit(partial(_init, group, payload), out_shardings=spread.shardings(parts), compiler_options=_effort(0))
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
     world = jax.device_put(World(shards, topology), spread.shardings(spread.whole))
     return Simulation(
         init=begin,
-        advance=lambda state, rounds: run(state, world, rounds, False)[0],
-        trace=lambda state, rounds: run(state, world, rounds, True),
-        logits=lambda state, x: ask(state.nodes, x),
+        advance=lambda state, rounds: run(state, world, jnp.int32(rounds)),
+        trace=lambda state, rounds: traced(state, world, rounds),
+        ask=ask,
+        logits=ask(lambda node, state, x: node.predict(state, as_input(x)).logits),
         bits=bits,
     )
 
@@ -316,7 +252,8 @@ def _round(
     index = jnp.where(consumed[..., None], _take(packets.index, read), jnp.take_along_axis(shards.index, own, axis=2))
     nodes, said, losses = train_round(state, shards, index, heard, consumed, group=group, spread=spread, loop=loop)
 
-    speak = coins.speak if group.rebroadcast else coins.speak & ~consumed
+    speak = coins.speak & (state.round >= group.burn_in)
+    speak = speak if group.rebroadcast else speak & ~consumed
     neighbours = world.topology(state.round)
     inbox, delivery = jax.vmap(lambda i, s: boxes.push(i, neighbours, s, overflow=group.overflow))(inbox, speak)
     spoke = delivery.slot < inbox.references.shape[-1]

@@ -15,7 +15,8 @@ from palaver.decision import RULES
 from palaver.engines.description import Collective
 from palaver.engines.evaluate import evaluate
 from palaver.engines.mesh import across
-from palaver.engines.simulate import Shards, Simulation, State, as_input, simulation
+from palaver.engines.simulate import Simulation, as_input, simulation
+from palaver.engines.state import Shards, State
 from palaver.types import DecisionRule, PalaverError
 
 
