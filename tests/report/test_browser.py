@@ -1,6 +1,7 @@
 """The page in a browser: every figure shows, nothing complains, nothing sticks out."""
 
 import pytest
+from unlabelled import CONFIGURATIONS, make_unlabelled, write_pictures
 
 import browser as chrome
 from palaver.report import write_report
@@ -12,6 +13,18 @@ FIGURES = ["accuracy_over_rounds", "accuracy_over_bits", "decision_rules", "grap
 def test_every_figure_renders_and_the_console_is_silent(result_folder, width):
     found = chrome.check_page(write_report(result_folder), width=width)
     assert list(found["figures"]) == FIGURES
+    assert all(w > 300 and h > 150 for w, h in found["figures"].values()), found["figures"]
+    assert found["console"] == []
+    assert found["too_wide"] == 0
+
+
+@pytest.mark.parametrize("width", [1100, 600])
+def test_nodes_that_learn_without_labels_render_too(tmp_path, width):
+    folder = make_unlabelled(tmp_path / "run")
+    write_pictures(folder)
+    found = chrome.check_page(write_report(folder), width=width)
+    shown = [*FIGURES[:3], "learning", *FIGURES[3:], *(f"pictures_{row}" for row in range(len(CONFIGURATIONS)))]
+    assert list(found["figures"]) == shown
     assert all(w > 300 and h > 150 for w, h in found["figures"].values()), found["figures"]
     assert found["console"] == []
     assert found["too_wide"] == 0

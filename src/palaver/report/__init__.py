@@ -10,7 +10,9 @@ from palaver.report.figures import (
 )
 from palaver.report.files import Result, last_rounds, read_result
 from palaver.report.interval import Interval, interval
-from palaver.report.page import write_report
+from palaver.report.learning import latent_grid, learning
+from palaver.report.page import collapse_lines, write_report
+from palaver.report.pictures import pictures, read_pictures
 from palaver.report.tables import bits_table, compare_table, results_table, rules_table
 
 __all__ = [
@@ -19,11 +21,16 @@ __all__ = [
     "accuracy_over_bits",
     "accuracy_over_rounds",
     "bits_table",
+    "collapse_lines",
     "compare_table",
     "decision_rules",
     "graph",
     "interval",
     "last_rounds",
+    "latent_grid",
+    "learning",
+    "pictures",
+    "read_pictures",
     "read_result",
     "results_table",
     "rules_table",

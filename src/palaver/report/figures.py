@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import matplotlib.style
 import networkx as nx
 import numpy as np
-import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,30 +16,26 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 
+from palaver.report.drawing import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    STYLE,
+    configurations,
+    curve_of,
+    framed,
+    handle_of,
+    look_of,
+    plain,
+    to_svg,
+)
 from palaver.report.files import Result, write_text
-from palaver.report.interval import interval
+from palaver.report.learning import learning
+from palaver.report.measure import accuracy_name
+from palaver.report.pictures import pictures, read_pictures
 from palaver.report.tables import RULES, human_bits, sent_bits
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-"""Okabe & Ito's palette without its yellow, which is too pale for a line on white."""
-
-_MARKERS = "osD^vPX"
-_GREY = "#595959"
 _MOST_NODES, _MOST_EDGES = 200, 5000
-_STYLE = {
-    "svg.hashsalt": "palaver",
-    "svg.fonttype": "path",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-}
 
 
 def write_figures(result: Result) -> dict[str, str]:
@@ -55,9 +49,13 @@ def write_figures(result: Result) -> dict[str, str]:
         "accuracy_over_rounds": accuracy_over_rounds(result),
         "accuracy_over_bits": accuracy_over_bits(result),
         "decision_rules": decision_rules(result),
+        "learning": learning(result),
         "graph": graph(result),
         "temperature": temperature(),
     }
+    drawn |= {f"pictures_{row}": pictures(stages) for row, stages in read_pictures(result).items()}
+    for path in (result.folder / "figures").glob("pictures_*.svg"):
+        drawn.setdefault(path.stem, None)
     for name, svg in drawn.items():
         path = result.folder / "figures" / f"{name}.svg"
         if svg is None:
@@ -68,24 +66,24 @@ def write_figures(result: Result) -> dict[str, str]:
 
 
 def accuracy_over_rounds(result: Result) -> str | None:
-    """Collective (solid) and average (dashed) validation accuracy in percent over rounds, with the seeds' band."""
+    """Collective (solid) and average (dashed) accuracy in percent over rounds, with the seeds' band."""
     curves = [
         (name, kind, curve)
-        for name in _configurations(result)
+        for name in configurations(result)
         for kind in ("collective_accuracy", "average_accuracy")
-        if (curve := _curve(result, name, kind)) is not None
+        if (curve := curve_of(result, name, kind)) is not None
     ]
     if not curves:
         return None
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         names = list(dict.fromkeys(name for name, _, _ in curves))
-        kinds = [Line2D([], [], color=_GREY, lw=1.9, label="the collective")]
-        kinds += [Line2D([], [], color=_GREY, lw=1.3, ls=(0, (4, 2)), label="the average node")]
-        figure, axes = _axes(3.7, kinds + [_handle(result, name) for name in names])
+        kinds = [Line2D([], [], color=GREY, lw=1.9, label="the collective")]
+        kinds += [Line2D([], [], color=GREY, lw=1.3, ls=(0, (4, 2)), label="the average node")]
+        figure, axes = framed(3.7, kinds + [handle_of(result, name) for name in names])
         alpha = 0.16 if len(names) <= 6 else 0.08
         for name, kind, (rounds, middle, low, high) in curves:
             solid = kind == "collective_accuracy"
-            colour, marker = _look(result, name)
+            colour, marker = look_of(result, name)
             axes.plot(
                 *(rounds, 100 * middle),
                 color=colour,
@@ -97,9 +95,9 @@ def accuracy_over_rounds(result: Result) -> str | None:
             )
             axes.fill_between(rounds, 100 * low, 100 * high, color=colour, alpha=alpha, linewidth=0)
         _target(result, axes)
-        axes.set(xlabel="round", ylabel="validation accuracy, %")
+        axes.set(xlabel="round", ylabel=f"{accuracy_name(result.summary)}, %")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def accuracy_over_bits(result: Result) -> str | None:
@@ -108,9 +106,9 @@ def accuracy_over_bits(result: Result) -> str | None:
     Configurations that send nothing have no place on a logarithmic axis and are left out.
     """
     curves = []
-    for name in _configurations(result):
-        curve = _curve(result, name, "collective_accuracy")
-        parts = [_curve(result, name, f"bits.{part}") for part in ("examples", "payload")]
+    for name in configurations(result):
+        curve = curve_of(result, name, "collective_accuracy")
+        parts = [curve_of(result, name, f"bits.{part}") for part in ("examples", "payload")]
         sent = dict.fromkeys([] if curve is None else curve[0], 0.0)
         for part in parts:
             for number, bits in zip(*part[:2], strict=True) if part else ():
@@ -121,25 +119,25 @@ def accuracy_over_bits(result: Result) -> str | None:
             curves.append((name, bits, curve))
     if not curves:
         return None
-    with matplotlib.style.context(["default", _STYLE]):
-        handles = [_handle(result, name) for name, _, _ in curves]
+    with matplotlib.style.context(["default", STYLE]):
+        handles = [handle_of(result, name) for name, _, _ in curves]
         gradients = _gradient_bits(result, [name for name, _, _ in curves])
         if gradients:
             label = "gradient exchange by the last round"
-            handles.append(Line2D([], [], color=_GREY, ls=(0, (1, 1.5)), lw=1.6, label=label))
-        figure, axes = _axes(3.7, handles)
+            handles.append(Line2D([], [], color=GREY, ls=(0, (1, 1.5)), lw=1.6, label=label))
+        figure, axes = framed(3.7, handles)
         for name, bits, (_, middle, low, high) in curves:
             shown = bits > 0
-            colour, marker = _look(result, name)
+            colour, marker = look_of(result, name)
             x, every = bits[shown], max(1, len(bits) // 8)
             axes.plot(x, 100 * middle[shown], color=colour, marker=marker, markersize=4.5, markevery=every, lw=1.9)
             axes.fill_between(x, 100 * low[shown], 100 * high[shown], color=colour, alpha=0.16, linewidth=0)
         _target(result, axes)
         for bits in gradients:
-            axes.axvline(bits, color=_GREY, linestyle=(0, (1, 1.5)), linewidth=1.6)
+            axes.axvline(bits, color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.6)
         axes.set(xscale="log", xlabel="sent per node (examples and payload)", ylabel="collective accuracy, %")
         axes.xaxis.set_major_formatter(lambda bits, _: human_bits(bits))
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def decision_rules(result: Result) -> str | None:
@@ -150,13 +148,13 @@ def decision_rules(result: Result) -> str | None:
     kept = [pair for pair, mean in zip(zip(rows, found, strict=True), means, strict=True) if set(mean) != {None}]
     if not kept:
         return None
-    with matplotlib.style.context(["default", _STYLE]):
-        looks = zip(RULES, COLOURS, _MARKERS, strict=False)
+    with matplotlib.style.context(["default", STYLE]):
+        looks = zip(RULES, COLOURS, MARKERS, strict=False)
         handles = [
             Line2D([], [], color=colour, marker=marker, ls="", ms=5.5, label=rule.replace("_", " "))
             for rule, colour, marker in looks
         ]
-        figure, axes = _axes(0.9 + 0.72 * len(kept), handles)
+        figure, axes = framed(0.9 + 0.72 * len(kept), handles)
         for place, (_, metrics) in enumerate(kept):
             axes.axhspan(place - 0.46, place + 0.46, color="#f3f3f3" if place % 2 == 0 else "white", zorder=0, lw=0)
             for rule, metric in enumerate(metrics):
@@ -166,12 +164,12 @@ def decision_rules(result: Result) -> str | None:
                 low, high = metric.get("low"), metric.get("high")
                 ends = None if low is None or high is None else [[100 * (middle - low)], [100 * (high - middle)]]
                 y = place + (rule - (len(RULES) - 1) / 2) * 0.17
-                axes.errorbar(100 * middle, y, xerr=ends, fmt=_MARKERS[rule], color=COLOURS[rule], ms=5.5, capsize=2.5)
+                axes.errorbar(100 * middle, y, xerr=ends, fmt=MARKERS[rule], color=COLOURS[rule], ms=5.5, capsize=2.5)
         axes.set_yticks(range(len(kept)), [_wrapped(row["configuration"]) for row, _ in kept])
         axes.tick_params(axis="y", length=0)
         axes.set(xlabel="collective accuracy, %", ylim=(len(kept) - 0.5, -0.5))
         axes.grid(visible=False, axis="y")
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def graph(result: Result) -> str | None:
@@ -187,7 +185,7 @@ def graph(result: Result) -> str | None:
     title = f"{nodes:,} nodes, {whole.number_of_edges():,} links"
     if drawn.number_of_nodes() < nodes or len(edges) < whole.number_of_edges():
         title = f"a sample of {drawn.number_of_nodes():,} nodes and {len(edges):,} links, out of {title}"
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(7, 5), layout="constrained")
         axes = figure.add_subplot()
         places = nx.circular_layout(drawn)
@@ -205,7 +203,7 @@ def graph(result: Result) -> str | None:
                 axes.text(x, y, str(node), color="white", ha="center", va="center_baseline", fontsize=small, zorder=4)
         axes.set(title=title, xlim=(-1.12, 1.12), ylim=(-1.12, 1.12), aspect="equal")
         axes.set_axis_off()
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def temperature(
@@ -213,10 +211,10 @@ def temperature(
 ) -> str:
     """Class probabilities ``softmax(logits / τ)`` at several temperatures: Figure 2.1 of the thesis."""
     logits, temperatures = np.array(list(logits)), list(temperatures)
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(temperatures)))
         handles = [Patch(color=c, label=f"τ = {tau:g}") for c, tau in zip(colours, temperatures, strict=True)]
-        figure, axes = _axes(3.2, handles)
+        figure, axes = framed(3.2, handles)
         width = 0.82 / len(temperatures)
         for place, tau in enumerate(temperatures):
             x = np.arange(len(logits)) + (place - (len(temperatures) - 1) / 2) * width
@@ -226,7 +224,7 @@ def temperature(
         axes.set_xticks(range(len(logits)), [f"class {i}\nlogit {logit:g}" for i, logit in enumerate(logits)])
         axes.set(ylabel="probability", ylim=(0, 1.02))
         axes.grid(visible=False, axis="x")
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -254,25 +252,6 @@ def _sample(whole: nx.Graph[Any]) -> tuple[nx.Graph[Any], list[tuple[int, int]]]
     return drawn, edges
 
 
-def _configurations(result: Result) -> list[str]:
-    return [row["configuration"] for row in result.summary["rows"]]
-
-
-def _curve(result: Result, configuration: str, metric: str) -> tuple[np.ndarray, ...] | None:
-    """Rounds, mean, low and high over seeds ``[R]``; NaN where a seed has no value, as in ``interval``."""
-    of_it = result.metrics.filter((pl.col("configuration") == configuration) & pl.col("node").is_null())
-    seeds = of_it["seed"].n_unique()
-    if isinstance(result.summary.get("seeds"), int):  # a seed that diverged at once left no row at all
-        seeds = max(seeds, result.summary["seeds"])
-    of_it = of_it.filter(pl.col("metric") == metric)
-    found = of_it.group_by("round").agg(pl.col("value").sort_by("seed")).sort("round")
-    if found.is_empty():
-        return None
-    points = [interval(values + [None] * (seeds - len(values))) for values in found["value"].to_list()]
-    lines = (np.array([point[end] for point in points], float) for end in ("mean", "low", "high"))
-    return found["round"].to_numpy(), *lines
-
-
 def _gradient_bits(result: Result, configurations: list[str]) -> list[float]:
     """Where gradient exchange would have ended: one number for configurations that agree to three digits."""
     rows = [row for row in result.summary["rows"] if row["configuration"] in configurations and sent_bits(row)]
@@ -284,51 +263,14 @@ def _mean(metric: dict[str, Any] | None) -> float | None:
     return None if metric is None else metric.get("mean")
 
 
-def _look(result: Result, configuration: str) -> tuple[str, str]:
-    """Colour and marker: the same for a configuration in every figure; the pair repeats only after 49."""
-    place = _configurations(result).index(configuration)
-    return COLOURS[place % len(COLOURS)], _MARKERS[(place + place // len(COLOURS)) % len(_MARKERS)]
-
-
 def _wrapped(name: str) -> str:
-    return _plain("\n".join(textwrap.wrap(name, 30, max_lines=3, placeholder=" …")))
-
-
-def _plain(text: str) -> str:
-    """Dollar signs would start a formula."""
-    return text.replace("$", r"\$")
-
-
-def _handle(result: Result, configuration: str) -> Line2D:
-    colour, marker = _look(result, configuration)
-    label = _plain(textwrap.shorten(configuration, 84, placeholder=" …"))
-    return Line2D([], [], color=colour, marker=marker, markersize=5, lw=1.9, label=label)
-
-
-def _axes(height: float, handles: list[Any]) -> tuple[Figure, Axes]:
-    """A figure 7 inches wide whose axes and legend below do not take room from each other."""
-    lines = -(-len(handles) // _columns(handles))
-    figure = Figure(figsize=(7, height + 0.19 * lines), layout="constrained")
-    figure.legend(handles=handles, loc="outside lower left", ncols=_columns(handles), fontsize=9.5, handlelength=2.4)
-    return figure, figure.add_subplot()
-
-
-def _columns(handles: list[Any]) -> int:
-    """As many columns as the longest label leaves room for."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    return 1 if longest > 38 else 2 if longest > 20 else 3 if longest > 8 else 5
+    return plain("\n".join(textwrap.wrap(name, 30, max_lines=3, placeholder=" …")))
 
 
 def _target(result: Result, axes: Axes) -> None:
     target = result.summary.get("target")
     if target is not None:
-        axes.axhline(100 * target, color=_GREY, linewidth=0.9, zorder=1)
+        axes.axhline(100 * target, color=GREY, linewidth=0.9, zorder=1)
         edge = axes.get_yaxis_transform()
         said = f"target {100 * target:g} %"
-        axes.text(0.005, 100 * target, said, color=_GREY, transform=edge, va="bottom", fontsize=9)
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+        axes.text(0.005, 100 * target, said, color=GREY, transform=edge, va="bottom", fontsize=9)

@@ -64,12 +64,12 @@ def heading(text: str) -> str:
     return f"<h2>{escape(text)}</h2>"
 
 
-def table(grid: Grid) -> str:
-    """A grid as a table that scrolls by itself where the window is too narrow."""
+def table(grid: Grid, *, stacked: bool = False) -> str:
+    """A grid as a table that scrolls by itself where the window is too narrow; ``stacked`` puts intervals below."""
     head = "".join(
         f'<th scope="col"{_kind(column, grid)}>{escape(header)}</th>' for column, header in enumerate(grid.headers)
     )
-    rows = "\n".join(f"<tr>{_row(row, grid)}</tr>" for row in grid.rows)
+    rows = "\n".join(f"<tr>{_row(row, grid, stacked)}</tr>" for row in grid.rows)
     label = escape(grid.title)
     return (
         f'<div class="wide" role="region" tabindex="0" aria-label="{label}"><table>\n'
@@ -77,11 +77,15 @@ def table(grid: Grid) -> str:
     )
 
 
-def figure(svg: str, name: str, title: str, caption: str) -> str:
-    """A drawing with the words that explain it; as an image of its own, so that ids of two drawings never meet."""
+def figure(svg: str, name: str, title: str, caption: str, *, own_size: bool = False) -> str:
+    """A drawing with the words that explain it; as an image of its own, so that ids of two drawings never meet.
+
+    With ``own_size`` it is shown as large as it was drawn, where the window has room.
+    """
+    size = ' style="width: auto; max-width: 100%"' if own_size else ""
     source = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
     return (
-        f'<figure><img data-figure="{escape(name)}" alt="{escape(title)}" src="{source}">\n'
+        f'<figure><img data-figure="{escape(name)}" alt="{escape(title)}"{size} src="{source}">\n'
         f"<figcaption><b>{escape(title)}.</b> {escape(caption)}</figcaption></figure>"
     )
 
@@ -95,7 +99,7 @@ def _kind(column: int, grid: Grid) -> str:
     return ' class="words"' if column < grid.labels else ""
 
 
-def _row(row: Sequence[str], grid: Grid) -> str:
+def _row(row: Sequence[str], grid: Grid, stacked: bool) -> str:
     cells = []
     for column, cell in enumerate(row):
         if column == 0:
@@ -103,14 +107,15 @@ def _row(row: Sequence[str], grid: Grid) -> str:
         elif column < grid.labels:
             cells.append(f'<td class="words">{escape(cell)}</td>')
         else:
-            cells.append(f"<td>{_number(cell)}</td>")
+            cells.append(f"<td>{_number(cell, stacked)}</td>")
     return "".join(cells)
 
 
-def _number(cell: str) -> str:
+def _number(cell: str, stacked: bool) -> str:
     """A number, its interval or its count of seeds softer and kept in one piece."""
     for opening in (" [", " ("):
         if opening in cell:
             middle, rest = cell.split(opening, 1)
-            return f'<span>{escape(middle)}</span> <span class="range">{escape(opening[1] + rest)}</span>'
+            between = "<br>" if stacked else " "
+            return f'<span>{escape(middle)}</span>{between}<span class="range">{escape(opening[1] + rest)}</span>'
     return f"<span>{escape(cell)}</span>"

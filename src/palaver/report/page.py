@@ -9,19 +9,21 @@ from typing import Any
 
 from palaver.report import html
 from palaver.report.figures import write_figures
-from palaver.report.files import Result, last_rounds, nodes_of, read_result, reported_rounds, write_text
+from palaver.report.files import Result, last_rounds, read_result, reported_rounds, write_text
+from palaver.report.learning import latent_grid, notes
+from palaver.report.measure import accuracy_name, is_probe
+from palaver.report.pictures import caption, read_pictures
 from palaver.report.tables import (
     NOTHING,
     Grid,
-    accuracy_cell,
     bits_grid,
     count,
     held_out_grid,
     percent,
     results_grid,
     rules_grid,
-    sent_bits,
 )
+from palaver.report.verdict import verdict
 
 _FIGURES = {
     "accuracy_over_rounds": (
@@ -51,6 +53,11 @@ _FIGURES = {
         "temperature makes a hard label of them, a high one spreads them towards uniform. Computed, not measured in "
         "this run.",
     ),
+    "learning": (
+        "What the nodes learn",
+        "One colour a configuration, in the panels of those quantities it has: the mean over its nodes, collapsed ones "
+        "too, then over seeds with the 95 % interval as band.",
+    ),
 }
 
 
@@ -72,77 +79,96 @@ def write_report(folder: str | Path) -> Path:
     return page
 
 
-def verdict(result: Result) -> str:
-    """What the run found, in one sentence with its numbers.
-
-    The best of the configurations that talk, by collective validation accuracy under the default rule, against the
-    silent collective of as many nodes (the best silent one where there is none) under the same rule.
-    """
-    nodes = nodes_of(result.settings)
-    rows = [row for row in result.summary["rows"] if _collective(row).get("mean") is not None]
-    if not rows:
-        return "No configuration has a collective accuracy in every one of its seeds."
-    best = max([row for row in rows if sent_bits(row)] or rows, key=_accuracy)
-    name = best["configuration"]
-    silent = [row for row in rows if not sent_bits(row) and nodes.get(row["configuration"], 2) > 1 and row is not best]
-    silent = [row for row in silent if nodes.get(row["configuration"]) == nodes.get(name)] or silent
-    told = f"“{name}” decides best: it is right on {_percent(best)} of the validation examples as a collective"
-    if not sent_bits(best) or not silent:
-        return f"{told}."
-    other = max(silent, key=_accuracy)
-    points = 100 * (_accuracy(best) - _accuracy(other))
-    way = f"{abs(points):.1f} points {'above' if points > 0 else 'below'}" if abs(points) >= 0.05 else "level with"
-    return (
-        f"Of the configurations that talk, {told}, {way} “{other['configuration']}” at "
-        f"{_percent(other)} under the same decision rule{_overlap(best, other)}."
-    )
-
-
-def _collective(row: Mapping[str, Any]) -> dict[str, Any]:
-    return (row.get("metrics") or {}).get("collective_accuracy") or {}
-
-
-def _accuracy(row: Mapping[str, Any]) -> float:
-    return float(_collective(row)["mean"])
-
-
-def _percent(row: Mapping[str, Any]) -> str:
-    middle, _, ends = accuracy_cell(_collective(row)).partition(" ")
-    return f"{middle} % {ends}".strip()
-
-
-def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    first, second = _collective(one), _collective(other)
-    if any(row.get(end) is None for row in (first, second) for end in ("low", "high")):
-        return " (too few seeds for intervals)"
-    apart = first["low"] > second["high"] or first["high"] < second["low"]
-    return " (the 95 % intervals do not overlap)" if apart else " (the 95 % intervals overlap)"
-
-
 def _page(result: Result, drawn: Mapping[str, str]) -> str:
     summary = result.summary
     experiment = str(summary.get("experiment", result.settings.get("experiment", "run")))
     body = [f"<h1>{html.escape(experiment)}</h1>", html.paragraph(_facts(summary), "facts")]
-    body.append(html.paragraph(verdict(result), "verdict"))
-    body += [html.paragraph(line, "notice") for line in _diverged(summary)]
+    body += [html.paragraph(line, "verdict") for line in verdict(result).splitlines()]
+    body += [html.paragraph(line, "notice") for line in _diverged(summary) + collapse_lines(summary)]
     body += [html.heading("Results"), html.paragraph(_how_results(result), "how")]
     body.append(html.table(results_grid(summary, last_rounds(result), average=True)))
     held_out = held_out_grid(summary)
     if any(cell != NOTHING for row in held_out.rows for cell in row[1:]):
         body += [html.heading("On the test set"), html.paragraph(f"Taken {_when(result)}.", "how")]
         body.append(html.table(held_out))
-    body += [html.heading("Decision rules"), html.paragraph(_HOW_RULES, "how"), html.table(rules_grid(summary))]
+    body += [
+        html.heading("Decision rules"),
+        html.paragraph(_how_rules(summary), "how"),
+        html.table(rules_grid(summary)),
+    ]
     body += [html.heading("Bits"), html.paragraph(_HOW_BITS, "how"), html.table(bits_grid(summary))]
+    if latent := latent_grid(result):
+        body += [
+            html.heading("Latent statistics"),
+            html.paragraph(_HOW_LATENT, "how"),
+            html.table(latent, stacked=True),
+        ]
     body.append(html.heading("Figures"))
-    body += [html.figure(svg, name, *_FIGURES[name]) for name, svg in drawn.items()]
+    body += [html.figure(svg, name, *_words(result, name)) for name, svg in drawn.items() if name in _FIGURES]
+    body += _pictures(result, drawn)
     body += [html.heading("Settings"), *_settings(result.settings)]
     return html.document(experiment, body)
 
 
-_HOW_RULES = (
-    "Collective validation accuracy, %, when the same answers are combined in different ways. The default is "
-    "confidence: the certain weigh more. Entropy as printed is the thesis's Algorithm 3 to the letter, in which the "
-    "less certain weigh more. Compare down a column: silent nodes profit from deciding together too."
+def collapse_lines(summary: Mapping[str, Any]) -> list[str]:
+    """One line a configuration in which nodes collapsed: how many nodes of which seeds, and what that means.
+
+    Args:
+        summary: a result's ``summary.json``, whose rows may have ``collapsed``, the ids of nodes by seed.
+
+    >>> collapse_lines({"rows": [{"configuration": "x", "collapsed": {"1": [0, 4]}}]})[0][:32]
+    '“x” collapsed: 2 nodes of seed 1'
+
+    """
+    lines: list[str] = []
+    for row in summary["rows"]:
+        nodes = {seed: len(ids) for seed, ids in (row.get("collapsed") or {}).items() if ids}
+        told = [f"{count(lost)} node{'' if lost == 1 else 's'} of seed {seed}" for seed, lost in nodes.items()]
+        if told:
+            lines.append(
+                f"“{row['configuration']}” collapsed: {', '.join(told)}. There the discriminator is certain of "
+                "everything, or features or samples have no variance: such a BiGAN gives no usable features."
+            )
+    return lines
+
+
+def _words(result: Result, name: str) -> tuple[str, str]:
+    """A figure's title and caption."""
+    title, told = _FIGURES[name]
+    if name == "accuracy_over_rounds" and is_probe(result.summary):
+        told = f"{_PROBE[0].upper()}{_PROBE[1:]} so far. {told}"
+    return title, f"{told} {notes(result)}" if name == "learning" else told
+
+
+def _pictures(result: Result, drawn: Mapping[str, str]) -> list[str]:
+    """The section of pictures, where there are any."""
+    found = read_pictures(result)
+    names = [str(row["configuration"]) for row in result.settings["rows"]]
+    pieces = [html.heading("Pictures")] if found else []
+    for row, stages in found.items():
+        name = f"pictures_{row}"
+        pieces.append(html.figure(drawn[name], name, names[row], caption(stages), own_size=True))
+    return pieces
+
+
+_PROBE = (
+    "the test accuracy of a linear probe, a linear classifier fitted on the features of each node's encoder, taken "
+    "for every node at its best validation stage"
+)
+
+
+def _how_rules(summary: Mapping[str, Any]) -> str:
+    return (
+        f"Collective {accuracy_name(summary)}, %, when the same answers are combined in different ways. The default is "
+        "confidence: the certain weigh more. Entropy as printed is the thesis's Algorithm 3 to the letter, in which "
+        "the less certain weigh more. Compare down a column: silent nodes profit from deciding together too."
+    )
+
+
+_HOW_LATENT = (
+    "At each configuration's last evaluated round, not at the best stage of a node: the mean over its nodes, then over "
+    "seeds with the 95 % interval (Student t) in brackets. Nats are an example's; how to read each number is said "
+    "below the figure “What the nodes learn”."
 )
 
 _HOW_BITS = (
@@ -159,10 +185,13 @@ def _when(result: Result) -> str:
 
 def _how_results(result: Result) -> str:
     summary = result.summary
-    told = "Mean over seeds with its 95 % interval (Student t) in brackets, on validation examples, "
-    told += f"{_when(result)}. Collective is the decision under the default rule. Rounds to target is the first "
-    told += "evaluated round at which the collective reached the target; “> R” says that not every seed did within R "
-    told += "rounds, and how many did."
+    told = "Mean over seeds with its 95 % interval (Student t) in brackets, "
+    if is_probe(summary):
+        told += f"{_when(result)}: {_PROBE} up to then. Collective is the decision under the default rule."
+    else:
+        told += f"on validation examples, {_when(result)}. Collective is the decision under the default rule. Rounds "
+        told += "to target is the first evaluated round at which the collective reached the target; “> R” says that "
+        told += "not every seed did within R rounds, and how many did."
     if any(row.get("thesis") for row in summary["rows"]):
         told += " The thesis's number stands beside ours; its data, model and number of rounds may differ."
     return told

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palaver.report.files import Result, last_rounds
+from palaver.report.measure import accuracy_name, is_probe
 from palaver.types import PalaverError
 
 NOTHING = "–"
@@ -60,11 +61,18 @@ def human_bits(bits: float | None) -> str:
     unit, value = 0, float(bits)
     while value >= 999.5 and unit < len(_UNITS) - 1:
         unit, value = unit + 1, value / 1000
-    return f"{_three_digits(value)} {_UNITS[unit]}"
+    return f"{three_digits(value)} {_UNITS[unit]}"
 
 
-def _three_digits(value: float) -> str:
-    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+def three_digits(value: float | None) -> str:
+    """A number to three digits; a whole one where it has more.
+
+    >>> three_digits(0.012345)
+    '0.0123'
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def _seeds(values: Sequence[float | None]) -> str:
@@ -82,10 +90,15 @@ def accuracy_cell(metric: Mapping[str, Any] | None) -> str:
     >>> accuracy_cell({"mean": 0.845, "low": 0.839, "high": 0.851, "values": [0.84, 0.85]})
     '84.5 [83.9, 85.1]'
     """
+    return measured_cell(metric, percent)
+
+
+def measured_cell(metric: Mapping[str, Any] | None, form: Callable[[float | None], str]) -> str:
+    """``accuracy_cell`` for any quantity: ``form`` makes text of a number."""
     if not metric:
         return NOTHING
     if metric.get("mean") is not None:
-        return _spread(metric, percent)
+        return _spread(metric, form)
     values = metric.get("values") or []
     return f"{NOTHING} {_seeds(values)}" if any(value is not None for value in values) else NOTHING
 
@@ -107,7 +120,8 @@ def rounds_cell(metric: Mapping[str, Any] | None, last: int | None = None) -> st
 def results_grid(summary: Mapping[str, Any], rounds: Mapping[str, int] | None = None, *, average: bool = False) -> Grid:
     """Accuracy and rounds to target of every configuration, the thesis's numbers beside ours where a row has any.
 
-    ``average`` adds the rounds until the average node reached the target.
+    ``average`` adds the rounds until the average node reached the target. A run measured by a linear probe has no
+    rounds to a target.
     """
     target = summary.get("target")
     to_target = "to target" if target is None else f"to {100 * target:g} %"
@@ -116,7 +130,9 @@ def results_grid(summary: Mapping[str, Any], rounds: Mapping[str, int] | None = 
         ("collective_accuracy", "collective %", percent),
         ("rounds_to_target", f"rounds {to_target}", count),
     ]
-    if average and any("rounds_to_target.average" in (row.get("metrics") or {}) for row in summary["rows"]):
+    if is_probe(summary):
+        columns = columns[:2]
+    elif average and any("rounds_to_target.average" in (row.get("metrics") or {}) for row in summary["rows"]):
         columns.insert(2, ("rounds_to_target.average", f"average: rounds {to_target}", count))
         columns[3] = ("rounds_to_target", f"collective: rounds {to_target}", count)
     told = {name for row in summary["rows"] for name in row.get("thesis") or {}}
@@ -129,7 +145,7 @@ def results_grid(summary: Mapping[str, Any], rounds: Mapping[str, int] | None = 
             line.append(accuracy_cell(metric) if form is percent else rounds_cell(metric, last))
             if name in told:
                 line.append(form((row.get("thesis") or {}).get(name)))
-    return Grid(_title(summary, "validation accuracy"), tuple(headers), [tuple(line) for line in lines])
+    return Grid(_title(summary, accuracy_name(summary)), tuple(headers), [tuple(line) for line in lines])
 
 
 def held_out_grid(summary: Mapping[str, Any]) -> Grid:
@@ -151,7 +167,7 @@ def bits_grid(summary: Mapping[str, Any]) -> Grid:
         bits = row.get("bits_per_node") or {}
         parts = [bits.get(name) for name in ("examples", "payload", "gradient_exchange")]
         sent, gradients = sent_bits(row), parts[-1]
-        ratio = f"{_three_digits(gradients / sent)} ×" if sent and gradients is not None else NOTHING
+        ratio = f"{three_digits(gradients / sent)} ×" if sent and gradients is not None else NOTHING
         rows.append((str(row["configuration"]), *map(human_bits, parts), ratio, _dropped(row)))
     headers = ("configuration", "examples", "payload", "gradient exchange", "gradients / sent", "dropped %")
     return Grid(_title(summary, "bits sent per node"), headers, rows)
@@ -173,7 +189,8 @@ def compare_grid(results: Sequence[Result]) -> Grid:
     if not 1 <= len(results) <= _MOST_RUNS:
         raise PalaverError(f"{len(results)} runs to compare: give 1 to {_MOST_RUNS} at a time")
     forms = {"average_accuracy": "average %", "collective_accuracy": "collective %"}
-    forms["rounds_to_target"] = "to target"
+    if not all(is_probe(result.summary) for result in results):
+        forms["rounds_to_target"] = "to target"
     runs = [({row["configuration"]: row for row in result.summary["rows"]}, last_rounds(result)) for result in results]
     lines = []
     for name in dict.fromkeys(name for rows, _ in runs for name in rows):
