@@ -161,11 +161,10 @@ def _run(name: str, args: list[str]) -> int:
     elif name in EXPERIMENTS:
         named = _parse(Named, args, prog)
         _check_resume(named.options, alone=named.data is None)
-        options, rows, seeds = named.options, EXPERIMENTS[name].rows(named.options.scale), EXPERIMENTS[name].seeds
+        options, experiment = named.options, EXPERIMENTS[name]
+        rows, seeds = experiment.rows(options.scale, named.data), experiment.seeds
         if options.settings is not None:
             raise PalaverError(f"{name} brings its own settings: use --settings with palaver run collective")
-        if named.data is not None:
-            rows = [row._replace(settings=replace(row.settings, data=named.data), thesis={}) for row in rows]
     else:
         raise PalaverError(f"{name!r} is not an experiment: choose one of {', '.join([*EXPERIMENTS, 'collective'])}")
     seeds = seeds if options.seeds is None else options.seeds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from palaver.experiments import quickstart, table_2_1
+from palaver.experiments import quickstart, table_2_1, table_2_3
 from palaver.experiments.runner import Row
 
 
@@ -13,8 +13,8 @@ class Experiment(NamedTuple):
     """What ``palaver list`` shows and ``palaver run`` runs."""
 
     about: str
-    rows: Callable[[str], list[Row]]
-    """``rows(scale)`` for the scales ``tiny``, ``cpu`` and ``thesis``."""
+    rows: Callable[[str, str | None], list[Row]]
+    """``rows(scale, data)`` for the scales ``tiny``, ``cpu`` and ``thesis``; ``data`` in place of its own, or None."""
     seeds: int
     """How many seeds when none are asked for."""
 
@@ -25,6 +25,9 @@ EXPERIMENTS = {
     ),
     "table-2.1": Experiment(
         "thesis Tables 2.1 and 2.2: what ten nodes should tell each other, on CIFAR-10", table_2_1.rows, 3
+    ),
+    "table-2.3": Experiment(
+        "thesis Table 2.3: VAE and BiGAN nodes that learn without labels, on CIFAR-10", table_2_3.rows, 3
     ),
 }
 SCALES = ("tiny", "cpu", "thesis")

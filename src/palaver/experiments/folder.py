@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import polars as pl
 
@@ -78,6 +80,23 @@ def write_frame(path: Path, frame: pl.DataFrame) -> None:
     part = path.with_name(path.name + ".part")
     frame.write_parquet(part)
     os.replace(part, path)
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an ``.npz`` file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    os.replace(part, path)
+
+
+def read_arrays(paths: Iterable[Path]) -> dict[str, np.ndarray]:
+    """What these ``.npz`` files hold, together."""
+    found: dict[str, np.ndarray] = {}
+    for path in paths:
+        with np.load(path) as file:
+            found |= file
+    return found
 
 
 def publish(folder: Folder) -> None:

@@ -14,9 +14,9 @@ SCALES = {
 }
 
 
-def rows(scale: str) -> list[Row]:
-    """Two baselines of one node, the silent ten, and three channels."""
-    base = SCALES[scale]
+def rows(scale: str, data: str | None = None) -> list[Row]:
+    """Two baselines of one node, the silent ten, and three channels; on digits, or ``data``."""
+    base = replace(SCALES[scale], data=data or SCALES[scale].data)
     one = replace(base, nodes=1, channel="none")
     rows = {
         "1 node, everything": one,

@@ -11,8 +11,9 @@ from palaver.data import Dataset
 from palaver.decision import RULES
 from palaver.engines.description import Collective
 from palaver.engines.evaluate import Scores
-from palaver.engines.simulate import State
+from palaver.engines.state import State
 from palaver.experiments.folder import SCHEMA
+from palaver.objectives import collapsed
 from palaver.report.interval import interval
 
 DEFAULT_RULE = "confidence"
@@ -110,11 +111,13 @@ def summarise(
     target: float,
     thesis: dict[str, float],
     diverged: dict[int, int],
+    probes: bool = False,
 ) -> dict[str, Any]:
     """One entry of ``rows`` in ``summary.json``: every metric at the last round, one value a seed, with its interval.
 
     A diverged seed's values are null. ``rounds_to_target`` is the first evaluated round at which the collective under
-    the default rule (``.average``: the average node) reached the target; null where it never did.
+    the default rule (``.average``: the average node) reached the target; null where it never did. Where accuracies are
+    those of ``probes`` there is none; instead, collapsed nodes are named by seed.
     """
     whole = history.filter(pl.col("node").is_null())
     last = whole.filter(pl.col("round") == rounds)
@@ -127,7 +130,8 @@ def summarise(
     for name in names:
         by_seed = dict(last.filter(pl.col("metric") == name).select("seed", "value").iter_rows())
         metrics[name] = [by_seed.get(seed) for seed in seeds]
-    for name, accuracy in (("", "collective_accuracy"), (".average", "average_accuracy")):
+    goals = () if probes else (("", "collective_accuracy"), (".average", "average_accuracy"))
+    for name, accuracy in goals:
         reached = whole.filter((pl.col("metric") == accuracy) & (pl.col("value") >= target))
         first = dict(reached.group_by("seed").agg(pl.col("round").min()).iter_rows())
         metrics[f"rounds_to_target{name}"] = [float(first[seed]) if seed in first else None for seed in seeds]
@@ -137,4 +141,16 @@ def summarise(
         "thesis": thesis,
         "bits_per_node": {name: spent.get(name) for name in ("examples", "payload", "gradient_exchange")},
         "diverged": {str(seed): step for seed, step in diverged.items()},
-    }
+    } | ({"collapsed": _collapsed(history, rounds)} if probes else {})
+
+
+def _collapsed(history: pl.DataFrame, rounds: int) -> dict[str, list[int]]:
+    """Nodes whose adversarial game had collapsed at that round, by seed."""
+    of_nodes = history.filter(pl.col("node").is_not_null() & (pl.col("round") == rounds))
+    wide = of_nodes.pivot("metric", index=["seed", "node"], values="value")
+    signs = ("discriminator_accuracy", "feature_variance", "sample_variance")
+    if not {*signs} <= {*wide.columns}:
+        return {}
+    wide = wide.filter(pl.Series(np.asarray(collapsed(*(wide[name].to_numpy() for name in signs)))))
+    by_seed = wide.group_by("seed", maintain_order=True).agg(pl.col("node").sort())
+    return {str(seed): nodes for seed, nodes in by_seed.iter_rows()}

@@ -18,12 +18,21 @@ import polars as pl
 
 import palaver
 from palaver.data import Dataset
-from palaver.engines.evaluate import calibrate, evaluate
 from palaver.engines.mesh import across
-from palaver.engines.simulate import Simulation, State, simulation
+from palaver.engines.simulate import simulation
 from palaver.engines.train import seed_keys, stretches
 from palaver.experiments import record
-from palaver.experiments.folder import SCHEMA, Checkpoints, Folder, publish, write_frame, write_json
+from palaver.experiments.folder import (
+    SCHEMA,
+    Checkpoints,
+    Folder,
+    publish,
+    read_arrays,
+    write_arrays,
+    write_frame,
+    write_json,
+)
+from palaver.experiments.measure import measure
 from palaver.experiments.settings import (
     CollectiveSettings,
     cut,
@@ -170,6 +179,9 @@ def run(
         seconds += finished[-1].pop("seconds")
     files = [folder.partial / "history" / f"{number}.parquet" for number in range(len(finished))]
     write_frame(folder.partial / "metrics.parquet", pl.concat([pl.read_parquet(file) for file in files]))
+    pictures = read_arrays(file.with_suffix(".npz") for file in files)
+    if pictures:
+        write_arrays(folder.partial / "pictures.npz", pictures)
     summary = {
         "experiment": stored["experiment"],
         "scale": stored["scale"],
@@ -177,9 +189,12 @@ def run(
         "device": device_name(stored["devices"]),
         "seeds": len(seeds),
         "wall_seconds": round(max(seconds, time.monotonic() - started), 3),
-        "target": stored["rows"][0]["settings"]["target"],
-        "rows": finished,
     }
+    if any(row["settings"]["objective"] != "labels" for row in stored["rows"]):
+        summary["measure"] = "probe"
+    else:
+        summary["target"] = stored["rows"][0]["settings"]["target"]
+    summary["rows"] = finished
     write_json(folder.partial / "summary.json", summary)
     write_report(folder.partial)
     publish(folder)
@@ -207,7 +222,8 @@ def _run_row(
         group, make_shards(settings, data, seeds), spread=across([count for _, count in group.groups], devices)
     )
     weights = record.sizes(group, data, sim.bits)
-    state = sim.init(seed_keys(seeds))
+    look = measure(settings, data, sim, len(seeds))
+    state, memory = sim.init(seed_keys(seeds)), look.memory
     pieces = folder.partial / "history" / str(number)
     pieces.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(folder, number)
@@ -216,17 +232,26 @@ def _run_row(
     try:
         latest = checkpoints.latest()
         if latest is not None:
-            state = checkpoints.restore(latest, state)
+            state, memory = checkpoints.restore(latest, (state, memory))
             before = _read_json(pieces / f"{latest}.json")["seconds"]
 
         def save(step: int) -> None:
             write_json(pieces / f"{step}.json", {"seconds": before + time.monotonic() - began})
-            checkpoints.save(step, state)
+            checkpoints.save(step, (state, memory))
 
         done, reported = int(state.round), settings.report_round or settings.rounds
         for state in stretches(sim, state, settings.rounds, settings.eval_every, {reported}):  # noqa: B020
             step, done = int(state.round) - done, int(state.round)
-            frame = _measure(row, seeds, data, sim, state, weights, step, full=done in (reported, settings.rounds))
+            seen = look.look(state, memory, done in (reported, settings.rounds))
+            memory = seen.memory
+            bits = record.bits_per_node(state, weights, settings.batch_size)
+            shared = {f"bits.{name}": value for name, value in bits.items()}
+            shared |= {name: np.asarray(count, np.float64).mean(1) for name, count in state.counts._asdict().items()}
+            node = seen.node | {"loss": np.asarray(state.loss) / step}
+            frame = record.rows(row.configuration, seeds, state, node=node, collective=seen.collective | shared)
+            if seen.pictures:
+                drawn = {f"{number}/{done}/{kind}": picture for kind, picture in seen.pictures.items()}
+                write_arrays(pieces / f"{done}.npz", drawn)
             write_frame(pieces / f"{done}.parquet", frame)
             progress(row.configuration, done, settings.rounds, _latest(frame))
             if (np.asarray(state.diverged) >= 0).all():
@@ -243,6 +268,8 @@ def _run_row(
     checkpoints.discard()
     evaluated = sorted(int(file.stem) for file in pieces.glob("*.parquet"))
     history = pl.concat([pl.DataFrame(schema=SCHEMA), *(pl.read_parquet(pieces / f"{at}.parquet") for at in evaluated)])
+    pictures = read_arrays(sorted(pieces.glob("*.npz"), key=lambda file: int(file.stem)))
+    write_arrays(folder.partial / "history" / f"{number}.npz", pictures)
     write_frame(folder.partial / "history" / f"{number}.parquet", history)
     diverged = {seed: int(at) for seed, at in zip(seeds, np.asarray(state.diverged), strict=True) if at >= 0}
     summary = record.summarise(
@@ -253,40 +280,9 @@ def _run_row(
         target=settings.target,
         thesis=row.thesis,
         diverged=diverged,
+        probes=settings.objective != "labels",
     )
     return summary | {"seconds": before + time.monotonic() - began}
-
-
-def _measure(
-    row: Row,
-    seeds: list[int],
-    data: Dataset,
-    sim: Simulation,
-    state: State,
-    weights: record.Sizes,
-    step: int,
-    *,
-    full: bool,
-) -> pl.DataFrame:
-    settings = row.settings
-    x, y = data.x_validation, data.y_validation
-    if settings.eval_examples and not full:
-        some = np.random.default_rng(0).permutation(len(y))[: settings.eval_examples]
-        x, y = x[some], y[some]
-    scores = evaluate(sim, state, x, y)
-    collective = record.accuracies(scores)
-    if full:
-        collective |= record.accuracies(evaluate(sim, state, data.x_test, data.y_test), "test_")
-    if full and settings.calibrate:
-        # Fitted on validation, so only the test examples can say what it is worth.
-        temperatures = calibrate(sim, state, x, y)
-        scored = evaluate(sim, state, data.x_test, data.y_test, temperatures=temperatures)
-        collective |= record.accuracies(scored, "test_calibrated_")
-    bits = record.bits_per_node(state, weights, settings.batch_size)
-    collective |= {f"bits.{name}": value for name, value in bits.items()}
-    collective |= {name: np.asarray(count, np.float64).mean(1) for name, count in state.counts._asdict().items()}
-    node = {"accuracy": scores.nodes, "loss": np.asarray(state.loss) / step}
-    return record.rows(row.configuration, seeds, state, node=node, collective=collective)
 
 
 def _latest(frame: pl.DataFrame) -> dict[str, float]:

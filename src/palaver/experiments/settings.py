@@ -6,16 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import optax
 from flax import nnx
 
 from palaver import channels, topology
 from palaver.data import Dataset, subset
 from palaver.engines.description import Collective, collective
-from palaver.engines.simulate import Shards
+from palaver.engines.state import Shards
 from palaver.engines.train import shards
-from palaver.models import CNN, MLP
-from palaver.node import supervised
+from palaver.models import CNN, MLP, VAE, BiGAN
+from palaver.node import learner
+from palaver.objectives import adversarial, cross_entropy, elbo
 from palaver.types import Channel, PalaverError, Topology
 
 
@@ -35,10 +37,16 @@ class CollectiveSettings:
     """Dirichlet concentration alpha of the label skew, above 0; smaller is more skewed."""
     nodes: int = 10
     """Number of nodes N."""
+    objective: Literal["labels", "vae", "bigan"] = "labels"
+    """What a node learns on its own data: labels, or without them a VAE or a BiGAN, evaluated by a linear probe."""
     model: Literal["auto", "mlp", "cnn"] = "auto"
-    """Network of every node; auto: cnn for images of 32 x 32 and more, mlp otherwise."""
+    """Network of every node (its encoder, mirrored); auto: cnn for images of 32 x 32 and more, mlp otherwise."""
     widths: tuple[int, ...] = ()
-    """Hidden widths (mlp) or output channels (cnn); empty: 32 32 for mlp, 32 64 128 for cnn."""
+    """Hidden widths (mlp) or output channels (cnn); empty: 32 32 for mlp, 256 128 without labels; 32 64 128 for cnn."""
+    latent: int = 32
+    """Numbers in a VAE's or BiGAN's code."""
+    beta: float = 1.0
+    """Weight of a VAE's divergence from the prior, 0 or more."""
     dropout: float = 0.0
     """Share of hidden units dropped in training (mlp), in [0, 1)."""
     topology: Literal["ring", "full", "random", "random-changing"] = "full"
@@ -49,14 +57,16 @@ class CollectiveSettings:
     """Seed of random graphs; the seeds of a run share its graphs, so intervals are for these graphs."""
     redraw_every: int = 100
     """Rounds after which random-changing draws a new graph."""
-    channel: Literal["none", "labels", "logits", "labels+logits", "features"] = "labels"
-    """What nodes send each other."""
+    channel: Literal["none", "labels", "logits", "labels+logits", "features", "gaussian"] = "labels"
+    """What nodes send each other; without labels: features (codes) or gaussian (a VAE's code distributions)."""
     temperature: float = 1.0
     """Temperature tau of received logits, above 0; below 1 hardens them."""
     mix: float = 0.5
     """Weight alpha of the true label in labels+logits, in [0, 1]."""
     feature_weight: float = 1.0
-    """Scaling factor of the features objective, above 0."""
+    """Scaling factor of the features and gaussian objectives, above 0."""
+    projection: bool = False
+    """Put a learned linear map between a node's features and those it hears."""
     p_consume: float = 0.5
     """Probability per round that a node reads its inbox."""
     p_broadcast: float = -1.0
@@ -67,10 +77,14 @@ class CollectiveSettings:
     """What a full inbox does with one packet more."""
     rebroadcast: bool = True
     """Whether a consumed batch may be broadcast again."""
+    burn_in: int = 0
+    """Rounds before anyone speaks."""
     batch_size: int = 32
     """Examples in a batch B."""
     learning_rate: float = 0.001
     """Adam's learning rate."""
+    adam_beta1: float = 0.9
+    """Adam's decay of the mean gradient, in [0, 1); DCGAN's advice for adversarial nodes is 0.5."""
     rounds: int = 1000
     """Rounds; in each, every node takes one training step."""
     eval_every: int = 50
@@ -97,6 +111,10 @@ class CollectiveSettings:
             ("redraw_every", self.redraw_every >= 1, "at least 1"),
             ("p_consume", 0 <= self.p_consume <= 1, "a probability in [0, 1]"),
             ("p_broadcast", self.p_broadcast == -1 or 0 <= self.p_broadcast <= 1, "-1 or a probability in [0, 1]"),
+            ("latent", self.latent >= 1, "at least 1"),
+            ("beta", 0 <= self.beta < math.inf, "0 or more"),
+            ("burn_in", self.burn_in >= 0, "0 or more rounds"),
+            ("adam_beta1", 0 <= self.adam_beta1 < 1, "in [0, 1)"),
             ("inbox", self.inbox >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
@@ -110,6 +128,16 @@ class CollectiveSettings:
             if not fine:
                 raise PalaverError(f"{name} is {getattr(self, name)}: give {allowed}")
         make_channel(self)
+        said = {"labels": ("labels", "logits", "labels+logits", "features"), "vae": ("features", "gaussian")}
+        allowed = ("none", *said.get(self.objective, ("features",)))
+        if self.channel not in allowed:
+            raise PalaverError(
+                f"channel is {self.channel} with objective {self.objective}: choose one of {', '.join(allowed)}"
+            )
+        if self.projection and (self.channel == "none" or self.objective == "labels"):
+            raise PalaverError("projection needs a vae or bigan whose channel is features or gaussian: leave it out")
+        if self.calibrate and self.objective != "labels":
+            raise PalaverError("calibrate needs objective labels: probes are fitted on validation already")
         if self.topology == "full" and self.neighbours not in (0, self.nodes - 1):
             raise PalaverError(
                 f"neighbours is {self.neighbours} with topology full: leave it out, or choose ring or random"
@@ -138,6 +166,8 @@ def make_channel(settings: CollectiveSettings) -> Channel | None:
             return channels.labels_logits(mix=settings.mix, temperature=settings.temperature)
         case "features":
             return channels.features(weight=settings.feature_weight)
+        case "gaussian":
+            return channels.gaussian(weight=settings.feature_weight)
 
 
 def make_topology(settings: CollectiveSettings) -> Topology:
@@ -177,20 +207,40 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
         )
     is_image = len(data.shape) in (2, 3)
     convolutional = settings.model == "cnn" or (settings.model == "auto" and is_image and min(data.shape[:2]) >= 32)
-    widths = settings.widths or ((32, 64, 128) if convolutional else (32, 32))
+    dense = (32, 32) if settings.objective == "labels" else (256, 128)
+    widths = settings.widths or ((32, 64, 128) if convolutional else dense)
     if convolutional and (not is_image or any(side % 2 ** len(widths) for side in data.shape[:2])):
         raise PalaverError(
             f"a cnn with {len(widths)} layers needs images with sides divisible by {2 ** len(widths)}, "
             f"{data.name} has inputs of shape {data.shape}: use fewer widths or model mlp"
         )
 
+    if settings.objective != "labels" and data.x_train.dtype != np.uint8:
+        low, high = float(data.x_train.min()), float(data.x_train.max())
+        if low < 0 or high > 1:
+            raise PalaverError(
+                f"{data.name} has inputs from {low:g} to {high:g}: objective {settings.objective} "
+                "needs uint8 pixels or numbers in [0, 1]"
+            )
+
     def model(rngs: nnx.Rngs) -> nnx.Module:
+        if settings.objective != "labels":
+            kind = VAE if settings.objective == "vae" else BiGAN
+            return kind(data.shape, latent=settings.latent, widths=widths, convolutional=convolutional, rngs=rngs)
         if convolutional:
             return CNN(data.shape, data.classes, channels=widths, rngs=rngs)
         return MLP(data.shape, data.classes, hidden=widths, dropout=settings.dropout, rngs=rngs)
 
+    objective = {"labels": cross_entropy(), "vae": elbo(beta=settings.beta), "bigan": adversarial()}
+    code = 2 * settings.latent if settings.objective == "vae" else settings.latent
     silent = settings.channel == "none" or settings.nodes == 1
-    node = supervised(model, make_channel(settings), optimizer=optax.adam(settings.learning_rate))
+    node = learner(
+        model,
+        objective[settings.objective],
+        make_channel(settings),
+        optimizer=optax.adam(settings.learning_rate, b1=settings.adam_beta1),
+        projection=code if settings.projection else 0,
+    )
     return collective(
         node,
         make_topology(settings),
@@ -199,6 +249,7 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
         capacity=1 if silent else settings.inbox,
         overflow=settings.overflow,
         rebroadcast=settings.rebroadcast,
+        burn_in=settings.burn_in,
         batch_size=settings.batch_size,
     )
 

@@ -29,15 +29,15 @@ SCALES = {
 """``cpu`` is a quarter of the thesis's arithmetic a node and fewer rounds, so its target is lower too."""
 
 
-def rows(scale: str) -> list[Row]:
+def rows(scale: str, data: str | None = None) -> list[Row]:
     """The six rows of Table 2.1, with the rounds until 85 % of Table 2.2 where the thesis reached them within 13,000.
 
-    Logits are hardened (τ = 0.5), as the thesis found best (§2.3.1.3).
+    Logits are hardened (τ = 0.5), as the thesis found best (§2.3.1.3). On other ``data`` its numbers do not apply.
     """
-    base = SCALES[scale]
+    base = replace(SCALES[scale], data=data or _THESIS.data)
 
     def row(configuration: str, thesis: dict[str, float], **changes: object) -> Row:
-        return Row(configuration, replace(base, **changes), thesis)
+        return Row(configuration, replace(base, **changes), thesis if base.data == _THESIS.data else {})
 
     average, collective = "average_accuracy", "collective_accuracy"
     average_reached, reached = "rounds_to_target.average", "rounds_to_target"
