@@ -1,7 +1,15 @@
-"""Puts the helpers beside it within reach of every test (``oracle``)."""
+"""Lets tests import the helpers that lie beside them, and programs that several processes run be compiled once."""
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
-if (_here := str(Path(__file__).parent)) not in sys.path:
-    sys.path.insert(0, _here)
+sys.path.insert(0, str(Path(__file__).parent))
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported, here and in the processes tests start
+    folder = tempfile.mkdtemp(prefix="palaver-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)

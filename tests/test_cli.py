@@ -52,6 +52,14 @@ def bad(args, tmp_path, capsys, *words):
         (["--resume", "never-started"], ["nothing to resume", "never-started"]),
         (["--resume", "interrupted", "--nodes", "20"], ["--resume interrupted", "settings it was started with"]),
         (["--resume", "interrupted", "--seeds", "2"], ["--resume interrupted", "settings it was started with"]),
+        (["--channel", "gaussian"], ["gaussian", "objective labels"]),
+        (["--objective", "vae", "--channel", "logits"], ["logits", "none, features, gaussian"]),
+        (["--objective", "bigan", "--channel", "gaussian"], ["gaussian", "none, features"]),
+        (["--objective", "vae", "--channel", "none", "--beta", "-1"], ["beta is -1"]),
+        (["--objective", "vae", "--channel", "none", "--latent", "0"], ["latent is 0"]),
+        (["--objective", "vae", "--channel", "none", "--projection"], ["projection"]),
+        (["--objective", "vae", "--channel", "none", "--calibrate"], ["calibrate"]),
+        (["--burn-in", "-1"], ["burn_in is -1"]),
         (["--data", "npz:missing.npz"], ["missing.npz"]),
         (["--data", "idx:missing"], ["missing"]),
     ],
@@ -66,8 +74,11 @@ def test_bad_data_gets_one_line(tmp_path, monkeypatch, capsys):
     x, y = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
     x[17, 2] = np.nan
     np.savez("nan.npz", x=x, y=y)
+    np.savez("wide.npz", x=np.nan_to_num(x), y=y)
     np.savez("labels.npz", x=np.nan_to_num(x), y=y - 1)
     bad(["run", "collective", "--data", "npz:nan.npz"], tmp_path, capsys, "non-finite", "17")
+    pixels = ["run", "collective", "--data", "npz:wide.npz", "--objective", "vae", "--channel", "gaussian"]
+    bad(pixels, tmp_path, capsys, "wide.npz", "in [0, 1]")
     bad(["run", "collective", "--data", "npz:labels.npz"], tmp_path, capsys, "label -1")
 
 

@@ -7,7 +7,10 @@ import optax
 import pytest
 from flax import nnx
 
-from palaver import channels
+from palaver import channels, topology
+from palaver.data import load
+from palaver.engines import collective, seed_keys, shards, simulation
+from palaver.engines.simulate import as_input
 from palaver.models import VAE, BiGAN
 from palaver.node import learner
 from palaver.objectives import adversarial, collapsed, elbo, kl_divergence, sample, standard_normal
@@ -198,6 +201,27 @@ def test_pictures_are_grids_of_pixels():
         for grid in drawn.values():
             assert float(grid.min()) >= 0
             assert float(grid.max()) <= 1
+
+
+def test_a_vae_on_digits_reaches_its_bound():
+    digits = load("digits")
+    node = learner(
+        lambda rngs: VAE(digits.shape, latent=8, widths=(128,), rngs=rngs), elbo(), optimizer=optax.adam(3e-3)
+    )
+    group = collective(node, topology.ring(1, 0), p_consume=0, batch_size=64)
+    sim = simulation(group, shards(digits.x_train, digits.y_train, 1, [0, 1]))
+    look = sim.ask(lambda node, state, x: node.metrics(jax.random.key(1), state, as_input(x)))
+    bound = look(sim.advance(sim.init(seed_keys([0, 1])), 900), digits.x_validation)["elbo"]
+    # The best decoder that says the same for every image knows each pixel's mean; no decoder of these pixels, which
+    # are not binary, can be better than their own entropy.
+    pixels, seen = (x.reshape(len(x), -1) / 255 for x in (digits.x_train, digits.x_validation))
+    mean = np.clip(pixels.mean(0), 1e-3, 1 - 1e-3)
+    blind = (seen * np.log(mean) + (1 - seen) * np.log(1 - mean)).sum(1).mean()
+    clipped = np.clip(seen, 1e-9, 1 - 1e-9)
+    ceiling = (seen * np.log(clipped) + (1 - seen) * np.log(1 - clipped)).sum(1).mean()
+    assert (np.asarray(bound) > -25.2).all()
+    assert blind < -27
+    assert (np.asarray(bound) < ceiling).all()
 
 
 def test_bad_settings_are_named():

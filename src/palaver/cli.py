@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import jax
+import pooch
 import tyro
 from rich.console import Console
 
 import palaver
 from palaver.data import Dataset, load
-from palaver.engines import across, use_cores
+from palaver.engines import across, keep_compiled, use_cores
 from palaver.experiments import EXPERIMENTS, collective, runner
 from palaver.experiments.folder import open_folder
 from palaver.experiments.runner import Row
@@ -173,6 +174,7 @@ def _run(name: str, args: list[str]) -> int:
     if not 0 <= options.first_seed <= 2**32 - seeds:
         raise PalaverError(f"first_seed is {options.first_seed}: give 0 to {2**32 - seeds} for {seeds} seeds")
     use_cores()
+    keep_compiled(Path(pooch.os_cache("palaver")) / "compiled")
     return _train(name, options, rows, list(range(options.first_seed, options.first_seed + seeds)))
 
 

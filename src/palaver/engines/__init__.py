@@ -2,7 +2,7 @@
 
 from palaver.engines.description import Collective, collective
 from palaver.engines.evaluate import Scores, calibrate, evaluate
-from palaver.engines.mesh import ONE_DEVICE, Spread, across, over, use_cores
+from palaver.engines.mesh import ONE_DEVICE, Spread, across, keep_compiled, over, use_cores
 from palaver.engines.simulate import Simulation, simulation
 from palaver.engines.state import Shards, State
 from palaver.engines.train import History, seed_keys, shards, train
@@ -20,6 +20,7 @@ __all__ = [
     "calibrate",
     "collective",
     "evaluate",
+    "keep_compiled",
     "over",
     "seed_keys",
     "shards",

@@ -85,4 +85,5 @@ def collective(
         raise PalaverError(f"burn-in is {burn_in}: give 0 or more rounds")
     if overflow not in OVERFLOW:
         raise PalaverError(f"overflow is {overflow!r}: choose one of {', '.join(OVERFLOW)}")
+    p_consume, p_broadcast = float(p_consume), float(p_broadcast)
     return Collective(groups, topology, p_consume, p_broadcast, capacity, overflow, rebroadcast, burn_in, batch_size)

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -93,6 +94,12 @@ def across(counts: list[int], devices: int | None = None) -> Spread:
     common = math.gcd(*counts)
     used = max(d for d in range(1, most + 1) if common % d == 0)
     return ONE_DEVICE if used == 1 else over(Mesh(np.array(have[:used]), (AXIS,)))
+
+
+def keep_compiled(folder: Path) -> None:
+    """Keeps compiled programs in ``folder`` for the next run, unless ``JAX_COMPILATION_CACHE_DIR`` names a place."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def use_cores() -> None:
