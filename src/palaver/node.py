@@ -40,13 +40,36 @@ def _groups(objective: Objective, attributes: set[str]) -> list[_Group]:
         if listening and _PROJECTION in attributes:
             listening.append(_PROJECTION)
         still = [name for name in part if name not in listening]
-        groups += [_Group(tuple(names), loss, names is listening) for names in (listening, still) if names]
+        groups += [_Group(tuple(names), loss, hears) for names, hears in ((listening, True), (still, False)) if names]
     return groups
 
 
 def _of(tree: dict[str, PyTree], parts: tuple[str, ...]) -> dict[str, PyTree]:
     """The subtrees of these attributes; some have no variables of a kind."""
     return {name: tree[name] for name in parts if name in tree}
+
+
+def _descend(
+    optimizer: optax.GradientTransformation,
+    groups: list[_Group],
+    state: NodeState,
+    slopes: list[dict[str, PyTree]],
+    extra: dict[str, PyTree],
+    consume: Array,
+) -> NodeState:
+    """One step of every group on its own loss; ``slopes``: a loss each, ``extra``: what the forward pass left."""
+    params, opt_state = {}, []
+    for group, old in zip(groups, state.opt_state, strict=True):
+        before = _of(state.params, group.parts), old, _of(state.extra, group.parts)
+        updates, new = optimizer.update(_of(slopes[group.loss], group.parts), old, before[0])
+        moved: Any = optax.apply_updates(before[0], updates)
+        after = moved, new, _of(extra, group.parts)
+        if not group.listens:
+            after = jax.tree.map(partial(jnp.where, consume), before, after)
+        params |= after[0]
+        opt_state.append(after[1])
+        extra = extra | after[2]
+    return NodeState(params, extra, opt_state)
 
 
 def silence() -> Channel:
@@ -136,21 +159,11 @@ def learner(
         )
         places = range(len(values))
         slopes = [pull(tuple(jnp.float32(place == other) for other in places))[0] for place in places]
-        params, opt_state = {}, []
-        for group, old in zip(groups, state.opt_state, strict=True):
-            before = _of(state.params, group.parts), old, _of(state.extra, group.parts)
-            updates, new = optimizer.update(_of(slopes[group.loss], group.parts), old, before[0])
-            moved: Any = optax.apply_updates(before[0], updates)
-            after = moved, new, _of(extra, group.parts)
-            if not group.listens:
-                after = jax.tree.map(partial(jnp.where, consume), before, after)
-            params |= after[0]
-            opt_state.append(after[1])
-            extra |= after[2]
+        after = _descend(optimizer, groups, state, slopes, extra, consume)
         labels = batch.labels
         if channel.known is not None:
             labels = jnp.where(consume, channel.known(payload).astype(labels.dtype), labels)
-        return NodeState(params, extra, opt_state), channel.encode(outputs, labels), jnp.mean(jnp.stack(values))
+        return after, channel.encode(outputs, labels), jnp.mean(jnp.stack(values))
 
     def asked(state: NodeState) -> Any:
         return nnx.merge(eval_def, state.params, state.extra)

@@ -129,22 +129,7 @@ def simulation(
         carry, decisions = jax.lax.scan(lambda carry, _: play(carry, world), start, None, length=rounds)
         return close(carry), decisions
 
-    def ask(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-        def of_all(nodes: tuple[NodeState, ...], *shared: PyTree) -> PyTree:
-            said = [
-                each(lambda s, node=node: function(node, s, *shared), loop or node_loop(node))(state)
-                for (node, _), state in zip(group.groups, nodes, strict=True)
-            ]
-            gathered = [jax.tree.map(spread.gather, s) for s in said]
-            return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *gathered)
-
-        compiled = jax.jit(
-            lambda nodes, *shared: spread.program(of_all, (spread.nodes, *[spread.whole] * len(shared)), spread.whole)(
-                nodes, *shared
-            )
-        )
-        return lambda state, *shared: compiled(state.nodes, *shared)
-
+    ask = partial(_ask, group, spread, loop)
     parts = State(*[spread.whole] * len(State._fields))._replace(nodes=spread.nodes)
     small = all((loop or node_loop(node)) == "vmap" for node, _ in group.groups)
     compiled = partial(jax.jit, donate_argnums=0, compiler_options=_effort(1) if small else None)
@@ -167,6 +152,25 @@ def simulation(
         logits=ask(lambda node, state, x: node.predict(state, as_input(x)).logits),
         bits=bits,
     )
+
+
+def _ask(group: Collective, spread: Spread, loop: str | None, function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """See ``Simulation.ask``."""
+
+    def of_all(nodes: tuple[NodeState, ...], *shared: PyTree) -> PyTree:
+        said = [
+            each(lambda s, node=node: function(node, s, *shared), loop or node_loop(node))(state)
+            for (node, _), state in zip(group.groups, nodes, strict=True)
+        ]
+        gathered = [jax.tree.map(spread.gather, s) for s in said]
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *gathered)
+
+    compiled = jax.jit(
+        lambda nodes, *shared: spread.program(of_all, (spread.nodes, *[spread.whole] * len(shared)), spread.whole)(
+            nodes, *shared
+        )
+    )
+    return lambda state, *shared: compiled(state.nodes, *shared)
 
 
 def _effort(level: int) -> dict[str, bool | int | str] | None:
