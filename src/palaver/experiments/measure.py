@@ -59,7 +59,7 @@ def measure(settings: CollectiveSettings, data: Dataset, sim: Simulation, seeds:
     # Every node is given the same key, so that samples differ by the node and not by the noise.
     metrics = sim.ask(lambda node, state, x: node.metrics(jax.random.key(1), state, as_input(x)))
     draw = sim.ask(lambda node, state, x: node.pictures(jax.random.key(2), state, as_input(x)))
-    return Measure((best, logits), partial(_probes, data, features, metrics, draw))
+    return Measure((best, logits), partial(_probes, data, features, metrics, draw, settings.burn_in))
 
 
 def _accuracies(
@@ -98,11 +98,15 @@ def _probes(
     features: Callable[..., jax.Array],
     metrics: Callable[..., dict[str, jax.Array]],
     draw: Callable[..., dict[str, jax.Array]],
+    burn_in: int,
     state: State,
     memory: tuple[np.ndarray, np.ndarray],
     _full: bool,
 ) -> Measured:
-    """A probe a node, trained on the whole training set; test accuracy of each node's best stage by validation."""
+    """A probe a node, trained on the whole training set; test accuracy of each node's best stage by validation.
+
+    Stages before anyone spoke stand for themselves and are then forgotten: they say nothing about talking.
+    """
     best, kept = memory
     seeds, nodes = best.shape
 
@@ -129,7 +133,7 @@ def _probes(
     collective |= {name: value.mean(1) for name, value in looked.items()}
     drawn = draw(state, data.x_validation[:PICTURED])
     return Measured(
-        (best, kept),
+        memory if int(state.round) <= burn_in else (best, kept),
         {"accuracy": scores.nodes, "probe_accuracy": accuracy} | looked,
         collective,
         {kind: _pixels(np.asarray(value[0, 0])) for kind, value in drawn.items()},

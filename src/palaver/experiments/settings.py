@@ -78,7 +78,7 @@ class CollectiveSettings:
     rebroadcast: bool = True
     """Whether a consumed batch may be broadcast again."""
     burn_in: int = 0
-    """Rounds before anyone speaks."""
+    """Rounds before anyone speaks; probes of that time do not count as a stage."""
     batch_size: int = 32
     """Examples in a batch B."""
     learning_rate: float = 0.001
