@@ -23,7 +23,7 @@ def test_nodes_that_learn_without_labels_render_too(tmp_path, width):
     folder = make_unlabelled(tmp_path / "run")
     write_pictures(folder)
     found = chrome.check_page(write_report(folder), width=width)
-    shown = [*FIGURES[:3], "learning", *FIGURES[3:], *(f"pictures_{row}" for row in range(len(CONFIGURATIONS)))]
+    shown = [*FIGURES[:3], "learning", "graph", *(f"pictures_{row}" for row in range(len(CONFIGURATIONS)))]
     assert list(found["figures"]) == shown
     assert all(w > 300 and h > 150 for w, h in found["figures"].values()), found["figures"]
     assert found["console"] == []

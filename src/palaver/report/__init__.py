@@ -10,7 +10,7 @@ from palaver.report.figures import (
 )
 from palaver.report.files import Result, last_rounds, read_result
 from palaver.report.interval import Interval, interval
-from palaver.report.learning import latent_grid, learning
+from palaver.report.learning import latent_grids, learning
 from palaver.report.page import collapse_lines, write_report
 from palaver.report.pictures import pictures, read_pictures
 from palaver.report.tables import bits_table, compare_table, results_table, rules_table
@@ -27,7 +27,7 @@ __all__ = [
     "graph",
     "interval",
     "last_rounds",
-    "latent_grid",
+    "latent_grids",
     "learning",
     "pictures",
     "read_pictures",

@@ -31,7 +31,7 @@ from palaver.report.drawing import (
 )
 from palaver.report.files import Result, write_text
 from palaver.report.learning import learning
-from palaver.report.measure import accuracy_name
+from palaver.report.measure import accuracy_name, is_probe
 from palaver.report.pictures import pictures, read_pictures
 from palaver.report.tables import RULES, human_bits, sent_bits
 
@@ -51,7 +51,7 @@ def write_figures(result: Result) -> dict[str, str]:
         "decision_rules": decision_rules(result),
         "learning": learning(result),
         "graph": graph(result),
-        "temperature": temperature(),
+        "temperature": None if is_probe(result.summary) else temperature(),
     }
     drawn |= {f"pictures_{row}": pictures(stages) for row, stages in read_pictures(result).items()}
     for path in (result.folder / "figures").glob("pictures_*.svg"):

@@ -124,27 +124,29 @@ def notes(result: Result) -> str:
     return " ".join(quantity.note for metric, quantity in QUANTITIES.items() if metric in present)
 
 
-def latent_grid(result: Result) -> Grid | None:
-    """Every quantity at its configuration's last evaluated round, mean over nodes, then over seeds with its interval.
+def latent_grids(result: Result) -> list[Grid]:
+    """A table for the configurations that have the same quantities: each one's value at the last evaluated round.
 
-    A seed that diverged has no value, so its configuration has no mean. None where the result has no such quantity.
+    Mean over nodes, then over seeds with its interval. A seed that diverged has no value, so its configuration has no
+    mean; a configuration without any quantity is in no table.
     """
-    present = set(_whole(result)["metric"].unique())
-    shown = {metric: quantity for metric, quantity in QUANTITIES.items() if metric in present}
-    if not shown:
-        return None
-    rows = []
+    rows: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for row in result.summary["rows"]:
         name, diverged = row["configuration"], {int(seed) for seed in row.get("diverged") or {}}
-        cells = []
-        for metric, quantity in shown.items():
+        cells = {}
+        for metric, quantity in QUANTITIES.items():
             last = over_nodes(result, name, metric).filter(pl.col("round") == pl.col("round").max())
+            if last.is_empty():
+                continue
             values = [None if seed in diverged else value for seed, value in last.select("seed", "value").iter_rows()]
-            missing = seeds_of(result, name) - len(values) if values else 0
-            cells.append(measured_cell(interval(values + [None] * missing), quantity.form))
-        rows.append((str(name), *cells))
-    headers = ("configuration", *(quantity.header for quantity in shown.values()))
-    return Grid("latent statistics", headers, rows)
+            missing = seeds_of(result, name) - len(values)
+            cells[metric] = measured_cell(interval(values + [None] * missing), quantity.form)
+        if cells:
+            rows.setdefault(tuple(cells), []).append((str(name), *cells.values()))
+    return [
+        Grid("latent statistics", ("configuration", *(QUANTITIES[metric].header for metric in metrics)), lines)
+        for metrics, lines in rows.items()
+    ]
 
 
 def over_nodes(result: Result, configuration: str, metric: str) -> pl.DataFrame:

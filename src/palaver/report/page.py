@@ -10,7 +10,7 @@ from typing import Any
 from palaver.report import html
 from palaver.report.figures import write_figures
 from palaver.report.files import Result, last_rounds, read_result, reported_rounds, write_text
-from palaver.report.learning import latent_grid, notes
+from palaver.report.learning import latent_grids, notes
 from palaver.report.measure import accuracy_name, is_probe
 from palaver.report.pictures import caption, read_pictures
 from palaver.report.tables import (
@@ -97,12 +97,9 @@ def _page(result: Result, drawn: Mapping[str, str]) -> str:
         html.table(rules_grid(summary)),
     ]
     body += [html.heading("Bits"), html.paragraph(_HOW_BITS, "how"), html.table(bits_grid(summary))]
-    if latent := latent_grid(result):
-        body += [
-            html.heading("Latent statistics"),
-            html.paragraph(_HOW_LATENT, "how"),
-            html.table(latent, stacked=True),
-        ]
+    if latent := latent_grids(result):
+        body += [html.heading("Latent statistics"), html.paragraph(_HOW_LATENT, "how")]
+        body += [html.table(grid, stacked=True) for grid in latent]
     body.append(html.heading("Figures"))
     body += [html.figure(svg, name, *_words(result, name)) for name, svg in drawn.items() if name in _FIGURES]
     body += _pictures(result, drawn)
