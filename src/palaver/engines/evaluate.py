@@ -15,8 +15,9 @@ from palaver.engines.simulate import Simulation
 from palaver.engines.state import State
 from palaver.types import Array, DecisionRule
 
-CHUNK = 512
-"""Examples predicted at once: bounds memory at S·N·CHUNK·C numbers."""
+CHUNK = 128
+"""Examples predicted at once: bounds memory, and a convolution's patches stay in a core's cache (measured on CIFAR-10:
+half the time of 512; dense nodes gain a little from more)."""
 
 
 class Scores(NamedTuple):
