@@ -12,7 +12,7 @@ _THESIS = CollectiveSettings(
 )
 SCALES = {
     "tiny": replace(_THESIS, widths=(8, 16), latent=8, batch_size=16, rounds=8, eval_every=4, examples=400),
-    "cpu": replace(_THESIS, widths=(16, 32, 64), latent=32, rounds=600, eval_every=200),
+    "cpu": replace(_THESIS, widths=(16, 32, 64), latent=32, rounds=400, eval_every=200),
     "thesis": _THESIS,
 }
 """``cpu`` is a narrower network and fewer rounds; the widths are for CIFAR-10, other data take the model's own."""
