@@ -1,6 +1,6 @@
 """palaver: many models that learn by talking to each other; labels, logits or features travel, never gradients."""
 
-from palaver import channels, data, decision, models, objectives, probe, topology
+from palaver import channels, data, decision, models, objectives, probe, teaching, topology
 from palaver.engines import History, collective, evaluate, simulation, train, use_cores
 from palaver.node import learner, supervised
 from palaver.types import NO_PEER, Batch, Channel, Node, NodeState, Outputs, PalaverError
@@ -27,6 +27,7 @@ __all__ = [
     "probe",
     "simulation",
     "supervised",
+    "teaching",
     "topology",
     "train",
     "use_cores",

@@ -1,0 +1,112 @@
+"""How hard an example is for the student, as the teacher sees it (thesis §3.2.3.1), and two rivals from the literature.
+
+A measure takes the teacher's and the student's predictive distributions ``[..., C]`` and, where it needs them, labels
+``[...]``, and returns scores ``[...]``: higher is harder. Distributions are probabilities, not logits. The logarithm
+of a probability of 0 is taken at the smallest normal number of its type, so that no score is infinite for it.
+
+Arrays may be NumPy's, JAX's or PyTorch's; scores come back in the same library and on the same device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from palaver.teaching.arrays import is_class, namespace
+from palaver.types import PalaverError
+
+Array: TypeAlias = Any
+Difficulty: TypeAlias = Callable[[Array, Array, Array | None], Array]
+"""``measure(teacher, student, labels) -> scores``."""
+
+
+def _pair(teacher: Array, student: Array) -> Any:
+    """Their namespace, if they are about the same examples and classes."""
+    xp = namespace(teacher, student)
+    if teacher.shape != student.shape:
+        raise PalaverError(
+            f"the teacher's predictions have shape {tuple(teacher.shape)}, the student's {tuple(student.shape)}: "
+            "give both [examples, classes] for the same examples and classes"
+        )
+    return xp
+
+
+def _log(xp: Any, p: Array) -> Array:
+    return xp.log(xp.clip(p, min=xp.finfo(p.dtype).smallest_normal))
+
+
+def _loss(p: Array, labels: Array | None, measure: str) -> Array:
+    """``−log p(y)``."""
+    if labels is None:
+        raise PalaverError(f"{measure} needs the true labels of the examples: give batches of inputs and labels")
+    xp, log = namespace(p), _log(namespace(p), p)
+    return -xp.sum(xp.where(is_class(labels, p), log, xp.zeros_like(log)), axis=-1)
+
+
+def _known(scores: Array, labels: Array) -> Array:
+    """``scores``, but −∞ for ``NO_LABEL``."""
+    xp = namespace(scores)
+    return xp.where(labels < 0, xp.full_like(scores, -xp.inf), scores)
+
+
+def cross_entropy(teacher: Array, student: Array, labels: Array | None = None) -> Array:
+    """``H(P, Q) = −Σ P log Q`` in nats (eq. 3.2.1), P the teacher's and Q the student's distribution."""
+    xp = _pair(teacher, student)
+    return -xp.sum(teacher * _log(xp, student), axis=-1)
+
+
+def euclidean(teacher: Array, student: Array, labels: Array | None = None) -> Array:
+    """``(Σ (P − Q)²)^½`` (eq. 3.2.2), between 0 and √2."""
+    xp = _pair(teacher, student)
+    return xp.sqrt(xp.sum((teacher - student) ** 2, axis=-1))
+
+
+def kl(teacher: Array, student: Array, labels: Array | None = None) -> Array:
+    """``KL(P ‖ Q) = Σ P (log P − log Q)`` in nats: the cross-entropy less what the teacher itself is unsure of."""
+    xp = _pair(teacher, student)
+    return xp.sum(teacher * (_log(xp, teacher) - _log(xp, student)), axis=-1)
+
+
+def jensen_shannon(teacher: Array, student: Array, labels: Array | None = None) -> Array:
+    """``½ KL(P ‖ M) + ½ KL(Q ‖ M)`` with ``M = ½ (P + Q)``, in nats, between 0 and log 2 (Lin 1991)."""
+    _pair(teacher, student)
+    middle = (teacher + student) / 2
+    return (kl(teacher, middle) + kl(student, middle)) / 2
+
+
+def margin(teacher: Array, student: Array, labels: Array | None = None) -> Array:
+    """How far the student is from the teacher's choice t: ``max_{y ≠ t} Q(y) − Q(t)``, between −1 and 1."""
+    xp = _pair(teacher, student)
+    chosen = is_class(xp.argmax(teacher, axis=-1), teacher)
+    others = xp.max(xp.where(chosen, xp.zeros_like(student) - 1, student), axis=-1)
+    return others - xp.sum(xp.where(chosen, student, xp.zeros_like(student)), axis=-1)
+
+
+def student_loss(teacher: Array, student: Array, labels: Array | None = None) -> Array:
+    """``−log Q(y)`` in nats, the student's loss on the true label: selective backprop (Jiang et al. 2019).
+
+    No teacher takes part; its distributions are not looked at. An example of ``NO_LABEL`` scores −∞.
+    """
+    return _known(_loss(student, labels, "student_loss"), labels)
+
+
+def reducible_loss(teacher: Array, student: Array, labels: Array | None = None) -> Array:
+    """``−log Q(y) + log P(y)`` in nats: the student's loss less the teacher's (RHO-LOSS, Mindermann et al. 2022).
+
+    An example of ``NO_LABEL`` scores −∞.
+    """
+    _pair(teacher, student)
+    loss = _loss(student, labels, "reducible_loss") - _loss(teacher, labels, "reducible_loss")
+    return _known(loss, labels)
+
+
+MEASURES: dict[str, Difficulty] = {
+    "cross-entropy": cross_entropy,
+    "euclidean": euclidean,
+    "kl": kl,
+    "jensen-shannon": jensen_shannon,
+    "margin": margin,
+    "student-loss": student_loss,
+    "reducible-loss": reducible_loss,
+}
+"""Every measure by its name."""

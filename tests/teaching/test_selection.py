@@ -1,0 +1,92 @@
+"""Selection rules: by hand, ties, and rates."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from palaver.teaching import selection
+from palaver.types import PalaverError
+
+SCORES = np.array([0.5, 2.0, 0.5, 3.0, 2.0, 0.0], np.float32)
+COINS = np.array([0.2, 0.4, 0.6, 0.1, 0.9, 0.8], np.float32)
+RULES = {
+    "top": selection.top(),
+    "uniform": selection.uniform(),
+    "proportional": selection.proportional(temperature=0.5),
+    "top_and_random": selection.top_and_random(share=0.5),
+}
+
+
+def chosen(rule, array, count):
+    return np.asarray(rule(array(SCORES), array(COINS), count)).tolist()
+
+
+def test_top_takes_the_hardest_the_first_of_equals_first(array):
+    assert chosen(RULES["top"], array, 4) == [3, 1, 4, 0]
+    assert chosen(RULES["top"], array, 6) == [3, 1, 4, 0, 2, 5]
+    assert np.asarray(selection.top()(array(np.ones(5, np.float32)), array(COINS[:5]), 3)).tolist() == [0, 1, 2]
+
+
+def test_uniform_follows_the_coins_alone(array):
+    assert chosen(RULES["uniform"], array, 3) == [4, 5, 2]
+
+
+def test_a_share_is_random_and_never_one_of_the_hardest(array):
+    # The two hardest; then the two highest coins among the others 4 (0.9), 0 (0.2), 2 (0.6), 5 (0.8).
+    assert chosen(RULES["top_and_random"], array, 4) == [3, 1, 4, 5]
+    assert chosen(selection.top_and_random(share=0.0), array, 3) == chosen(RULES["top"], array, 3)
+    assert chosen(selection.top_and_random(share=1.0), array, 3) == chosen(RULES["uniform"], array, 3)
+
+
+def test_proportional_by_hand(array):
+    # log(score) / τ − log(−log u), τ = ½
+    keys = 2 * np.log(np.maximum(SCORES, np.finfo(np.float32).tiny)) - np.log(-np.log(COINS))
+    assert chosen(RULES["proportional"], array, 6) == np.argsort(-keys).tolist()
+    assert chosen(RULES["proportional"], array, 6)[-1] == 5  # a score of 0 comes last, whatever its coin
+
+
+def test_proportional_draws_at_the_stated_rates():
+    rule = selection.proportional(temperature=2.0)
+    scores = jnp.array([1.0, 4.0, 9.0, 16.0])
+    coins = jax.random.uniform(jax.random.key(0), (40_000, 4), minval=1e-7)
+    first = np.asarray(jax.vmap(lambda u: rule(scores, u, 2))(coins))
+    rates = np.bincount(first[:, 0], minlength=4) / len(first)
+    np.testing.assert_allclose(rates, [0.1, 0.2, 0.3, 0.4], atol=4 * np.sqrt(0.25 / len(first)))
+    # Without replacement: after 3 the others keep their proportions 1 : 2 : 3.
+    second = first[first[:, 0] == 3][:, 1]
+    rates = np.bincount(second, minlength=4) / len(second)
+    np.testing.assert_allclose(rates, [1 / 6, 1 / 3, 1 / 2, 0], atol=4 * np.sqrt(0.25 / len(second)))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_gives_different_indices_and_jits(name):
+    compiled = jax.jit(RULES[name], static_argnums=2)
+    for count in (1, 3, 6):
+        found = compiled(jnp.asarray(SCORES), jnp.asarray(COINS), count).tolist()
+        assert len(set(found)) == count
+        assert found == chosen(RULES[name], np.asarray, count)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_more_than_there_are_is_refused(array, name):
+    for count in (0, 7):
+        with pytest.raises(PalaverError, match=f"{count} examples to choose from a stack of 6"):
+            RULES[name](array(SCORES), array(COINS), count)
+
+
+def test_bad_hyper_parameters():
+    with pytest.raises(PalaverError, match="temperature is 0"):
+        selection.proportional(temperature=0)
+    with pytest.raises(PalaverError, match=r"share is 1\.5"):
+        selection.top_and_random(share=1.5)
+    for sizes in ({5: 1}, {0: 0}, {0: 2, -1: 3}):
+        with pytest.raises(PalaverError, match="stages are"):
+            selection.stages(sizes)
+
+
+def test_stages():
+    size = selection.stages({0: 20, 10: 5, 3: 7})
+    assert [size(update) for update in (0, 2, 3, 9, 10, 500)] == [20, 20, 7, 7, 5, 5]

@@ -1,0 +1,185 @@
+"""The teacher stack in NumPy, JAX and PyTorch: what it yields, what it counts, what it refuses."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from palaver import decision
+from palaver.teaching import Counts, Table, TeacherStack, committee, difficulty, precompute, selection, targets
+from palaver.types import NO_LABEL, PalaverError
+
+EXAMPLES, BATCH, CLASSES = 40, 4, 3
+RNG = np.random.default_rng(0)
+X = np.arange(EXAMPLES, dtype=np.float32)[:, None] + np.array([0, 100], np.float32)
+Y = RNG.integers(0, CLASSES, EXAMPLES)
+TEACHER, STUDENT = RNG.dirichlet(np.full(CLASSES, 0.5), (2, EXAMPLES)).astype(np.float32)
+
+
+def batches(array, *, labels=True, index=False, examples=EXAMPLES):
+    for start in range(0, examples, BATCH):
+        rows = slice(start, min(start + BATCH, examples))
+        batch = [array(X[rows])]
+        if labels or index:
+            batch.append(array(Y[rows]) if labels else None)
+        if index:
+            batch.append(array(np.arange(EXAMPLES)[rows]))
+        yield tuple(batch) if len(batch) > 1 else batch[0]
+
+
+def predicting(table, array):
+    """A model that looks its predictions up by the first pixel."""
+    return lambda x: array(table[np.asarray(x)[:, 0].astype(int)])
+
+
+def stack(array, given, **options):
+    return TeacherStack(given, predicting(STUDENT, array), predicting(TEACHER, array), **options)
+
+
+def rows_of(x):
+    return np.asarray(x)[:, 0].astype(int).tolist()
+
+
+def test_the_hardest_of_every_stack_with_the_teachers_words(array):
+    compressed = stack(array, batches(array), size=5)
+    found = list(compressed)
+    scores = -(TEACHER * np.log(STUDENT)).sum(1)
+    assert len(found) == 2
+    for start, (x, target) in zip((0, 20), found, strict=True):
+        expected = start + np.argsort(-scores[start : start + 20], kind="stable")[:BATCH]
+        assert rows_of(x) == expected.tolist()
+        assert type(x) is type(target) is type(array(X))
+        np.testing.assert_allclose(np.asarray(target), TEACHER[expected], rtol=1e-6)
+    assert compressed.counts == Counts(updates=2, student_forwards=40, teacher_forwards=40, chosen=8)
+
+
+def test_true_labels_go_with_their_examples(array):
+    for x, target in stack(array, batches(array), size=2, target=targets.true()):
+        np.testing.assert_array_equal(np.asarray(target).argmax(1), Y[rows_of(x)])
+
+
+def test_a_stack_of_one_keeps_its_minibatch(array):
+    found = list(stack(array, batches(array), size=1))
+    assert [sorted(rows_of(x)) for x, _ in found] == np.arange(EXAMPLES).reshape(-1, BATCH).tolist()
+
+
+def test_examples_without_labels(array):
+    labelled = [rows_of(x) for x, _ in stack(array, batches(array), size=5)]
+    assert [rows_of(x) for x, _ in stack(array, batches(array, labels=False), size=5)] == labelled
+    with pytest.raises(PalaverError, match="student_loss needs the true labels"):
+        next(iter(stack(array, batches(array, labels=False), difficulty=difficulty.student_loss)))
+
+
+def test_the_last_stack_may_be_short(array):
+    found = [rows_of(x) for x, _ in stack(array, batches(array, examples=27), size=5)]
+    assert [len(rows) for rows in found] == [4, 4]  # 20 examples, then 7
+    assert len(list(stack(array, batches(array, examples=22), size=5))[1][1]) == 2  # only two are left
+    assert len(list(stack(array, batches(array, examples=27), size=5, drop_last=True))) == 1
+
+
+def test_a_table_answers_by_row(array, tmp_path):
+    table = precompute(predicting(TEACHER, array), array(X), tmp_path / "teacher.npy", batch_size=7)
+    asked = stack(array, batches(array), size=5)
+    looked_up = TeacherStack(batches(array, index=True), predicting(STUDENT, array), table, size=5)
+    for (x, target), (same, told) in zip(asked, looked_up, strict=True):
+        assert rows_of(x) == rows_of(same)
+        np.testing.assert_array_equal(np.asarray(target), np.asarray(told))
+    assert looked_up.counts.teacher_forwards == 0
+    with pytest.raises(PalaverError, match="index"):
+        next(iter(TeacherStack(batches(array), predicting(STUDENT, array), table)))
+
+
+def test_the_coins_are_seeded_and_go_on_from_pass_to_pass(array):
+    given = list(batches(array))
+
+    def twice(seed):
+        compressed = stack(array, given, size=5, select=selection.uniform(), seed=seed)
+        return [rows_of(x) for _ in range(2) for x, _ in compressed]
+
+    assert twice(0) == twice(0) != twice(1)
+    assert twice(0)[:2] != twice(0)[2:]
+
+
+def test_a_stack_that_shrinks(array):
+    shrinking = stack(array, list(batches(array)) * 2, size=selection.stages({0: 5, 2: 2}))
+    assert [len(rows_of(x)) for x, _ in shrinking] == [BATCH] * 7  # 5 + 5 + 2 · 5 minibatches
+    assert shrinking.counts.student_forwards == 80
+
+
+def test_inputs_may_be_trees(array):
+    given = [({"pixels": x, "both": (x, x)}, y) for x, y in batches(array)]
+    compressed = TeacherStack(
+        given,
+        lambda x: predicting(STUDENT, array)(x["pixels"]),
+        lambda x: predicting(TEACHER, array)(x["both"][0]),
+        size=5,
+    )
+    for x, _ in compressed:
+        assert rows_of(x["pixels"]) == rows_of(x["both"][1])
+        assert len(rows_of(x["pixels"])) == BATCH
+
+
+def test_gradients_stop_at_the_stack():
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(2, CLASSES), torch.nn.Softmax(-1))
+    teacher = torch.nn.Sequential(torch.nn.Linear(2, CLASSES), torch.nn.Softmax(-1))
+    for x, target in TeacherStack(batches(torch.as_tensor), model, teacher, size=5, difficulty=difficulty.kl):
+        assert not x.requires_grad and not target.requires_grad
+
+
+def test_a_collective_is_a_teacher_for_any_library(array):
+    logits = RNG.normal(size=(5, EXAMPLES, CLASSES)).astype(np.float32)
+    teacher = committee(lambda x: logits[:, np.asarray(x)[:, 0].astype(int)], decision.product)
+    decided = np.asarray(decision.product(jnp.asarray(logits), jnp.ones((5, EXAMPLES), bool)))
+    for x, target in TeacherStack(batches(array, labels=False), predicting(STUDENT, array), teacher, size=5):
+        assert type(target) is type(array(X))
+        np.testing.assert_allclose(np.asarray(target), decided[rows_of(x)], rtol=1e-6)
+
+
+def broken(table, row, value):
+    table = table.copy()
+    table[row] = value
+    return table
+
+
+@pytest.mark.parametrize("who", ["student", "teacher"])
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(np.nan, "1 of 4 rows are no distribution .*NaN"), ([2.0, -0.5, -0.5], "from -0.5 to 2 that sum to 1")],
+)
+def test_bad_predictions_name_the_batch(array, who, value, told):
+    models = {"student": predicting(STUDENT, array), "teacher": predicting(TEACHER, array)}
+    models[who] = predicting(broken(STUDENT, 29, value), array)
+    bad = TeacherStack(batches(array), models["student"], models["teacher"], size=5)
+    with pytest.raises(PalaverError, match=f"the {who}'s predictions on batch 7: .*{told}"):
+        list(bad)
+    assert bad.counts.updates == 1  # the first stack, batches 0 to 4, was fine
+
+
+def test_logits_are_told_from_probabilities(array):
+    bad = TeacherStack(batches(array), lambda x: x[:, :2] / 7, predicting(TEACHER[:, :2] * 0 + 0.5, array))
+    with pytest.raises(PalaverError, match="softmax of logits"):
+        next(iter(bad))
+
+
+def test_what_does_not_fit_is_refused(array):
+    narrow = TeacherStack(batches(array), predicting(STUDENT, array), predicting(np.full((40, 2), 0.5), array))
+    with pytest.raises(PalaverError, match=r"\(20, 2\), the student's \(20, 3\)"):
+        next(iter(narrow))
+    with pytest.raises(PalaverError, match="9 examples to choose from a stack of 8: give 1 to 8"):
+        next(iter(stack(array, batches(array), size=2, count=9)))
+    for size, count in ((0, None), (2, 0)):
+        with pytest.raises(PalaverError, match="give at least 1"):
+            stack(array, batches(array), size=size, count=count)
+    with pytest.raises(PalaverError, match="a batch of 4 parts"):
+        next(iter(stack(array, [(1, 2, 3, 4)])))
+
+
+def test_a_table_row_that_does_not_exist(array, tmp_path):
+    table = precompute(predicting(TEACHER, array), array(X[:30]), tmp_path / "teacher.npy")
+    assert isinstance(table, Table)
+    with pytest.raises(PalaverError, match=r"row 31 .* 30 examples"):
+        list(TeacherStack(batches(array, index=True), predicting(STUDENT, array), table, size=10))
+    unlabelled = [(x, array(np.full(len(y), NO_LABEL)), i) for x, y, i in batches(array, index=True, examples=20)]
+    assert len(list(TeacherStack(unlabelled, predicting(STUDENT, array), table, size=5))) == 1
