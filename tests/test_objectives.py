@@ -91,6 +91,89 @@ def test_the_elbo_is_a_bound_on_the_likelihood():
     assert float(exact.mean()) - float(bounds.mean()) < 1.0
 
 
+class Game(Tables):
+    """Codes of 0.5, pictures of 0.3; a discriminator that adds the first pixel to three times the first number."""
+
+    def __init__(self):
+        super().__init__(0.0, 0.0, None)
+
+    def encode(self, x):
+        return jnp.full((x.shape[0], LATENT), 0.5)
+
+    def generate(self, z):
+        return jnp.full((z.shape[0], *SHAPE), 0.3)
+
+    def discriminate(self, x, z):
+        return x[:, 0, 0] + 3 * z[:, 0]
+
+
+def test_the_adversarial_game_by_hand():
+    key = jax.random.key(3)
+    z = np.asarray(jax.random.normal(key, (BATCH, LATENT)))[:, 0]
+    outputs, (discriminator, others) = adversarial().losses(Game(), Batch(X, LABELS), key)
+    real, fake = np.asarray(X)[:, 0, 0] + 1.5, 0.3 + 3 * z
+    # D(x, E(x)) should be high and D(G(z), z) low; generator and encoder want the reverse.
+    right, wrong = (1 / (1 + np.exp(-logit)) for logit in (real, fake))
+    np.testing.assert_allclose(discriminator, -np.log(right).mean() - np.log(1 - wrong).mean(), rtol=1e-5)
+    np.testing.assert_allclose(others, -np.log(1 - right).mean() - np.log(wrong).mean(), rtol=1e-5)
+    np.testing.assert_array_equal(outputs.features, np.full((BATCH, LATENT), 0.5))
+    metrics = adversarial().metrics(Game(), X, key)
+    np.testing.assert_allclose(metrics["discriminator_accuracy"], ((real > 0).mean() + (fake < 0).mean()) / 2)
+    np.testing.assert_allclose(metrics["reconstruction_error"], ((np.asarray(X) - 0.3) ** 2).mean(), rtol=1e-5)
+
+
+def trained_bigan(steps):
+    """A convolutional BiGAN's node, its state after so many steps on the same digits, and the digits."""
+
+    def model(rngs):
+        return BiGAN((8, 8), latent=LATENT, widths=(4, 8), convolutional=True, rngs=rngs)
+
+    node, x = learner(model, adversarial(), channels.features()), jnp.asarray(load("digits").x_train[:64] / 255)
+    state, step, batch = node.init(jax.random.key(0)), jax.jit(node.step), Batch(x, jnp.full(64, -1))
+    for number in range(steps):
+        state, *_ = step(jax.random.key(number), state, batch, jnp.zeros((64, LATENT)), False)
+    return model, node, state, batch
+
+
+def test_a_convolutional_discriminator_is_one_function_in_training_and_in_evaluation():
+    model, _, state, batch = trained_bigan(100)
+    logits = {}
+    for mode in ("train", "eval"):
+        module = nnx.merge(nnx.split(model(nnx.Rngs(0)), nnx.Param, ...)[0], state.params, state.extra)
+        getattr(module, mode)()
+        made = module.generate(jax.random.normal(jax.random.key(9), (64, LATENT)))
+        pairs = jnp.concatenate([batch.x, made]), jnp.zeros((128, LATENT))
+        logits[mode] = np.asarray(module.discriminate(*pairs))
+    # It has learnt to tell them apart, and its running statistics are those of batches of both.
+    apart = logits["train"][:64].mean() - logits["train"][64:].mean()
+    assert apart > 1
+    for half in (slice(0, 64), slice(64, 128)):
+        assert abs(logits["train"][half].mean() - logits["eval"][half].mean()) < 0.2 * apart
+
+
+def test_batch_statistics_of_those_that_do_not_listen_stand_still():
+    _, node, state, batch = trained_bigan(1)
+    for consume, expected in ((False, {"encoder", "generator", "discriminator"}), (True, {"encoder"})):
+        after, *_ = node.step(jax.random.key(1), state, batch, jnp.zeros((64, LATENT)), consume)
+        assert moved(state.extra, after.extra) == expected
+        assert moved(state.params, after.params) == expected
+
+
+def test_dcgans_advice():
+    model, _, state, _ = trained_bigan(0)
+    module = nnx.merge(nnx.split(model(nnx.Rngs(0)), nnx.Param, ...)[0], state.params, state.extra)
+    first, second = module.discriminator.trunk.norms
+    assert first is None and isinstance(second, nnx.BatchNorm)
+    assert all(isinstance(norm, nnx.BatchNorm) for norm in [*module.encoder.trunk.norms, *module.generator.norms])
+    below = jnp.array([-1.0])
+    np.testing.assert_allclose(module.discriminator.trunk.activation(below), -0.2, rtol=1e-6)
+    assert float(module.encoder.trunk.activation(below)[0]) == 0
+    # Without biases before its norms a generator with ReLUs says of a code and of its half the same in training.
+    module.train()
+    z = jax.random.normal(jax.random.key(0), (64, LATENT))
+    np.testing.assert_allclose(module.generate(z), module.generate(z / 2), atol=1e-3)
+
+
 def vae(rngs):
     return VAE(SHAPE, latent=LATENT, widths=(7,), rngs=rngs)
 
@@ -165,25 +248,43 @@ def test_a_projection_starts_as_the_identity_and_learns():
         )
         still = (two[0].params["projection"]["kernel"] == jnp.eye(LATENT)).all()
         assert bool(still) != consume
+    # Even with momentum it moves only when something is heard.
+    heard = two[0]
+    local, *_ = projected.step(jax.random.key(2), heard, Batch(X, LABELS), payload, False)
+    assert "projection" not in moved(heard.params, local.params)
+
+
+def test_an_attribute_outside_the_objective_is_never_trained():
+    def model(rngs):
+        module = bigan(rngs)
+        module.spare = nnx.Linear(2, 2, rngs=rngs)
+        return module
+
+    node = learner(model, adversarial())
+    state = node.init(jax.random.key(0))
+    after, *_ = node.step(jax.random.key(1), state, Batch(X, LABELS), (), False)
+    assert moved(state.params, after.params) == {"encoder", "generator", "discriminator"}
+    node.predict(after, X)
 
 
 def test_a_collapse_is_seen_and_a_healthy_game_is_not():
-    accuracy, features, samples = np.array([[0.8, 0.9, 0.5], [1.0, 0.9, 0.5], [0.8, 0.0, 0.5], [0.8, 0.9, 0.001]]).T
-    assert collapsed(accuracy, features, samples).tolist() == [False, True, True, True]
+    features, samples = np.array([[0.9, 0.5], [0.0, 0.5], [0.9, 0.001]]).T
+    assert collapsed({"feature_variance": features, "sample_variance": samples}).tolist() == [False, True, True]
+    units = {"active_units": np.array([0.0, 1.0, 7.0]), "feature_variance": np.array([0.001, 0.002, 0.5])}
+    assert collapsed(units).tolist() == [True, False, False]
 
 
-def test_a_constructed_collapse():
-    # An encoder and a generator whose last layers are zero say the same whatever they see.
-    node = learner(bigan, adversarial())
+@every_kind
+def test_a_constructed_collapse(kind):
+    # An encoder or a generator whose last layer is zero says the same whatever it sees.
+    model, objective, *_ = KINDS[kind]
+    node = learner(model, objective)
     state = node.init(jax.random.key(0))
-    healthy = node.metrics(jax.random.key(1), state, X)
-    for part, layer in (("encoder", "head"), ("generator", "last")):
+    assert not bool(collapsed(node.metrics(jax.random.key(1), state, X)))
+    for part, layer in (("encoder", "head"), ("generator", "last"))[: 1 if kind == "vae" else 2]:
         broken = jax.tree.map(lambda leaf: leaf, state.params)
         broken[part][layer] = jax.tree.map(jnp.zeros_like, broken[part][layer])
-        found = node.metrics(jax.random.key(1), state._replace(params=broken), X)
-        for metrics, expected in ((healthy, False), (found, True)):
-            said = [metrics[name] for name in ("discriminator_accuracy", "feature_variance", "sample_variance")]
-            assert bool(collapsed(*said)) == expected
+        assert bool(collapsed(node.metrics(jax.random.key(1), state._replace(params=broken), X)))
 
 
 def test_pictures_are_grids_of_pixels():
@@ -224,7 +325,19 @@ def test_a_vae_on_digits_reaches_its_bound():
     assert (np.asarray(bound) < ceiling).all()
 
 
+def test_one_example_has_pictures_too():
+    node = learner(vae, elbo())
+    drawn = node.pictures(jax.random.key(1), node.init(jax.random.key(0)), X[:1])
+    assert drawn["interpolations"].shape == (1, 1, *SHAPE)
+
+
 def test_bad_settings_are_named():
+    with pytest.raises(PalaverError, match="beta is inf"):
+        elbo(beta=float("inf"))
+    with pytest.raises(PalaverError, match="widths are empty"):
+        VAE(SHAPE, widths=(), rngs=nnx.Rngs(0))
+    with pytest.raises(PalaverError, match=r"2 convolutions for inputs of shape \(10, 10\)"):
+        VAE((10, 10), widths=(2, 4), convolutional=True, rngs=nnx.Rngs(0))
     with pytest.raises(PalaverError, match="beta is -1: give 0 or more"):
         elbo(beta=-1)
     with pytest.raises(PalaverError, match="no decoder to train") as caught:

@@ -63,8 +63,16 @@ def test_early_stopping_keeps_the_best_look():
 
 
 def test_a_feature_that_never_changes_says_nothing():
-    x = np.column_stack([np.arange(20.0), np.full(20, 3.0)]).astype(np.float32)
+    x = np.column_stack([np.arange(20.0), np.full(20, 0.1337)]).astype(np.float32)
     y = np.arange(20) // 10
     found = probe.fit(x, y, x, y, classes=2)
+    assert float(found.spread[1]) == 1.0  # its mean in float32 is not quite 0.1337
     assert np.isfinite(found.weight).all()
     assert float(found.accuracy) == 1.0
+
+
+def test_features_that_are_not_finite_have_no_accuracy():
+    x, y = np.arange(20, dtype=np.float32)[:, None], np.arange(20) // 10
+    torn = np.where(x == 7, np.nan, x)
+    assert np.isnan(probe.fit(torn, y, x, y, classes=2).accuracy)
+    assert np.isnan(probe.fit(x, y, torn, y, classes=2).accuracy)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from palaver.report import collapse_lines
+from palaver.report import warning_lines
 from palaver.report.files import Result, last_rounds
 from palaver.report.tables import bits_table, results_table, rules_table
 
@@ -50,6 +50,6 @@ def show(console: Console, result: Result) -> None:
     for row in summary["rows"]:
         for seed, step in row["diverged"].items():
             console.print(f"{row['configuration']}: seed {seed} diverged at round {step}, so no mean is given")
-    for line in collapse_lines(summary):
+    for line in warning_lines(summary):
         console.print(line)
     console.print(f"{summary['seeds']} seeds, {summary['wall_seconds']:.0f} s on {summary['device']}")

@@ -24,23 +24,26 @@ class _Group(NamedTuple):
 
     parts: tuple[str, ...]
     loss: int
-    listens: bool
-    """Whether they learn from what is heard; otherwise they stand still then, momentum and all."""
+    on_own: bool
+    """Whether they learn from the node's own data; otherwise they stand still then, momentum and all."""
+    on_heard: bool
+    """Whether they learn from what is heard; otherwise they stand still then."""
 
 
 def _groups(objective: Objective, attributes: set[str]) -> list[_Group]:
-    """Who descends what, for a module with these trained attributes."""
+    """Who descends what, for a module with these trained attributes. One that is in no group is never trained."""
     parts = objective.parts or (tuple(sorted(attributes - {_PROJECTION})),)
     missing = {*itertools.chain(*parts), *(objective.listens or ())} - attributes
     if missing:
         raise PalaverError(f"the model has no {', '.join(sorted(missing))} to train: its objective needs one")
     groups = []
     for loss, part in enumerate(parts):
-        listening = [name for name in part if objective.listens is None or name in objective.listens]
-        if listening and _PROJECTION in attributes:
-            listening.append(_PROJECTION)
-        still = [name for name in part if name not in listening]
-        groups += [_Group(tuple(names), loss, hears) for names, hears in ((listening, True), (still, False)) if names]
+        listening = tuple(name for name in part if objective.listens is None or name in objective.listens)
+        still = tuple(name for name in part if name not in listening)
+        groups += [_Group(names, loss, True, hears) for names, hears in ((listening, True), (still, False)) if names]
+    if _PROJECTION in attributes:
+        loss = next(group.loss for group in groups if group.on_heard)
+        groups.append(_Group((_PROJECTION,), loss, False, True))
     return groups
 
 
@@ -58,14 +61,15 @@ def _descend(
     consume: Array,
 ) -> NodeState:
     """One step of every group on its own loss; ``slopes``: a loss each, ``extra``: what the forward pass left."""
-    params, opt_state = {}, []
+    params, opt_state = dict(state.params), []
     for group, old in zip(groups, state.opt_state, strict=True):
         before = _of(state.params, group.parts), old, _of(state.extra, group.parts)
         updates, new = optimizer.update(_of(slopes[group.loss], group.parts), old, before[0])
         moved: Any = optax.apply_updates(before[0], updates)
         after = moved, new, _of(extra, group.parts)
-        if not group.listens:
-            after = jax.tree.map(partial(jnp.where, consume), before, after)
+        if not (group.on_own and group.on_heard):
+            moves = consume if group.on_heard else ~jnp.asarray(consume)
+            after = jax.tree.map(partial(jnp.where, moves), after, before)
         params |= after[0]
         opt_state.append(after[1])
         extra = extra | after[2]

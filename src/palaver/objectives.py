@@ -5,7 +5,8 @@ An objective is an ``Objective`` made by a factory and works on the node's flax 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ USED_UNIT = 0.01
 """A latent unit counts as used where the variance of its mean over the examples is above this (Burda et al. 2016)."""
 
 CERTAIN = 0.99
-"""A discriminator right so often leaves the generator and the encoder no gradient to learn from."""
+"""A discriminator right more often than this leaves the generator and the encoder little to learn from."""
 
 STILL = 0.01
 """Codes, or generated pixels relative to real ones, of less variance than this no longer depend on their input."""
@@ -85,17 +86,18 @@ def elbo(*, beta: float = 1.0) -> Objective:
     """The negative evidence lower bound (eq. 1.4.5): ``−E_q[log p(x | z)] + β · KL(q(z | x) ‖ N(0, 1))``, in nats.
 
     For modules with ``encode(x) -> Gaussian`` and ``decode(z) -> logits [B, *shape]`` of Bernoulli pixels, whose
-    attributes are ``encoder`` and ``decoder``; ``encoder`` learns from what is heard.
+    attributes are ``encoder`` and ``decoder``, and which called on x give ``Outputs`` with features μ, then log σ²;
+    ``encoder`` learns from what is heard.
 
     Args:
         beta: weight β of the divergence (Higgins et al. 2017); 1 is the bound itself.
 
     Raises:
-        PalaverError: if β is negative.
+        PalaverError: if β is negative or infinite.
 
     """
-    if not beta >= 0:
-        raise PalaverError(f"beta is {beta}: give 0 or more")
+    if not 0 <= beta < math.inf:
+        raise PalaverError(f"beta is {beta}: give 0 or more, and finite")
 
     def terms(module: Any, x: Array, key: Array) -> tuple[Gaussian, Array, Array]:
         code = module.encode(x)
@@ -129,14 +131,17 @@ def adversarial() -> Objective:
 
     The discriminator tells pairs (x, E(x)) from (G(z), z), z ~ N(0, 1); generator and encoder make it err. For modules
     with ``encode(x) -> [B, Z]``, ``generate(z) -> [B, *shape]`` in [0, 1], ``discriminate(x, z) -> [B]`` and
-    ``latent`` (Z), whose attributes are ``encoder``, ``generator`` and ``discriminator``; ``encoder`` learns from what
-    is heard.
+    ``latent`` (Z), whose attributes are ``encoder``, ``generator`` and ``discriminator``, and which called on x give
+    ``Outputs`` whose features are the code; ``encoder`` learns from what is heard. The discriminator sees real and made
+    pairs as one batch, so that its batch norm is the same function in training and in evaluation.
     """
 
     def game(module: Any, x: Array, key: Array) -> tuple[Array, Array, Array, Array]:
         z = jax.random.normal(key, (x.shape[0], module.latent))
         code, made = module.encode(x), module.generate(z)
-        return code, made, module.discriminate(x, code), module.discriminate(made, z)
+        pairs = jnp.concatenate([x, made]), jnp.concatenate([code, z])
+        real, fake = jnp.split(module.discriminate(*pairs), 2)
+        return code, made, real, fake
 
     def losses(module: Any, batch: Batch, key: Array) -> tuple[Outputs, tuple[Array, ...]]:
         code, _, real, fake = game(module, batch.x, key)
@@ -160,25 +165,24 @@ def adversarial() -> Objective:
     return Objective(losses, parts=parts, listens=("encoder",), metrics=metrics, pictures=pictures)
 
 
-def collapsed(discriminator_accuracy: ArrayLike, feature_variance: ArrayLike, sample_variance: ArrayLike) -> Array:
-    """Whether a BiGAN has collapsed, elementwise: its discriminator is certain, or codes or samples stand still.
+def collapsed(metrics: Mapping[str, ArrayLike]) -> Array:
+    """Whether what a node has learnt no longer depends on its input, elementwise over these metrics of nodes.
 
-    Args:
-        discriminator_accuracy: fraction in [0, 1].
-        feature_variance: over examples, mean over the code's units (the prior's is 1).
-        sample_variance: of generated pixels, divided by that of the data's.
-
+    Of a VAE: no latent unit is in use (``active_units``; posterior collapse). Of a BiGAN: its codes
+    (``feature_variance``, where the prior's is 1) or its samples (``sample_variance``, relative to the data's) stand
+    still.
     """
-    still = jnp.minimum(feature_variance, sample_variance) < STILL
-    return (jnp.asarray(discriminator_accuracy) > CERTAIN) | still
+    if "active_units" in metrics:
+        return jnp.asarray(metrics["active_units"]) < 1
+    return jnp.minimum(jnp.asarray(metrics["feature_variance"]), jnp.asarray(metrics["sample_variance"])) < STILL
 
 
 def _pictures(x: Array, code: Array, draw: Callable[[Array], Array], key: Array) -> dict[str, Array]:
     """Grids ``[rows, columns, *shape]``: images over their reconstructions, samples, walks from code to code."""
     count = x.shape[0]
-    half = count // 2
+    half = max(1, count // 2)
     share = jnp.linspace(0, 1, count)[None, :, None]
-    walks = (1 - share) * code[:half, None] + share * code[half : 2 * half, None]
+    walks = (1 - share) * code[:half, None] + share * code[-half:, None]
     samples = draw(jax.random.normal(key, (2 * count, code.shape[-1])))
     return {
         "reconstructions": jnp.stack([x, draw(code)]),

@@ -21,9 +21,9 @@ class Probe(NamedTuple):
     center: Array
     """``[D]`` mean of each training feature."""
     spread: Array
-    """``[D]`` its standard deviation; 1 for a feature that never changes."""
+    """``[D]`` its standard deviation; 1 for a feature that changes by no more than rounding."""
     accuracy: Array
-    """Scalar: validation accuracy, a fraction in [0, 1]."""
+    """Scalar: validation accuracy, a fraction in [0, 1]; NaN where a feature is NaN or infinite."""
 
     def logits(self, features: Array) -> Array:
         """``[B, D]`` to ``[B, C]``."""
@@ -64,7 +64,7 @@ def fit(
         validation_labels: ``[V]``.
         classes: C.
         penalty: weight of the squared norm.
-        steps: of L-BFGS at most.
+        steps: of L-BFGS at most, rounded up to whole looks; at least 1.
         look_every: steps between two looks at the validation accuracy.
         patience: looks without a better one before it stops.
 
@@ -73,7 +73,7 @@ def fit(
 
     """
     center, spread = features.mean(0), features.std(0)
-    spread = jnp.where(spread > 0, spread, 1.0)
+    spread = jnp.where(spread > 10 * jnp.finfo(features.dtype).eps * jnp.abs(center), spread, 1.0)
     x, seen = (features - center) / spread, (validation - center) / spread
     count = x.shape[0]
 
@@ -111,4 +111,5 @@ def fit(
     begun = _Search(start, solver.init(start), start, jnp.float32(-1), jnp.int32(0), jnp.int32(0))
     found = jax.lax.while_loop(going, look, begun)
     weight, bias = found.best
-    return Probe(weight, bias, center, spread, found.accuracy)
+    finite = jnp.isfinite(features).all() & jnp.isfinite(validation).all()
+    return Probe(weight, bias, center, spread, jnp.where(finite, found.accuracy, jnp.nan))

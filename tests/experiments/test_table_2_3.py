@@ -25,10 +25,14 @@ THESIS = {
 
 
 @pytest.mark.parametrize("scale", ["tiny", "cpu", "thesis"])
-def test_rows_are_the_thesiss_and_two_remedies_each(scale):
+def test_rows_are_the_thesiss_the_untrained_and_two_remedies_each(scale):
     rows = {row.configuration: row for row in EXPERIMENTS["table-2.3"].rows(scale, None)}
     assert {name: row.thesis for name, row in rows.items() if row.thesis} == THESIS
-    assert len(rows) == 10
+    assert len(rows) == 12
+    assert [name for name, row in rows.items() if row.settings.rounds == 0] == [
+        "VAE, 10 nodes, untrained",
+        "BiGAN, 10 nodes, untrained",
+    ]
     for row in rows.values():
         row.settings.check()
     for talk in ("VAE, gaussian", "BiGAN, features"):
@@ -38,7 +42,7 @@ def test_rows_are_the_thesiss_and_two_remedies_each(scale):
         assert (plain.burn_in, plain.projection) == (0, False)
     on_digits = EXPERIMENTS["table-2.3"].rows(scale, "digits")
     assert not any(row.thesis for row in on_digits)
-    make_collective(on_digits[2].settings, load("digits"))
+    make_collective(on_digits[3].settings, load("digits"))
 
 
 def run(objective, channel, tmp_path, *more):
@@ -59,13 +63,20 @@ def test_vae_nodes_learn_digits(tmp_path):
     assert not {name for name in found if "rounds_to_target" in name}
     assert {"average_accuracy", *(f"collective_accuracy.{rule}" for rule in RULES)} <= set(found)
     np.testing.assert_allclose(found["elbo"]["mean"], -found["reconstruction"]["mean"] - found["kl"]["mean"], rtol=1e-4)
-    assert found["average_accuracy"]["mean"] > 0.8
+    assert found["elbo"]["mean"] > -28.5
     assert row["bits_per_node"]["payload"] == row["bits_per_node"]["examples"] * (2 * 8 * 32) / (64 * 8)
     # The headline is each node's test accuracy at its best stage by validation.
     stages = metrics.filter((pl.col("metric") == "probe_accuracy") & (pl.col("seed") == 0)).sort("round")
     best = stages.group_by("node").agg(pl.col("value").max())["value"].mean()
     at_best = metrics.filter((pl.col("metric") == "validation_average_accuracy") & (pl.col("seed") == 0)).sort("round")
     np.testing.assert_allclose(at_best["value"][-1], best, rtol=1e-6)
+    # The test accuracy is that of the best stage too, not of the last.
+    of_nodes = metrics.filter(pl.col("node").is_not_null()).pivot(
+        "metric", index=["seed", "node", "round"], values="value"
+    )
+    for stage in of_nodes.sort("round").partition_by("seed", "node"):
+        first, last = stage.select("probe_accuracy", "accuracy").rows()
+        assert last[1] == first[1] or last[0] > first[0]
     # Pictures over training: the originals stay, their reconstructions come nearer.
     first, last = (pictures[f"0/{at}/reconstructions"].astype(float) for at in (200, 400))
     assert first.shape == (2, 8, 8, 8)
@@ -79,7 +90,6 @@ def test_bigan_nodes_play_and_are_watched(tmp_path, capsys):
     summary, metrics, pictures = run("bigan", "features", tmp_path, "--projection", "--burn-in", "30", *more)
     (row,) = summary["rows"]
     assert {"discriminator_accuracy", "feature_variance", "sample_variance"} <= set(row["metrics"])
-    assert row["metrics"]["average_accuracy"]["mean"] > 0.5
     assert pictures["0/60/samples"].shape == (2, 8, 8, 8)
 
     # Round 30 is before anyone spoke: it is no stage of the talking, even where its probe was the better one.
@@ -91,7 +101,47 @@ def test_bigan_nodes_play_and_are_watched(tmp_path, capsys):
     signs = metrics.filter(pl.col("node").is_not_null() & (pl.col("round") == 60)).pivot(
         "metric", index=["seed", "node"], values="value"
     )
-    still = (signs["feature_variance"] < 0.01) | (signs["sample_variance"] < 0.01)
-    lost = signs.filter(still | (signs["discriminator_accuracy"] > 0.99)).select("seed", "node").rows()
-    assert row["collapsed"] == {str(seed): sorted(n for s, n in lost if s == seed) for seed in {s for s, _ in lost}}
-    assert ("collapsed" in capsys.readouterr().out) == bool(lost)
+    assert row["collapsed"] == {}
+    lost = signs.filter(signs["discriminator_accuracy"] > 0.99).select("seed", "node").rows()
+    assert lost  # after sixty steps on digits some are certain
+    assert row["certain"] == {str(seed): sorted(n for s, n in lost if s == seed) for seed in {s for s, _ in lost}}
+    assert "discriminators that are right on more than 99 %" in capsys.readouterr().out
+
+
+def test_untrained_nodes_are_looked_at_once(tmp_path):
+    summary, metrics, pictures = run("vae", "none", tmp_path, "--rounds", "0")
+    assert metrics["round"].unique().to_list() == [0]
+    assert "loss" not in metrics["metric"].unique().to_list()
+    assert "0/0/samples" in pictures
+    (row,) = summary["rows"]
+    assert 0.5 < row["metrics"]["average_accuracy"]["mean"] < 0.95
+    assert "collapsed" not in row
+
+
+@pytest.mark.parametrize(("shape", "drawn"), [((64,), False), ((8, 8, 1), True), ((8, 8, 2), False)])
+def test_inputs_that_are_no_images_have_no_pictures(tmp_path, shape, drawn):
+    rng, file = np.random.default_rng(0), tmp_path / "own.npz"
+    np.savez(file, x=rng.random((200, *shape), np.float32), y=np.arange(200) % 4)
+    out = tmp_path / "run"
+    args = ["run", "collective", "--objective", "vae", "--channel", "none", "--data", f"npz:{file}", "--nodes", "2"]
+    assert main([*args, "--widths", "4", "--rounds", "2", "--eval-every", "2", "--seeds", "1", "--out", str(out)]) == 0
+    assert (out / "report.html").exists()
+    assert (out / "pictures.npz").exists() == drawn
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--burn-in", "20", "--rounds", "20"), "burn_in is 20: give 0 to 19, before round 20"),
+        (("--dropout", "0.5"), "dropout is 0.5: give 0 with objective vae"),
+        (("--eval-examples", "9"), "eval_examples is 9: give 0 with objective vae"),
+        (("--examples", "6", "--nodes", "2"), "digits has 1 validation examples here"),
+        (("--beta", "inf"), "beta is inf"),
+    ],
+)
+def test_bad_settings_without_labels(flags, told, tmp_path, capsys):
+    args = ["run", "collective", "--objective", "vae", "--channel", "gaussian", "--out", str(tmp_path / "x")]
+    assert main([*args, *flags]) == 2
+    complaint = capsys.readouterr().err
+    assert told in complaint and complaint.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

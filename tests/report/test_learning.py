@@ -13,12 +13,12 @@ from rich.console import Console
 from unlabelled import LATENT, make_unlabelled
 
 from palaver.report import (
-    collapse_lines,
     compare_table,
     latent_grids,
     learning,
     read_result,
     results_table,
+    warning_lines,
     write_report,
 )
 from palaver.report.learning import over_nodes
@@ -171,16 +171,23 @@ def test_a_linear_probe_is_named_and_no_round_to_target(folder):
 def test_collapsed_nodes_are_told(folder):
     def collapse(summary):
         summary["rows"][4]["collapsed"] = {"0": [1, 2, 7], "1": [], "2": [4]}
-        summary["rows"][5]["collapsed"] = {}
+        summary["rows"][5] |= {"collapsed": {}, "certain": {"2": [0]}}
 
-    assert collapse_lines(read_result(folder).summary) == []
+    assert warning_lines(read_result(folder).summary) == []
     assert "collapsed:" not in text_of(write_report(folder))
     change(folder, collapse)
-    (line,) = collapse_lines(read_result(folder).summary)
-    assert line == (
-        "“BiGAN, 10 nodes, silent” collapsed: 3 nodes of seed 0, 1 node of seed 2. There the discriminator is certain "
-        "of everything, or features or samples have no variance: such a BiGAN gives no usable features."
-    )
+    lines = warning_lines(read_result(folder).summary)
+    assert lines == [
+        "“BiGAN, 10 nodes, silent” collapsed: 3 nodes of seed 0, 1 node of seed 2. Their codes or samples no longer "
+        "depend on the input, so that their features say nothing.",
+        "“BiGAN, 10 nodes, features” has discriminators that are right on more than 99 %: 1 node of seed 2. These "
+        "leave generator and encoder little to learn from.",
+    ]
     page = write_report(folder)
-    assert f'<p class="notice">{line}</p>' in page.read_text()
-    assert line in text_of(page)
+    assert all(f'<p class="notice">{line}</p>' in page.read_text() for line in lines)
+
+
+def test_untrained_nodes_are_no_rivals(folder):
+    assert "“BiGAN, 10 nodes, silent”" in verdict(read_result(folder))
+    change(folder, lambda settings: settings["rows"][4]["settings"].update(rounds=0), "settings.json")
+    assert "there is no silent configuration" in verdict(read_result(folder))

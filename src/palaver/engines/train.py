@@ -95,8 +95,10 @@ def seed_keys(seeds: Sequence[int]) -> jax.Array:
 def stretches(sim: Simulation, state: State, rounds: int, every: int, also: Collection[int] = ()) -> Iterator[State]:
     """Trains from where ``state`` stands until ``rounds``; yields at every multiple of ``every``, ``also``, the end.
 
-    A state yielded is used up when the next one is asked for.
+    A state yielded is used up when the next one is asked for. For 0 rounds the state itself comes once.
     """
+    if rounds == 0:
+        yield state
     for stop in sorted({*range(every, rounds, every), *also, rounds}):
         if (done := int(state.round)) < stop <= rounds:
             state = sim.advance(state, stop - done)

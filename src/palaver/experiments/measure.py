@@ -126,7 +126,7 @@ def _probes(
     accuracy = np.asarray(accuracy).reshape(seeds, nodes)
     better = accuracy > best
     kept = np.where(better[..., None, None], np.asarray(logits).reshape(kept.shape), kept)
-    best = np.maximum(accuracy, best)
+    best = np.where(better, accuracy, best)
     scores = score(kept, data.y_test)
     looked = {name: np.asarray(value) for name, value in metrics(state, data.x_validation[:_LOOKED_AT]).items()}
     collective = record.accuracies(scores) | {"validation_average_accuracy": best.mean(1)}
@@ -136,10 +136,15 @@ def _probes(
         memory if int(state.round) <= burn_in else (best, kept),
         {"accuracy": scores.nodes, "probe_accuracy": accuracy} | looked,
         collective,
-        {kind: _pixels(np.asarray(value[0, 0])) for kind, value in drawn.items()},
+        _images({kind: np.asarray(value[0, 0]) for kind, value in drawn.items()}),
     )
 
 
-def _pixels(values: np.ndarray) -> np.ndarray:
-    """[0, 1] to uint8, whatever is beyond clipped."""
-    return np.round(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
+def _images(drawn: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """[0, 1] to uint8, whatever is beyond clipped; nothing of inputs that are neither grey nor colour images."""
+    squeezed = {kind: grid[..., 0] if grid.ndim == 5 and grid.shape[-1] == 1 else grid for kind, grid in drawn.items()}
+    return {
+        kind: np.round(255 * np.clip(np.nan_to_num(grid), 0, 1)).astype(np.uint8)
+        for kind, grid in squeezed.items()
+        if grid.ndim == 4 or (grid.ndim == 5 and grid.shape[-1] == 3)
+    }

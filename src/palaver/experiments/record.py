@@ -13,7 +13,7 @@ from palaver.engines.description import Collective
 from palaver.engines.evaluate import Scores
 from palaver.engines.state import State
 from palaver.experiments.folder import SCHEMA
-from palaver.objectives import collapsed
+from palaver.objectives import CERTAIN, collapsed
 from palaver.report.interval import interval
 
 DEFAULT_RULE = "confidence"
@@ -117,7 +117,7 @@ def summarise(
 
     A diverged seed's values are null. ``rounds_to_target`` is the first evaluated round at which the collective under
     the default rule (``.average``: the average node) reached the target; null where it never did. Where accuracies are
-    those of ``probes`` there is none; instead, collapsed nodes are named by seed.
+    those of ``probes`` there is none; instead, nodes that collapsed, or whose discriminator is certain, are named.
     """
     whole = history.filter(pl.col("node").is_null())
     last = whole.filter(pl.col("round") == rounds)
@@ -141,16 +141,22 @@ def summarise(
         "thesis": thesis,
         "bits_per_node": {name: spent.get(name) for name in ("examples", "payload", "gradient_exchange")},
         "diverged": {str(seed): step for seed, step in diverged.items()},
-    } | ({"collapsed": _collapsed(history, rounds)} if probes else {})
+    } | (_warnings(history, rounds) if probes and rounds else {})
 
 
-def _collapsed(history: pl.DataFrame, rounds: int) -> dict[str, list[int]]:
-    """Nodes whose adversarial game had collapsed at that round, by seed."""
+def _warnings(history: pl.DataFrame, rounds: int) -> dict[str, dict[str, list[int]]]:
+    """Nodes by seed at that round: ``collapsed``, and those whose discriminator is ``certain``."""
     of_nodes = history.filter(pl.col("node").is_not_null() & (pl.col("round") == rounds))
     wide = of_nodes.pivot("metric", index=["seed", "node"], values="value")
-    signs = ("discriminator_accuracy", "feature_variance", "sample_variance")
-    if not {*signs} <= {*wide.columns}:
-        return {}
-    wide = wide.filter(pl.Series(np.asarray(collapsed(*(wide[name].to_numpy() for name in signs)))))
-    by_seed = wide.group_by("seed", maintain_order=True).agg(pl.col("node").sort())
-    return {str(seed): nodes for seed, nodes in by_seed.iter_rows()}
+    named = {name: wide[name].to_numpy() for name in wide.columns}
+    found: dict[str, np.ndarray] = {}
+    if "feature_variance" in named:
+        found["collapsed"] = np.asarray(collapsed(named))
+    if "discriminator_accuracy" in named:
+        found["certain"] = named["discriminator_accuracy"] > CERTAIN
+    return {name: _by_seed(wide.filter(pl.Series(which))) for name, which in found.items()}
+
+
+def _by_seed(rows: pl.DataFrame) -> dict[str, list[int]]:
+    grouped = rows.group_by("seed", maintain_order=True).agg(pl.col("node").sort())
+    return {str(seed): nodes for seed, nodes in grouped.iter_rows()}

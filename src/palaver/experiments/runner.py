@@ -162,6 +162,7 @@ def run(
     """
     if (folder.partial / "summary.json").exists():  # stopped between its last file and its name
         summary = _read_json(folder.partial / "summary.json")
+        write_report(folder.partial)
         publish(folder)
         return summary
     started = time.monotonic()
@@ -247,7 +248,7 @@ def _run_row(
             bits = record.bits_per_node(state, weights, settings.batch_size)
             shared = {f"bits.{name}": value for name, value in bits.items()}
             shared |= {name: np.asarray(count, np.float64).mean(1) for name, count in state.counts._asdict().items()}
-            node = seen.node | {"loss": np.asarray(state.loss) / step}
+            node = seen.node | ({"loss": np.asarray(state.loss) / step} if step else {})
             frame = record.rows(row.configuration, seeds, state, node=node, collective=seen.collective | shared)
             if seen.pictures:
                 drawn = {f"{number}/{done}/{kind}": picture for kind, picture in seen.pictures.items()}

@@ -86,7 +86,7 @@ class CollectiveSettings:
     adam_beta1: float = 0.9
     """Adam's decay of the mean gradient, in [0, 1); DCGAN's advice for adversarial nodes is 0.5."""
     rounds: int = 1000
-    """Rounds; in each, every node takes one training step."""
+    """Rounds; in each, every node takes one training step. 0 looks at the untrained nodes."""
     eval_every: int = 50
     """Rounds between evaluations."""
     eval_examples: int = 0
@@ -100,7 +100,15 @@ class CollectiveSettings:
 
     def check(self) -> None:
         """Raises ``PalaverError`` for a value out of range; what other parts check themselves is left to them."""
+        reported, labels = self.report_round or self.rounds, self.objective == "labels"
         bounds: list[tuple[str, bool, str]] = [
+            ("dropout", labels or self.dropout == 0, f"0 with objective {self.objective}, which has none"),
+            (
+                "eval_examples",
+                labels or self.eval_examples == 0,
+                f"0 with objective {self.objective}, whose probes want all",
+            ),
+            ("beta", self.objective == "vae" or self.beta == 1, f"1 with objective {self.objective}, which has none"),
             ("fraction", 0 < self.fraction <= 1, "in (0, 1]"),
             ("examples", self.examples >= 0, "0 or more"),
             ("nodes", self.nodes >= 1, "at least 1"),
@@ -113,12 +121,12 @@ class CollectiveSettings:
             ("p_broadcast", self.p_broadcast == -1 or 0 <= self.p_broadcast <= 1, "-1 or a probability in [0, 1]"),
             ("latent", self.latent >= 1, "at least 1"),
             ("beta", 0 <= self.beta < math.inf, "0 or more"),
-            ("burn_in", self.burn_in >= 0, "0 or more rounds"),
+            ("burn_in", 0 <= self.burn_in < max(reported, 1), f"0 to {max(reported, 1) - 1}, before round {reported}"),
             ("adam_beta1", 0 <= self.adam_beta1 < 1, "in [0, 1)"),
             ("inbox", self.inbox >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
-            ("rounds", self.rounds >= 1, "at least 1"),
+            ("rounds", self.rounds >= 0, "0 or more"),
             ("eval_every", self.eval_every >= 1, "at least 1"),
             ("eval_examples", self.eval_examples >= 0, "0 or more"),
             ("report_round", 0 <= self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),
@@ -215,6 +223,11 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
             f"{data.name} has inputs of shape {data.shape}: use fewer widths or model mlp"
         )
 
+    if settings.objective != "labels" and len(data.y_validation) < 2:
+        raise PalaverError(
+            f"{data.name} has {len(data.y_validation)} validation examples here: objective {settings.objective} needs "
+            "2 or more, so give more examples"
+        )
     if settings.objective != "labels" and data.x_train.dtype != np.uint8:
         low, high = float(data.x_train.min()), float(data.x_train.max())
         if low < 0 or high > 1:

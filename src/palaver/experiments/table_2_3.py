@@ -30,8 +30,10 @@ _NUMBERS = {
 
 
 def rows(scale: str, data: str | None = None) -> list[Row]:
-    """The six rows of Table 2.3, and for each model two remedies against what could make talking hurt.
+    """The six rows of Table 2.3, and for each model the nodes before training and two remedies.
 
+    What a probe reads from an untrained encoder says what the training is worth.
+    Both remedies are against what could make talking hurt.
     Early teachers know nothing: nobody speaks during the first third of the rounds. Nodes pull each other to their
     mean: a learned projection stands between a node's code and those it hears. On other ``data`` the thesis's numbers
     do not apply.
@@ -45,6 +47,7 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
         talk = replace(own, channel=channel)
         alone, silent, talking = _NUMBERS[family] if base.data == _THESIS.data else (None, None, None)
         found += [
+            Row(f"{family}, 10 nodes, untrained", replace(own, rounds=0), {}),
             Row(f"{family}, 1 node", replace(own, nodes=1), {"average_accuracy": alone} if alone else {}),
             Row(f"{family}, 10 nodes, silent", own, _both(silent)),
             Row(f"{family}, 10 nodes, {channel}", talk, _both(talking)),

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from palaver.models.convolution import Doubling, halving
+from palaver.types import PalaverError
 
 _INIT = nnx.initializers.he_normal()
 
@@ -18,6 +19,19 @@ def grid(shape: Sequence[int], halvings: int) -> tuple[int, int, int]:
     """Height and width after so many halvings, and the channels, of inputs ``(H, W)`` or ``(H, W, C)``."""
     height, width, depth = (*shape, 1) if len(shape) == 2 else shape
     return height // 2**halvings, width // 2**halvings, depth
+
+
+def check(shape: Sequence[int], widths: Sequence[int], *, convolutional: bool) -> None:
+    """Raises ``PalaverError`` for widths that make no network for inputs of this shape."""
+    if not widths:
+        raise PalaverError("widths are empty: give at least one")
+    if not convolutional:
+        return
+    if len(shape) not in (2, 3) or any(side % 2 ** len(widths) for side in shape[:2]):
+        raise PalaverError(
+            f"{len(widths)} convolutions for inputs of shape {tuple(shape)}: give (H, W) or (H, W, C) with H and W "
+            f"divisible by {2 ** len(widths)}, or other widths"
+        )
 
 
 class Trunk(nnx.Module):
@@ -32,6 +46,9 @@ class Trunk(nnx.Module):
         activation: after every layer.
         norm_first: whether the first convolution has a batch norm too (not in a discriminator).
 
+    Raises:
+        PalaverError: no widths, or a shape that the convolutions cannot halve so often.
+
     """
 
     def __init__(
@@ -44,6 +61,7 @@ class Trunk(nnx.Module):
         norm_first: bool = True,
         rngs: nnx.Rngs,
     ):
+        check(shape, widths, convolutional=convolutional)
         self.convolutional, self.activation = convolutional, activation
         if convolutional:
             height, width, depth = grid(shape, len(widths))

@@ -11,7 +11,7 @@ from palaver.report.figures import (
 from palaver.report.files import Result, last_rounds, read_result
 from palaver.report.interval import Interval, interval
 from palaver.report.learning import latent_grids, learning
-from palaver.report.page import collapse_lines, write_report
+from palaver.report.page import warning_lines, write_report
 from palaver.report.pictures import pictures, read_pictures
 from palaver.report.tables import bits_table, compare_table, results_table, rules_table
 
@@ -21,7 +21,7 @@ __all__ = [
     "accuracy_over_bits",
     "accuracy_over_rounds",
     "bits_table",
-    "collapse_lines",
+    "warning_lines",
     "compare_table",
     "decision_rules",
     "graph",

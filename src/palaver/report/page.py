@@ -84,7 +84,7 @@ def _page(result: Result, drawn: Mapping[str, str]) -> str:
     experiment = str(summary.get("experiment", result.settings.get("experiment", "run")))
     body = [f"<h1>{html.escape(experiment)}</h1>", html.paragraph(_facts(summary), "facts")]
     body += [html.paragraph(line, "verdict") for line in verdict(result).splitlines()]
-    body += [html.paragraph(line, "notice") for line in _diverged(summary) + collapse_lines(summary)]
+    body += [html.paragraph(line, "notice") for line in _diverged(summary) + warning_lines(summary)]
     body += [html.heading("Results"), html.paragraph(_how_results(result), "how")]
     body.append(html.table(results_grid(summary, last_rounds(result), average=True)))
     held_out = held_out_grid(summary)
@@ -107,25 +107,31 @@ def _page(result: Result, drawn: Mapping[str, str]) -> str:
     return html.document(experiment, body)
 
 
-def collapse_lines(summary: Mapping[str, Any]) -> list[str]:
-    """One line a configuration in which nodes collapsed: how many nodes of which seeds, and what that means.
+_WARNINGS = {
+    "collapsed": "collapsed: {nodes}. Their codes or samples no longer depend on the input, so that their features say "
+    "nothing.",
+    "certain": "has discriminators that are right on more than 99 %: {nodes}. These leave generator and encoder little "
+    "to learn from.",
+}
+
+
+def warning_lines(summary: Mapping[str, Any]) -> list[str]:
+    """One line a configuration and warning: how many nodes of which seeds, and what that means.
 
     Args:
-        summary: a result's ``summary.json``, whose rows may have ``collapsed``, the ids of nodes by seed.
+        summary: a result's ``summary.json``, whose rows may have ``collapsed`` and ``certain``, ids of nodes by seed.
 
-    >>> collapse_lines({"rows": [{"configuration": "x", "collapsed": {"1": [0, 4]}}]})[0][:32]
+    >>> warning_lines({"rows": [{"configuration": "x", "collapsed": {"1": [0, 4]}}]})[0][:32]
     '“x” collapsed: 2 nodes of seed 1'
 
     """
     lines: list[str] = []
     for row in summary["rows"]:
-        nodes = {seed: len(ids) for seed, ids in (row.get("collapsed") or {}).items() if ids}
-        told = [f"{count(lost)} node{'' if lost == 1 else 's'} of seed {seed}" for seed, lost in nodes.items()]
-        if told:
-            lines.append(
-                f"“{row['configuration']}” collapsed: {', '.join(told)}. There the discriminator is certain of "
-                "everything, or features or samples have no variance: such a BiGAN gives no usable features."
-            )
+        for kind, words in _WARNINGS.items():
+            nodes = {seed: len(ids) for seed, ids in (row.get(kind) or {}).items() if ids}
+            told = [f"{count(lost)} node{'' if lost == 1 else 's'} of seed {seed}" for seed, lost in nodes.items()]
+            if told:
+                lines.append(f"“{row['configuration']}” {words.format(nodes=', '.join(told))}")
     return lines
 
 
@@ -150,7 +156,7 @@ def _pictures(result: Result, drawn: Mapping[str, str]) -> list[str]:
 
 _PROBE = (
     "the test accuracy of a linear probe, a linear classifier fitted on the features of each node's encoder, taken "
-    "for every node at its best validation stage"
+    "for every node at its best validation stage after any burn-in"
 )
 
 

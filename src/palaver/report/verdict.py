@@ -38,11 +38,14 @@ def verdict(result: Result) -> str:
 
 
 def _families(result: Result) -> dict[str, list[dict[str, Any]]]:
-    """The summary's rows by the objective their settings name, in the order of the rows."""
+    """The summary's rows by the objective their settings name, in the order of the rows; none that was not trained."""
     settings = {row["configuration"]: row.get("settings") or {} for row in result.settings["rows"]}
     families: dict[str, list[dict[str, Any]]] = {}
     for row in result.summary["rows"]:
-        objective = settings.get(row["configuration"], {}).get("objective") or "labels"
+        own = settings.get(row["configuration"], {})
+        if own.get("rounds") == 0:
+            continue
+        objective = own.get("objective") or "labels"
         families.setdefault(str(objective), []).append(row)
     return families
 

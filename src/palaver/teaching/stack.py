@@ -170,7 +170,6 @@ def committee(answers: Callable[[Any], Array], rule: DecisionRule = decision.con
         A teacher for ``TeacherStack`` and ``precompute``: inputs to ``[B, C]``, a JAX array.
 
     """
-
     decide = jax.jit(rule)
 
     def teacher(x: Any) -> Any:
