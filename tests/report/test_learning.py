@@ -128,7 +128,9 @@ def test_the_verdict_where_there_is_nothing_to_compare(folder):
     change(folder, without("VAE, 10 nodes, silent", "BiGAN, 10 nodes, features"))
     vae, bigan = verdict(read_result(folder)).split("\n")
     assert vae.endswith("as a collective; there is no silent configuration of as many nodes to compare it with.")
-    assert bigan.startswith("BiGAN: no configuration talks; “BiGAN, 1 node” decides best: it is right on 46.9 %")
+    assert bigan.startswith(
+        "BiGAN: no configuration talks; “BiGAN, 1 node” is best on validation: it is right on 46.9 %"
+    )
     lost = {"mean": None, "low": None, "high": None, "values": [None]}
     change(folder, lambda summary: summary["rows"][1]["metrics"].update(collective_accuracy=lost))
     vae = verdict(read_result(folder)).split("\n")[0]
@@ -148,7 +150,16 @@ def test_of_several_that_talk_the_best_is_named(folder):
 
     change(folder, another)
     change(folder, another, "settings.json")
-    assert verdict(read_result(folder)).startswith("VAE: of those that talk, “VAE, 10 nodes, features” decides best: ")
+    told = "VAE: of those that talk, “VAE, 10 nodes, {}” is best on validation: "
+    assert verdict(read_result(folder)).startswith(told.format("features"))
+
+    def validated(summary):  # the test set has no say in which is the best
+        for row, mean in ((2, 0.43), (-1, 0.44)):
+            metrics = summary["rows"][row]["metrics"] | {"validation_average_accuracy": {"mean": mean}}
+            summary["rows"][row] = summary["rows"][row] | {"metrics": metrics}
+
+    change(folder, validated)
+    assert verdict(read_result(folder)).startswith(told.format("more"))
 
 
 def test_a_linear_probe_is_named_and_no_round_to_target(folder):

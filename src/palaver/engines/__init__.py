@@ -3,6 +3,7 @@
 from palaver.engines.description import Collective, collective
 from palaver.engines.evaluate import Scores, calibrate, evaluate
 from palaver.engines.mesh import ONE_DEVICE, Spread, across, keep_compiled, over, use_cores
+from palaver.engines.probing import Probed, probing
 from palaver.engines.simulate import Simulation, simulation
 from palaver.engines.state import Shards, State
 from palaver.engines.train import History, seed_keys, shards, train
@@ -11,6 +12,7 @@ __all__ = [
     "ONE_DEVICE",
     "Collective",
     "History",
+    "Probed",
     "Scores",
     "Shards",
     "Simulation",
@@ -22,6 +24,7 @@ __all__ = [
     "evaluate",
     "keep_compiled",
     "over",
+    "probing",
     "seed_keys",
     "shards",
     "simulation",

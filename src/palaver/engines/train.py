@@ -13,8 +13,9 @@ import numpy as np
 from palaver.data import Dataset, pad, split
 from palaver.decision import RULES
 from palaver.engines.description import Collective
-from palaver.engines.evaluate import evaluate
+from palaver.engines.evaluate import Scores, evaluate, score
 from palaver.engines.mesh import across
+from palaver.engines.probing import probing
 from palaver.engines.simulate import Simulation, as_input, simulation
 from palaver.engines.state import Shards, State
 from palaver.types import DecisionRule, PalaverError
@@ -75,16 +76,26 @@ def shards(
     )
 
 
-def check_classes(group: Collective, data: Dataset) -> None:
-    """Raises ``PalaverError`` unless every node gives one logit per class of the data."""
+def learns_labels(group: Collective, data: Dataset) -> bool:
+    """Whether the nodes say classes; otherwise they say nothing but features.
+
+    Raises:
+        PalaverError: unless every node gives one logit per class of the data, or every node none.
+
+    """
     x = jax.eval_shape(as_input, jax.ShapeDtypeStruct((1, *data.shape), data.x_train.dtype))
+    kinds = set()
     for node, _ in group.groups:
         said = jax.eval_shape(lambda x, node=node: node.predict(node.init(jax.random.key(0)), x).logits, x)
-        if said.shape != (1, data.classes):
+        kinds.add(said.shape)
+        if said.shape not in ((1, data.classes), (1, 0)):
             raise PalaverError(
                 f"the model's logits for one example have shape {said.shape}, {data.name} has {data.classes} classes: "
-                f"give [batch, {data.classes}]"
+                f"give [batch, {data.classes}], or [batch, 0] from nodes that learn without labels"
             )
+    if len(kinds) > 1:
+        raise PalaverError("some nodes give logits and some give none: all must learn labels, or none")
+    return kinds == {(1, data.classes)}
 
 
 def seed_keys(seeds: Sequence[int]) -> jax.Array:
@@ -119,6 +130,9 @@ def train(
 ) -> History:
     """Trains a collective on a data set, all seeds at once, and evaluates it on the validation examples.
 
+    Nodes that learn without labels are evaluated by a linear probe each, fitted on the whole training set at every
+    evaluation (``palaver.probe``); the rules then combine what the probes say.
+
     Args:
         group: from ``collective``.
         data: from ``palaver.data``.
@@ -137,12 +151,19 @@ def train(
     seeds = list(seeds) if isinstance(seeds, Sequence) else list(range(operator.index(seeds)))
     if rounds < 1 or eval_every < 1 or not seeds:
         raise PalaverError(f"rounds {rounds}, eval_every {eval_every}, seeds {len(seeds)}: give at least 1 of each")
-    check_classes(group, data)
+    labels = learns_labels(group, data)
     parts = shards(data.x_train, data.y_train, group.nodes, seeds, kind=kind, alpha=alpha)
     sim = simulation(group, parts, spread=across([count for _, count in group.groups], devices))
+    probes = None if labels else probing(sim, data)
+
+    def look(state: State) -> Scores:
+        if probes is not None:
+            return score(probes(state).validation, data.y_validation, rules=rules)
+        return evaluate(sim, state, data.x_validation, data.y_validation, rules=rules)
+
     state, at, nodes, decided = sim.init(seed_keys(seeds)), [], [], []
     for state in stretches(sim, state, rounds, eval_every):  # noqa: B020
-        scores = evaluate(sim, state, data.x_validation, data.y_validation, rules=rules)
+        scores = look(state)
         lost = np.asarray(state.diverged) >= 0
         at.append(int(state.round))
         nodes.append(np.where(lost[:, None], np.nan, scores.nodes))

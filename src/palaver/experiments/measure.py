@@ -7,12 +7,11 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from palaver import probe
 from palaver.data import Dataset
-from palaver.engines.evaluate import calibrate, chunks, evaluate, score
+from palaver.engines.evaluate import calibrate, evaluate, score
+from palaver.engines.probing import Probed, probing
 from palaver.engines.simulate import Simulation, as_input
 from palaver.engines.state import State
 from palaver.experiments import record
@@ -55,11 +54,10 @@ def measure(settings: CollectiveSettings, data: Dataset, sim: Simulation, seeds:
     # The memory: each node's best validation accuracy so far, and its probe's test logits at that stage.
     best = np.full((seeds, settings.nodes), -1.0, np.float32)
     logits = np.zeros((seeds, settings.nodes, len(data.y_test), data.classes), np.float32)
-    features = sim.ask(lambda node, state, x: node.predict(state, as_input(x)).features)
     # Every node is given the same key, so that samples differ by the node and not by the noise.
     metrics = sim.ask(lambda node, state, x: node.metrics(jax.random.key(1), state, as_input(x)))
     draw = sim.ask(lambda node, state, x: node.pictures(jax.random.key(2), state, as_input(x)))
-    return Measure((best, logits), partial(_probes, data, features, metrics, draw, settings.burn_in))
+    return Measure((best, logits), partial(_probes, data, probing(sim, data), metrics, draw, settings.burn_in))
 
 
 def _accuracies(
@@ -82,20 +80,9 @@ def _accuracies(
     return Measured((), {"accuracy": scores.nodes}, collective, {})
 
 
-@partial(jax.jit, static_argnames="classes")
-def _fit(features: jax.Array, y: jax.Array, seen: jax.Array, y_seen: jax.Array, held_out: jax.Array, classes: int):
-    """Probes of all nodes at once: validation accuracy ``[n]`` and test logits ``[n, T, C]``."""
-
-    def one(features: jax.Array, seen: jax.Array, held_out: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = probe.fit(features, y, seen, y_seen, classes=classes)
-        return found.accuracy, found.logits(held_out)
-
-    return jax.vmap(one)(features, seen, held_out)
-
-
 def _probes(
     data: Dataset,
-    features: Callable[..., jax.Array],
+    fitted: Callable[[State], Probed],
     metrics: Callable[..., dict[str, jax.Array]],
     draw: Callable[..., dict[str, jax.Array]],
     burn_in: int,
@@ -108,25 +95,10 @@ def _probes(
     Stages before anyone spoke stand for themselves and are then forgotten: they say nothing about talking.
     """
     best, kept = memory
-    seeds, nodes = best.shape
-
-    def read(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        parts = [np.asarray(features(state, inputs)) for inputs, _, _ in chunks(x, y)]
-        whole = np.concatenate(parts, axis=2)[:, :, : len(y)]
-        return whole.reshape(seeds * nodes, *whole.shape[2:])
-
-    accuracy, logits = _fit(
-        read(data.x_train, data.y_train),
-        jnp.asarray(data.y_train),
-        read(data.x_validation, data.y_validation),
-        jnp.asarray(data.y_validation),
-        read(data.x_test, data.y_test),
-        data.classes,
-    )
-    accuracy = np.asarray(accuracy).reshape(seeds, nodes)
-    better = accuracy > best
-    kept = np.where(better[..., None, None], np.asarray(logits).reshape(kept.shape), kept)
-    best = np.where(better, accuracy, best)
+    found = fitted(state)
+    better = found.accuracy > best
+    kept = np.where(better[..., None, None], found.test, kept)
+    best = np.where(better, found.accuracy, best)
     scores = score(kept, data.y_test)
     looked = {name: np.asarray(value) for name, value in metrics(state, data.x_validation[:_LOOKED_AT]).items()}
     collective = record.accuracies(scores) | {"validation_average_accuracy": best.mean(1)}
@@ -134,7 +106,7 @@ def _probes(
     drawn = draw(state, data.x_validation[:PICTURED])
     return Measured(
         memory if int(state.round) <= burn_in else (best, kept),
-        {"accuracy": scores.nodes, "probe_accuracy": accuracy} | looked,
+        {"accuracy": scores.nodes, "probe_accuracy": found.accuracy} | looked,
         collective,
         _images({kind: np.asarray(value[0, 0]) for kind, value in drawn.items()}),
     )

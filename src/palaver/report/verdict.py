@@ -19,7 +19,8 @@ def verdict(result: Result) -> str:
     silent collective of as many nodes (the best silent one where there is none) under the same rule.
 
     Where the accuracies are those of a linear probe: one such sentence a family (the settings' ``objective``), each on
-    a line of its own, with the test accuracies, and never against a silent collective of another size.
+    a line of its own, with the test accuracies, the best chosen by its probes' validation accuracy, and never against a
+    silent collective of another size.
     """
     if is_probe(result.summary):
         return "\n".join(_family(result, *family) for family in _families(result).items())
@@ -60,13 +61,15 @@ def _family(result: Result, objective: str, rows: Sequence[dict[str, Any]]) -> s
     heard = [row for row in known if sent_bits(row)]
     if talking and not heard:
         return f"{label}: no configuration that talks has a collective accuracy in every one of its seeds."
-    best = max(heard or known, key=_accuracy)
+    best = max(heard or known, key=_validated)
     name = f"“{best['configuration']}”"
     right = f"is right on {_percent(best)} of the test examples as a collective"
     if not talking:
-        return f"{label}: no configuration talks; {name} decides best: it {right}."
+        return f"{label}: no configuration talks; {name} is best on validation: it {right}."
     one = len(heard) == 1
-    told = f"{label}: {name} {right}" if one else f"{label}: of those that talk, {name} decides best: it {right}"
+    told = (
+        f"{label}: {name} {right}" if one else f"{label}: of those that talk, {name} is best on validation: it {right}"
+    )
     nodes = nodes_of(result.settings)
     size = nodes.get(best["configuration"])
     silent = [row for row in rows if not sent_bits(row) and nodes.get(row["configuration"]) == size]
@@ -85,6 +88,12 @@ def _against(best: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 def _collective(row: Mapping[str, Any]) -> dict[str, Any]:
     return (row.get("metrics") or {}).get("collective_accuracy") or {}
+
+
+def _validated(row: Mapping[str, Any]) -> float:
+    """What a family's best is chosen by: the probes' validation accuracy, where the file has it."""
+    metric = (row.get("metrics") or {}).get("validation_average_accuracy") or {}
+    return _accuracy(row) if metric.get("mean") is None else float(metric["mean"])
 
 
 def _accuracy(row: Mapping[str, Any]) -> float:
