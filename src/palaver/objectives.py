@@ -57,6 +57,16 @@ def cross_entropy() -> Objective:
     return Objective(losses)
 
 
+def distributions() -> Objective:
+    """The distributions over the classes that a teacher gives: ``batch.labels`` is ``[B, C]``; cross-entropy in nats."""
+
+    def losses(module: Any, batch: Batch, _key: Array) -> tuple[Outputs, tuple[Array, ...]]:
+        outputs = as_outputs(module(batch.x))
+        return outputs, (optax.softmax_cross_entropy(outputs.logits, batch.labels).mean(),)
+
+    return Objective(losses)
+
+
 def kl_divergence(p: Gaussian, q: Gaussian) -> Array:
     """KL(p ‖ q) in nats, closed form, ``[B]``.
 
