@@ -23,11 +23,12 @@ from rich.console import Console
 
 import palaver
 from palaver.data import Dataset, load
-from palaver.engines import across, keep_compiled, use_cores
+from palaver.engines import keep_compiled, use_cores
 from palaver.experiments import EXPERIMENTS, collective, runner
 from palaver.experiments.folder import open_folder
-from palaver.experiments.runner import Row
-from palaver.experiments.settings import CollectiveSettings, cut, make_collective, make_shards
+from palaver.experiments.kinds import KINDS, kind_of
+from palaver.experiments.settings import CollectiveSettings
+from palaver.experiments.study import Row
 from palaver.live import live, show
 from palaver.report import compare_table, read_result, write_report
 from palaver.types import PalaverError
@@ -235,11 +236,9 @@ def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> in
     if options.resume is None:
         for row in rows:  # bad input must leave nothing behind: all of it is looked at before anything is made
             row.settings.check()
+        kind = KINDS[kind_of(rows)]
         for row in rows:
-            examples = cut(row.settings, data(row.settings.data))
-            group = make_collective(row.settings, examples)
-            across([count for _, count in group.groups], options.devices)
-            make_shards(row.settings, examples, seeds)
+            kind.check(row.settings, kind.load(row.settings, data), seeds, options.devices)
         stored = runner.plan(name, options.scale, rows, seeds, options.devices or len(jax.devices()))
         folder = open_folder(out, resume=False, overwrite=options.overwrite)
     else:

@@ -15,7 +15,7 @@ from palaver.report.tables import bits_table, results_table, rules_table
 
 
 @contextmanager
-def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, int, int, dict[str, float]], None]]:
+def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, int, bool, dict[str, float]], None]]:
     """A bar a configuration, with the latest accuracies; on no terminal, one line a finished configuration."""
     columns = (
         TextColumn("{task.description}"),
@@ -32,11 +32,11 @@ def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, i
             for row in stored["rows"]
         }
 
-        def progress(configuration: str, done: int, rounds: int, latest: dict[str, float]) -> None:
+        def progress(configuration: str, done: int, finished: bool, latest: dict[str, float]) -> None:
             said = "  ".join(f"{name.split('_')[0]} {100 * value:.1f} %" for name, value in sorted(latest.items()))
             bars.start_task(tasks[configuration])
             bars.update(tasks[configuration], completed=done, latest=said)
-            if not console.is_terminal and done == rounds:
+            if not console.is_terminal and finished:
                 console.print(f"{configuration}: {done} rounds, {said}")
 
         yield progress

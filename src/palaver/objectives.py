@@ -58,7 +58,7 @@ def cross_entropy() -> Objective:
 
 
 def distributions() -> Objective:
-    """The distributions over the classes that a teacher gives: ``batch.labels`` is ``[B, C]``; cross-entropy in nats."""
+    """The distributions that a teacher gives: ``batch.labels`` is ``[B, C]``; cross-entropy in nats."""
 
     def losses(module: Any, batch: Batch, _key: Array) -> tuple[Outputs, tuple[Array, ...]]:
         outputs = as_outputs(module(batch.x))

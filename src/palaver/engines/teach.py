@@ -113,7 +113,7 @@ def teaching(node: Node, lesson: Lesson, material: Material) -> Teaching:
         def one(nodes: NodeState, order: Array, key: Array) -> NodeState:
             index, x = choose(nodes, order, key, at, material, size)
             target = lesson.target(material.teacher[index], material.labels[index])
-            return node.step(jax.random.fold_in(key, at.updates), nodes, Batch(x, target), (), False)[0]
+            return node.step(jax.random.fold_in(key, at.updates), nodes, Batch(x, target), (), jnp.bool_(False))[0]
 
         nodes = jax.vmap(one)(at.nodes, at.order, at.key)
         return at._replace(nodes=nodes, examples=at.examples + size * lesson.count, updates=at.updates + 1)

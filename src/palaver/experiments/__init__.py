@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from palaver.experiments import quickstart, table_2_1, table_2_3
-from palaver.experiments.runner import Row
+from palaver.experiments.study import Row
 
 
 class Experiment(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from palaver.experiments.runner import Row
 from palaver.experiments.settings import CollectiveSettings
+from palaver.experiments.study import Row
 
 SCALES = {
     "tiny": CollectiveSettings(rounds=40, eval_every=20, examples=2000),

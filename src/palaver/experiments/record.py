@@ -59,23 +59,23 @@ def accuracies(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
 def rows(
     configuration: str,
     seeds: list[int],
-    state: State,
+    step: int,
     *,
+    alive: np.ndarray,
     node: dict[str, np.ndarray],
     collective: dict[str, np.ndarray],
 ) -> pl.DataFrame:
-    """Tidy rows of one evaluation; a seed whose loss is no longer finite adds none.
+    """Tidy rows of one evaluation.
 
     Args:
         configuration: its name.
-        seeds: in the order of the state's axis.
-        state: after the round evaluated.
+        seeds: in the order of the arrays' first axis.
+        step: the round evaluated.
+        alive: ``[S]`` bools: a seed that is not (its loss is no longer finite, or it has stopped) adds no rows.
         node: ``[S, N]`` values by metric.
         collective: ``[S]`` values by metric.
 
     """
-    step = int(np.asarray(state.round))
-    alive = np.asarray(state.diverged) < 0
     frames = []
     for place, seed in enumerate(seeds):
         if not alive[place]:
@@ -100,6 +100,12 @@ def rows(
         )
     empty = pl.DataFrame(schema=SCHEMA)
     return pl.concat([empty, *(frame.select(list(SCHEMA)).cast(SCHEMA) for frame in frames)])
+
+
+def latest(frame: pl.DataFrame) -> dict[str, float]:
+    """Seed means of the headline numbers, for the progress display."""
+    means = frame.filter(pl.col("metric").is_in(["average_accuracy", "collective_accuracy", "validation_accuracy"]))
+    return dict(means.group_by("metric").agg(pl.col("value").mean()).iter_rows())
 
 
 def summarise(

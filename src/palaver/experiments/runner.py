@@ -10,18 +10,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 import polars as pl
 
 import palaver
 from palaver.data import Dataset
-from palaver.engines.mesh import across
-from palaver.engines.simulate import simulation
-from palaver.engines.train import seed_keys, stretches
-from palaver.experiments import record
 from palaver.experiments.folder import (
     SCHEMA,
     Checkpoints,
@@ -32,36 +27,18 @@ from palaver.experiments.folder import (
     write_frame,
     write_json,
 )
-from palaver.experiments.measure import measure
-from palaver.experiments.settings import (
-    CollectiveSettings,
-    cut,
-    make_collective,
-    make_shards,
-    make_topology,
-)
+from palaver.experiments.kinds import KINDS, kind_of, rows_of
+from palaver.experiments.study import Row, Study
 from palaver.report import write_report
-from palaver.types import NO_PEER, PalaverError
-
-MOST_EDGES = 20_000
-"""A larger graph is not stored for drawing."""
-
-
-class Row(NamedTuple):
-    """One configuration of an experiment."""
-
-    configuration: str
-    settings: CollectiveSettings
-    thesis: dict[str, float]
-    """The thesis's numbers for it, by metric name; accuracies as fractions."""
+from palaver.types import PalaverError
 
 
 class Interrupted(Exception):
     """The run was stopped and its state saved."""
 
 
-Progress = Callable[[str, int, int, dict[str, float]], None]
-"""``progress(configuration, rounds_done, rounds, latest)``."""
+Progress = Callable[[str, int, bool, dict[str, float]], None]
+"""``progress(configuration, rounds_done, finished, latest)``."""
 
 
 @contextmanager
@@ -91,32 +68,18 @@ def device_name(devices: int) -> str:
 
 
 def plan(experiment: str, scale: str, rows: list[Row], seeds: list[int], devices: int) -> dict[str, Any]:
-    """Contents of ``settings.json``: all that is needed to go on with an interrupted run, and the graph to draw."""
-    most = max(rows, key=lambda row: row.settings.nodes).settings
-    neighbours = np.asarray(make_topology(most)(jax.numpy.int32(0)))
-    edges = sorted({(min(i, int(j)), max(i, int(j))) for i, row in enumerate(neighbours) for j in row if j != NO_PEER})
+    """Contents of ``settings.json``: all that is needed to go on with an interrupted run."""
+    kind = kind_of(rows)
     return {
         "experiment": experiment,
+        "kind": kind,
         "scale": scale,
         "seeds": seeds,
         "devices": devices,
         "rows": [
             {"configuration": row.configuration, "settings": asdict(row.settings), "thesis": row.thesis} for row in rows
         ],
-        "graph": {"nodes": most.nodes, "edges": edges if len(edges) <= MOST_EDGES else []},
-    }
-
-
-def rows_of(stored: dict[str, Any]) -> list[Row]:
-    """The configurations in a ``settings.json``."""
-    return [
-        Row(
-            entry["configuration"],
-            CollectiveSettings(**(entry["settings"] | {"widths": tuple(entry["settings"]["widths"])})),
-            entry["thesis"],
-        )
-        for entry in stored["rows"]
-    ]
+    } | KINDS[kind].plan(rows)
 
 
 def stored_plan(folder: Folder) -> dict[str, Any]:
@@ -130,7 +93,7 @@ def stored_plan(folder: Folder) -> dict[str, Any]:
     try:
         stored = _read_json(path)
         rows_of(stored)
-        return {key: stored[key] for key in ("experiment", "scale", "seeds", "devices", "rows", "graph")}
+        return {key: stored[key] for key in ("experiment", "scale", "seeds", "devices")} | stored
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PalaverError(f"{path} cannot be resumed from ({type(error).__name__}: {error}): start anew") from None
 
@@ -168,13 +131,14 @@ def run(
     started = time.monotonic()
     write_json(folder.partial / "settings.json", stored)
     seeds: list[int] = stored["seeds"]
+    kind, rows = KINDS[stored["kind"]], rows_of(stored)
     finished, seconds = [], 0.0
-    for number, row in enumerate(rows_of(stored)):
+    for number, row in enumerate(rows):
         done = folder.partial / "history" / f"{number}.json"
         if not done.exists():
-            data = cut(row.settings, load(row.settings.data))
             with _graceful() as asked:
-                summary = _run_row(number, row, stored, data, folder, progress, asked, checkpoint_seconds)
+                study = kind.prepare(row, kind.load(row.settings, load), seeds, stored["devices"])
+                summary = _run_row(number, row, study, folder, progress, asked, checkpoint_seconds)
             write_json(done, summary)
         finished.append(_read_json(done))
         seconds += finished[-1].pop("seconds")
@@ -185,16 +149,14 @@ def run(
         write_arrays(folder.partial / "pictures.npz", pictures)
     summary = {
         "experiment": stored["experiment"],
+        "kind": stored["kind"],
         "scale": stored["scale"],
         "version": palaver.__version__,
         "device": device_name(stored["devices"]),
         "seeds": len(seeds),
         "wall_seconds": round(max(seconds, time.monotonic() - started), 3),
     }
-    if any(row["settings"]["objective"] != "labels" for row in stored["rows"]):
-        summary["measure"] = "probe"
-    else:
-        summary["target"] = stored["rows"][0]["settings"]["target"]
+    summary |= kind.head(rows)
     summary["rows"] = finished
     write_json(folder.partial / "summary.json", summary)
     write_report(folder.partial)
@@ -209,22 +171,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _run_row(
     number: int,
     row: Row,
-    stored: dict[str, Any],
-    data: Dataset,
+    study: Study,
     folder: Folder,
     progress: Progress,
     asked: Callable[[], bool],
     checkpoint_seconds: float,
 ) -> dict[str, Any]:
     """One configuration from its start, or from its latest checkpoint, to its summary."""
-    settings, seeds, devices = row.settings, stored["seeds"], stored["devices"]
-    group = make_collective(settings, data)
-    sim = simulation(
-        group, make_shards(settings, data, seeds), spread=across([count for _, count in group.groups], devices)
-    )
-    weights = record.sizes(group, data, sim.bits)
-    look = measure(settings, data, sim, len(seeds))
-    state, memory = sim.init(seed_keys(seeds)), look.memory
+    state, finished = study.state, False
     pieces = folder.partial / "history" / str(number)
     pieces.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(folder, number)
@@ -233,36 +187,24 @@ def _run_row(
     try:
         latest = checkpoints.latest()
         if latest is not None:
-            state, memory = checkpoints.restore(latest, (state, memory))
-            before = _read_json(pieces / f"{latest}.json")["seconds"]
-
-        def save(step: int) -> None:
-            write_json(pieces / f"{step}.json", {"seconds": before + time.monotonic() - began})
-            checkpoints.save(step, (state, memory))
-
-        done, reported = int(state.round), settings.report_round or settings.rounds
-        for state in stretches(sim, state, settings.rounds, settings.eval_every, {reported}):  # noqa: B020
-            step, done = int(state.round) - done, int(state.round)
-            seen = look.look(state, memory, done in (reported, settings.rounds))
-            memory = seen.memory
-            bits = record.bits_per_node(state, weights, settings.batch_size)
-            shared = {f"bits.{name}": value for name, value in bits.items()}
-            shared |= {name: np.asarray(count, np.float64).mean(1) for name, count in state.counts._asdict().items()}
-            node = seen.node | ({"loss": np.asarray(state.loss) / step} if step else {})
-            frame = record.rows(row.configuration, seeds, state, node=node, collective=seen.collective | shared)
+            state = checkpoints.restore(latest, state)
+            stood = _read_json(pieces / f"{latest}.json")
+            before, finished = stood["seconds"], stood["finished"]
+        while not finished:
+            state, seen = study.look(study.advance(state))
+            finished = seen.finished
             if seen.pictures:
-                drawn = {f"{number}/{done}/{kind}": picture for kind, picture in seen.pictures.items()}
-                write_arrays(pieces / f"{done}.npz", drawn)
-            write_frame(pieces / f"{done}.parquet", frame)
-            progress(row.configuration, done, settings.rounds, _latest(frame))
-            if (np.asarray(state.diverged) >= 0).all():
-                break
-            if asked():
-                save(done)
-                raise Interrupted
-            if time.monotonic() - saved > checkpoint_seconds and done < settings.rounds:
-                save(done)
+                drawn = {f"{number}/{seen.round}/{kind}": picture for kind, picture in seen.pictures.items()}
+                write_arrays(pieces / f"{seen.round}.npz", drawn)
+            write_frame(pieces / f"{seen.round}.parquet", seen.frame)
+            progress(row.configuration, seen.round, finished, seen.latest)
+            if asked() or (time.monotonic() - saved > checkpoint_seconds and not finished):
+                stands = {"seconds": before + time.monotonic() - began, "finished": finished}
+                write_json(pieces / f"{seen.round}.json", stands)
+                checkpoints.save(seen.round, state)
                 saved = time.monotonic()
+            if asked():
+                raise Interrupted
     except BaseException:
         checkpoints.close()
         raise
@@ -272,21 +214,4 @@ def _run_row(
     pictures = read_arrays(sorted(pieces.glob("*.npz"), key=lambda file: int(file.stem)))
     write_arrays(folder.partial / "history" / f"{number}.npz", pictures)
     write_frame(folder.partial / "history" / f"{number}.parquet", history)
-    diverged = {seed: int(at) for seed, at in zip(seeds, np.asarray(state.diverged), strict=True) if at >= 0}
-    summary = record.summarise(
-        row.configuration,
-        seeds,
-        history,
-        rounds=reported,
-        target=settings.target,
-        thesis=row.thesis,
-        diverged=diverged,
-        probes=settings.objective != "labels",
-    )
-    return summary | {"seconds": before + time.monotonic() - began}
-
-
-def _latest(frame: pl.DataFrame) -> dict[str, float]:
-    """Seed means of the two headline numbers, for the progress display."""
-    means = frame.filter(pl.col("metric").is_in(["average_accuracy", "collective_accuracy"]))
-    return dict(means.group_by("metric").agg(pl.col("value").mean()).iter_rows())
+    return study.summarise(state, history) | {"seconds": before + time.monotonic() - began}

@@ -86,7 +86,7 @@ class CollectiveSettings:
     adam_beta1: float = 0.9
     """Adam's decay of the mean gradient, in [0, 1); DCGAN's advice for adversarial nodes is 0.5."""
     rounds: int = 1000
-    """Rounds; in each, every node takes one training step. 0 looks at the untrained nodes."""
+    """Rounds; in each, every node takes one training step. 0, without labels: a look at untrained nodes."""
     eval_every: int = 50
     """Rounds between evaluations."""
     eval_examples: int = 0
@@ -126,7 +126,7 @@ class CollectiveSettings:
             ("inbox", self.inbox >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
-            ("rounds", self.rounds >= 0, "0 or more"),
+            ("rounds", self.rounds >= labels, "at least 1" if labels else "0 or more"),
             ("eval_every", self.eval_every >= 1, "at least 1"),
             ("eval_examples", self.eval_examples >= 0, "0 or more"),
             ("report_round", 0 <= self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),

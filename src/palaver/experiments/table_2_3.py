@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from palaver.experiments.runner import Row
 from palaver.experiments.settings import CollectiveSettings
+from palaver.experiments.study import Row
 
 _THESIS = CollectiveSettings(
     data="cifar10", model="auto", latent=64, batch_size=64, rounds=13_000, eval_every=1_000, channel="none"
