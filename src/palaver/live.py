@@ -11,7 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from palaver.report import warning_lines
 from palaver.report.files import Result, last_rounds
-from palaver.report.tables import bits_table, results_table, rules_table
+from palaver.report.tables import bits_table, results_table, rules_table, table_of
+from palaver.report.teaching import costs_grid, gains_grid, is_teaching, lessons_grid
+from palaver.report.teaching import verdict as teaching_verdict
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, i
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         tasks = {
             row["configuration"]: bars.add_task(
-                row["configuration"], total=row["settings"]["rounds"], latest="", start=False
+                row["configuration"], total=row["settings"].get("rounds"), latest="", start=False
             )
             for row in stored["rows"]
         }
@@ -45,6 +47,12 @@ def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, i
 def show(console: Console, result: Result) -> None:
     """The tables of a finished run."""
     summary = result.summary
+    if is_teaching(summary):
+        for grid in (lessons_grid(summary), costs_grid(summary), gains_grid(result)):
+            console.print(table_of(grid))
+        console.print(teaching_verdict(result))
+        console.print(f"{summary['seeds']} seeds, {summary['wall_seconds']:.0f} s on {summary['device']}")
+        return
     for table in (results_table(summary, last_rounds(result)), rules_table(summary), bits_table(summary)):
         console.print(table)
     for row in summary["rows"]:

@@ -17,6 +17,7 @@ RULES = {
     "uniform": selection.uniform(),
     "proportional": selection.proportional(temperature=0.5),
     "top_and_random": selection.top_and_random(share=0.5),
+    "hardest": selection.hardest(share=0.5),
 }
 
 
@@ -39,6 +40,13 @@ def test_a_share_is_random_and_never_one_of_the_hardest(array):
     assert chosen(RULES["top_and_random"], array, 4) == [3, 1, 4, 5]
     assert chosen(selection.top_and_random(share=0.0), array, 3) == chosen(RULES["top"], array, 3)
     assert chosen(selection.top_and_random(share=1.0), array, 3) == chosen(RULES["uniform"], array, 3)
+
+
+def test_the_hardest_share_is_drawn_from_at_random(array):
+    # The hardest half is 3 (0.1), 1 (0.4), 4 (0.9), the coins in brackets.
+    assert chosen(RULES["hardest"], array, 2) == [4, 1]
+    assert chosen(RULES["hardest"], array, 4) == [4, 1, 0, 3]  # more than half: the four hardest
+    assert chosen(selection.hardest(share=1.0), array, 3) == chosen(RULES["uniform"], array, 3)
 
 
 def test_proportional_by_hand(array):
@@ -82,6 +90,8 @@ def test_bad_hyper_parameters():
         selection.proportional(temperature=0)
     with pytest.raises(PalaverError, match=r"share is 1\.5"):
         selection.top_and_random(share=1.5)
+    with pytest.raises(PalaverError, match="share is 0"):
+        selection.hardest(share=0)
     for sizes in ({5: 1}, {0: 0}, {0: 2, -1: 3}):
         with pytest.raises(PalaverError, match="stages are"):
             selection.stages(sizes)

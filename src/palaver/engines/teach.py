@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from palaver.data.order import shuffled
 from palaver.engines.simulate import as_input
@@ -17,6 +18,9 @@ from palaver.teaching.difficulty import Difficulty
 from palaver.teaching.selection import Selection
 from palaver.teaching.targets import Target
 from palaver.types import Array, Batch, Node, NodeState, PalaverError
+
+_AT_ONCE = 2000
+"""Examples predicted at once."""
 
 
 class Lesson(NamedTuple):
@@ -137,3 +141,12 @@ def teaching(node: Node, lesson: Lesson, material: Material) -> Teaching:
         chosen=lambda at, size: chosen(at, material, size),
         logits=jax.jit(jax.vmap(lambda nodes, x: node.predict(nodes, as_input(x)).logits, (0, None))),
     )
+
+
+def hits(engine: Teaching, nodes: NodeState, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How many of these examples each student gets right, ``[S]``."""
+    right = [
+        (np.asarray(engine.logits(nodes, x[start : start + _AT_ONCE])).argmax(-1) == y[start : start + _AT_ONCE]).sum(1)
+        for start in range(0, len(y), _AT_ONCE)
+    ]
+    return np.sum(right, axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from palaver.experiments import quickstart, table_2_1, table_2_3
+from palaver.experiments import quickstart, table_2_1, table_2_3, table_3_1
 from palaver.experiments.study import Row
 
 
@@ -28,6 +28,9 @@ EXPERIMENTS = {
     ),
     "table-2.3": Experiment(
         "thesis Table 2.3: VAE and BiGAN nodes that learn without labels, on CIFAR-10", table_2_3.rows, 3
+    ),
+    "table-3.1": Experiment(
+        "thesis Table 3.1 and Figure 3.1: a teacher that picks the examples, on MNIST", table_3_1.rows, 5
     ),
 }
 SCALES = ("tiny", "cpu", "thesis")

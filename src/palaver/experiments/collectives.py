@@ -44,7 +44,7 @@ def _head(rows: list[Row]) -> dict[str, Any]:
 
 
 def _load(settings: CollectiveSettings, by_name: Callable[[str], Dataset]) -> Dataset:
-    return cut(settings, by_name(settings.data))
+    return cut(by_name(settings.data), settings.examples)
 
 
 def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
@@ -56,15 +56,12 @@ def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
     measured = measure(settings, data, sim, len(seeds))
     reported = settings.report_round or settings.rounds
 
-    def advance(state: PyTree) -> PyTree:
-        nodes, memory, _ = state
+    def advance(state: PyTree) -> tuple[PyTree, Seen]:
+        nodes, memory = state
         before = int(nodes.round)
-        return next(stretches(sim, nodes, settings.rounds, settings.eval_every, {reported})), memory, np.array(before)
-
-    def look(state: PyTree) -> tuple[PyTree, Seen]:
-        nodes, memory, before = state
+        nodes = next(stretches(sim, nodes, settings.rounds, settings.eval_every, {reported}))
         done = int(nodes.round)
-        step = done - int(before)
+        step = done - before
         seen = measured.look(nodes, memory, done in (reported, settings.rounds))
         bits = record.bits_per_node(nodes, weights, settings.batch_size)
         shared = {f"bits.{name}": value for name, value in bits.items()}
@@ -79,7 +76,7 @@ def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
             collective=seen.collective | shared,
         )
         finished = done >= settings.rounds or bool(lost.all())
-        return (nodes, seen.memory, before), Seen(done, frame, record.latest(frame), finished, seen.pictures)
+        return (nodes, seen.memory), Seen(done, frame, record.latest(frame), finished, seen.pictures)
 
     def summarise(state: PyTree, history: pl.DataFrame) -> dict[str, Any]:
         lost = zip(seeds, np.asarray(state[0].diverged), strict=True)
@@ -94,7 +91,7 @@ def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
             probes=settings.objective != "labels",
         )
 
-    return Study((sim.init(seed_keys(seeds)), measured.memory, np.array(0)), advance, look, summarise)
+    return Study((sim.init(seed_keys(seeds)), measured.memory), advance, summarise)
 
 
 KIND = Kind(CollectiveSettings, _load, _check, _prepare, _plan, _head)

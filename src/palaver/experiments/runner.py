@@ -191,7 +191,7 @@ def _run_row(
             stood = _read_json(pieces / f"{latest}.json")
             before, finished = stood["seconds"], stood["finished"]
         while not finished:
-            state, seen = study.look(study.advance(state))
+            state, seen = study.advance(state)
             finished = seen.finished
             if seen.pictures:
                 drawn = {f"{number}/{seen.round}/{kind}": picture for kind, picture in seen.pictures.items()}

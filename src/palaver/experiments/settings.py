@@ -152,12 +152,12 @@ class CollectiveSettings:
             )
 
 
-def cut(settings: CollectiveSettings, data: Dataset) -> Dataset:
-    """The part of the data set that ``examples`` leaves."""
-    if not settings.examples:
+def cut(data: Dataset, examples: int) -> Dataset:
+    """So many training examples of the data set, and a quarter as many to validate and to test; 0: all."""
+    if not examples:
         return data
-    few = max(1, settings.examples // 4)
-    sizes = zip((settings.examples, few, few), (data.y_train, data.y_validation, data.y_test), strict=True)
+    few = max(1, examples // 4)
+    sizes = zip((examples, few, few), (data.y_train, data.y_validation, data.y_test), strict=True)
     return subset(data, *(min(size, len(labels)) for size, labels in sizes))
 
 

@@ -23,10 +23,10 @@ class Row(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """One evaluation."""
+    """One evaluation, or several."""
 
     round: int
-    """After which it was taken; for students the number of updates."""
+    """After which the last was taken; for students the number of updates."""
     frame: pl.DataFrame
     """Tidy rows of ``metrics.parquet``."""
     latest: dict[str, float]
@@ -42,10 +42,8 @@ class Study(NamedTuple):
 
     state: PyTree
     """Before the first round."""
-    advance: Callable[[PyTree], PyTree]
-    """Trains until the next evaluation; the state given is used up."""
-    look: Callable[[PyTree], tuple[PyTree, Seen]]
-    """Evaluates; the state returned remembers what later evaluations need."""
+    advance: Callable[[PyTree], tuple[PyTree, Seen]]
+    """Trains to the next evaluation, or several, and evaluates; the state given is used up."""
     summarise: Callable[[PyTree, pl.DataFrame], dict[str, Any]]
     """``summarise(state, history)``: the configuration's entry in ``summary.json``."""
 

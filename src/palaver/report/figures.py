@@ -16,6 +16,7 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 
+from palaver.report import teaching
 from palaver.report.drawing import (
     COLOURS,
     GREY,
@@ -45,15 +46,7 @@ def write_figures(result: Result) -> dict[str, str]:
         The SVG of each figure drawn, by the name of its file without ending, in the order of a reader's questions.
 
     """
-    drawn = {
-        "accuracy_over_rounds": accuracy_over_rounds(result),
-        "accuracy_over_bits": accuracy_over_bits(result),
-        "decision_rules": decision_rules(result),
-        "learning": learning(result),
-        "graph": graph(result),
-        "temperature": None if is_probe(result.summary) else temperature(),
-    }
-    drawn |= {f"pictures_{row}": pictures(stages) for row, stages in read_pictures(result).items()}
+    drawn = teaching.figures(result) if teaching.is_teaching(result.summary) else _collectives(result)
     for path in (result.folder / "figures").glob("pictures_*.svg"):
         drawn.setdefault(path.stem, None)
     for name, svg in drawn.items():
@@ -63,6 +56,18 @@ def write_figures(result: Result) -> dict[str, str]:
         else:
             write_text(path, svg)
     return {name: svg for name, svg in drawn.items() if svg is not None}
+
+
+def _collectives(result: Result) -> dict[str, str | None]:
+    drawn = {
+        "accuracy_over_rounds": accuracy_over_rounds(result),
+        "accuracy_over_bits": accuracy_over_bits(result),
+        "decision_rules": decision_rules(result),
+        "learning": learning(result),
+        "graph": graph(result),
+        "temperature": None if is_probe(result.summary) else temperature(),
+    }
+    return drawn | {f"pictures_{row}": pictures(stages) for row, stages in read_pictures(result).items()}
 
 
 def accuracy_over_rounds(result: Result) -> str | None:

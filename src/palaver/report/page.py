@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palaver.report import html
+from palaver.report import html, teaching
 from palaver.report.figures import write_figures
 from palaver.report.files import Result, last_rounds, read_result, reported_rounds, write_text
 from palaver.report.learning import latent_grids, notes
@@ -23,6 +23,7 @@ from palaver.report.tables import (
     results_grid,
     rules_grid,
 )
+from palaver.report.teaching import is_teaching
 from palaver.report.verdict import verdict
 
 _FIGURES = {
@@ -83,7 +84,29 @@ def _page(result: Result, drawn: Mapping[str, str]) -> str:
     summary = result.summary
     experiment = str(summary.get("experiment", result.settings.get("experiment", "run")))
     body = [f"<h1>{html.escape(experiment)}</h1>", html.paragraph(_facts(summary), "facts")]
-    body += [html.paragraph(line, "verdict") for line in verdict(result).splitlines()]
+    body += _teaching(result, drawn) if is_teaching(summary) else _collectives(result, drawn)
+    body += [html.heading("Settings"), *_settings(result.settings)]
+    return html.document(experiment, body)
+
+
+def _teaching(result: Result, drawn: Mapping[str, str]) -> list[str]:
+    """The page of students and their teacher."""
+    summary = result.summary
+    body = [html.paragraph(line, "verdict") for line in teaching.verdict(result).splitlines()]
+    for title, how, grid in (
+        ("Results", teaching.HOW_TABLE, teaching.lessons_grid(summary)),
+        ("Costs", teaching.HOW_COSTS, teaching.costs_grid(summary)),
+        ("Gains", teaching.HOW_GAINS, teaching.gains_grid(result)),
+    ):
+        body += [html.heading(title), html.paragraph(how, "how"), html.table(grid, stacked=True)]
+    body.append(html.heading("Figures"))
+    return body + [html.figure(svg, name, *teaching.WORDS[name]) for name, svg in drawn.items()]
+
+
+def _collectives(result: Result, drawn: Mapping[str, str]) -> list[str]:
+    """The page of collectives."""
+    summary = result.summary
+    body = [html.paragraph(line, "verdict") for line in verdict(result).splitlines()]
     body += [html.paragraph(line, "notice") for line in _diverged(summary) + warning_lines(summary)]
     body += [html.heading("Results"), html.paragraph(_how_results(result), "how")]
     body.append(html.table(results_grid(summary, last_rounds(result), average=True)))
@@ -102,9 +125,7 @@ def _page(result: Result, drawn: Mapping[str, str]) -> str:
         body += [html.table(grid, stacked=True) for grid in latent]
     body.append(html.heading("Figures"))
     body += [html.figure(svg, name, *_words(result, name)) for name, svg in drawn.items() if name in _FIGURES]
-    body += _pictures(result, drawn)
-    body += [html.heading("Settings"), *_settings(result.settings)]
-    return html.document(experiment, body)
+    return body + _pictures(result, drawn)
 
 
 _WARNINGS = {

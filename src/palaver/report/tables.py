@@ -188,9 +188,14 @@ def compare_grid(results: Sequence[Result]) -> Grid:
     """
     if not 1 <= len(results) <= _MOST_RUNS:
         raise PalaverError(f"{len(results)} runs to compare: give 1 to {_MOST_RUNS} at a time")
-    forms = {"average_accuracy": "average %", "collective_accuracy": "collective %"}
-    if not all(is_probe(result.summary) for result in results):
-        forms["rounds_to_target"] = "to target"
+    kinds = {str(result.summary.get("kind", "collective")) for result in results}
+    forms: dict[str, str] = {}
+    if "teaching" in kinds:
+        forms |= {"test_accuracy": "test %", "updates_to_96": "updates to 96 %", "seconds_to_96": "seconds to 96 %"}
+    if "collective" in kinds:
+        forms |= {"average_accuracy": "average %", "collective_accuracy": "collective %"}
+        if not all(is_probe(result.summary) for result in results):
+            forms["rounds_to_target"] = "to target"
     runs = [({row["configuration"]: row for row in result.summary["rows"]}, last_rounds(result)) for result in results]
     lines = []
     for name in dict.fromkeys(name for rows, _ in runs for name in rows):
@@ -198,9 +203,11 @@ def compare_grid(results: Sequence[Result]) -> Grid:
             found = [((rows.get(name) or {}).get("metrics") or {}).get(metric) for rows, _ in runs]
             if metric == "rounds_to_target":
                 cells = [rounds_cell(each, last.get(name)) for each, (_, last) in zip(found, runs, strict=True)]
-            else:
+            elif metric.endswith("accuracy"):
                 cells = [accuracy_cell(each) for each in found]
-            lines.append((str(name) if metric == "average_accuracy" else "", label, *cells))
+            else:
+                cells = [measured_cell(each, count if metric.startswith("updates") else three_digits) for each in found]
+            lines.append((str(name) if metric == next(iter(forms)) else "", label, *cells))
     headers = [f"{result.folder.resolve().name}\n{_scale(result.summary)}" for result in results]
     return Grid("runs side by side", ("configuration", "", *headers), lines, labels=2)
 
@@ -225,6 +232,11 @@ def rules_table(summary: Mapping[str, Any]) -> Table:
 def bits_table(summary: Mapping[str, Any]) -> Table:
     """``bits_grid`` for the terminal."""
     return _rich(bits_grid(summary))
+
+
+def table_of(grid: Grid) -> Table:
+    """Any grid for the terminal, intervals below their means."""
+    return _rich(grid, stacked=True)
 
 
 def compare_table(results: Sequence[Result]) -> Table:

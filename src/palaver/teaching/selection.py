@@ -97,6 +97,30 @@ def top_and_random(*, share: float = 0.25) -> Selection:
     return rule
 
 
+def hardest(*, share: float = 0.1) -> Selection:
+    """Draws m at random from the hardest share of the stack, or from the m hardest if these are more.
+
+    ``top`` of a large stack is the same few outliers again and again; this draws from more of the hard ones.
+
+    Args:
+        share: of the stack, in (0, 1].
+
+    Raises:
+        PalaverError: the share is outside (0, 1].
+
+    """
+    if not 0 < share <= 1:
+        raise PalaverError(f"share is {share}: give a fraction in (0, 1]")
+
+    def rule(scores: Array, uniforms: Array, count: int) -> Array:
+        xp = namespace(scores, uniforms)
+        _check(count, scores.shape[0])
+        pool = _highest(scores, max(count, round(share * scores.shape[0])))
+        return xp.take(pool, _highest(xp.take(uniforms, pool, axis=0), count), axis=0)
+
+    return rule
+
+
 def stages(sizes: dict[int, int]) -> Callable[[int], int]:
     """A stack that grows or shrinks: ``{0: 20, 1000: 5}`` holds 20 minibatches, from update 1,000 on 5.
 
