@@ -1,0 +1,77 @@
+"""A PyTorch loop whose teacher picks the examples: the lines that end in "# palaver" are all that changed.
+
+Run it with the extra ``torch``: ``pip install -e ".[torch]"``, then ``python examples/teacher_torch.py``.
+"""
+
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from palaver.data import load
+from palaver.teaching import Indexed, TeacherStack, precompute  # palaver
+
+PASSES = 15
+"""Over the training set without a teacher; five times as many, with a fifth of the updates each, with it."""
+
+
+def mlp(*widths: int) -> torch.nn.Sequential:
+    """Dense layers with ReLU."""
+    layers: list[torch.nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    """In percent."""
+    with torch.no_grad():
+        return 100 * (model(x).argmax(-1) == y).float().mean().item()
+
+
+def main() -> None:
+    """A teacher, a student without it, and one that it picks the examples for, both in as many updates."""
+    torch.manual_seed(0)
+    digits = load("digits")
+    parts = (digits.x_train, digits.x_test)
+    x, x_test = (torch.as_tensor(part.reshape(len(part), -1), dtype=torch.float32) / 255 for part in parts)
+    y, y_test = (torch.as_tensor(part, dtype=torch.int64) for part in (digits.y_train, digits.y_test))
+
+    teacher = mlp(64, 256, 256, 10)
+    optimiser = torch.optim.Adam(teacher.parameters())
+    for _ in range(30):
+        for seen, labels in DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True):
+            optimiser.zero_grad()
+            cross_entropy(teacher(seen), labels).backward()
+            optimiser.step()
+    print(f"teacher {accuracy(teacher, x_test, y_test):.1f} %")
+
+    plain = mlp(64, 16, 10)
+    optimiser = torch.optim.Adam(plain.parameters(), lr=0.003)
+    for _ in range(PASSES):
+        for seen, labels in DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True):
+            optimiser.zero_grad()
+            cross_entropy(plain(seen), labels).backward()
+            optimiser.step()
+    print(f"no teacher {accuracy(plain, x_test, y_test):.1f} % after {PASSES * -(-len(x) // 32)} updates")
+
+    student = mlp(64, 16, 10)
+    optimiser = torch.optim.Adam(student.parameters(), lr=0.003)
+    predict = torch.no_grad()(lambda seen: student(seen).softmax(-1))  # palaver
+    table = precompute(lambda seen: teacher(seen).softmax(-1), x, Path(tempfile.mkdtemp()) / "teacher.npy")  # palaver
+    batches = DataLoader(Indexed(TensorDataset(x, y)), batch_size=32, shuffle=True)  # palaver
+    stack = TeacherStack(batches, predict, table, size=5)  # palaver
+    for _ in range(5 * PASSES):
+        for seen, target in stack:  # palaver: a minibatch of five, and what the teacher says of it
+            optimiser.zero_grad()
+            cross_entropy(student(seen), target).backward()
+            optimiser.step()
+    print(f"n=5 {accuracy(student, x_test, y_test):.1f} % after {stack.counts.updates} updates")
+    print(f"{stack.counts.student_forwards} examples asked about, {stack.counts.chosen} trained on")
+
+
+if __name__ == "__main__":
+    main()
