@@ -113,6 +113,8 @@ def test_a_run_on_digits(result):
             for cost, column in (("updates", "round"), ("flops", "flops"), ("seconds", "seconds")):
                 said = metrics[f"{cost}_to_95"]["values"][place]
                 assert said == (float(reached[column][0]) if len(reached) else None)
+    told = {row["configuration"]: row["teacher_test_accuracy"] for row in result.summary["rows"]}
+    assert told["no teacher"] is None and told["n=2 cross-entropy soft"] == told["n=5 cross-entropy soft"] > 0.9
     assert rows["no teacher"]["test_accuracy"]["mean"] > 0.85
     assert rows["n=2 cross-entropy soft"]["test_accuracy"]["mean"] > 0.85
 

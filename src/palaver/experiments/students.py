@@ -220,11 +220,14 @@ class _Class(NamedTuple):
     """Scalar: seconds of training of all students together, without compilation and evaluation."""
 
 
-def _material(settings: TeachingSettings, data: Dataset) -> Material:
-    """What the students are shown: all examples, or those whose labels are known where labels are needed."""
+def _material(settings: TeachingSettings, data: Dataset) -> tuple[Material, float | None]:
+    """What the students are shown, and the teacher's test accuracy, if there is one.
+
+    Shown are all examples, or where labels are needed those whose labels are known.
+    """
     labels, known = corrupted(settings, data)
     used = known if settings.needs_labels else np.arange(len(labels))
-    teacher = np.zeros((len(used), data.classes), np.float32)
+    teacher, right = np.zeros((len(used), data.classes), np.float32), None
     if settings.asks_teacher:
         own = TeacherSettings(
             data=settings.data,
@@ -236,13 +239,15 @@ def _material(settings: TeachingSettings, data: Dataset) -> Material:
             patience=settings.teacher_patience,
             epochs=settings.teacher_epochs,
         )
-        teacher = np.asarray(table(own, data, labels, known).probabilities[used])
-    return Material(jnp.asarray(data.x_train[used]), jnp.asarray(labels[used]), jnp.asarray(teacher))
+        said = table(own, data, labels, known).probabilities
+        teacher = np.asarray(said[used])
+        right = float((said[-len(data.y_test) :].argmax(1) == data.y_test).mean())
+    return Material(jnp.asarray(data.x_train[used]), jnp.asarray(labels[used]), jnp.asarray(teacher)), right
 
 
 def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
     settings: TeachingSettings = row.settings
-    material = _material(settings, data)
+    material, teacher = _material(settings, data)
     owned = len(material.labels)
     node = learner(
         lambda rngs: MLP(data.shape, data.classes, hidden=settings.hidden, rngs=rngs),
@@ -283,7 +288,7 @@ def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
     def summarise(state: PyTree, history: pl.DataFrame) -> dict[str, Any]:
         at = _Class(*state)
         right = hits(engine, at.best, data.x_test, data.y_test) / len(data.y_test)
-        return _summary(row, seeds, history, at, right)
+        return _summary(row, seeds, history, at, right, teacher)
 
     return Study(tuple(begun), advance, summarise)
 
@@ -315,7 +320,9 @@ def _look(
     return at, frame, bool((at.stopped >= 0).all())
 
 
-def _summary(row: Row, seeds: list[int], history: pl.DataFrame, at: _Class, test: np.ndarray) -> dict[str, Any]:
+def _summary(
+    row: Row, seeds: list[int], history: pl.DataFrame, at: _Class, test: np.ndarray, teacher: float | None
+) -> dict[str, Any]:
     """Test accuracy at the best validation, and the cost of the first evaluation that reaches each goal."""
     values: dict[str, list[float | None]] = {
         "test_accuracy": test.tolist(),
@@ -334,6 +341,7 @@ def _summary(row: Row, seeds: list[int], history: pl.DataFrame, at: _Class, test
         "configuration": row.configuration,
         "metrics": {name: interval(each) for name, each in values.items()},
         "thesis": row.thesis,
+        "teacher_test_accuracy": teacher,
     }
 
 

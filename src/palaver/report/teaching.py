@@ -43,6 +43,7 @@ def _metric(row: Mapping[str, Any], name: str) -> Interval | None:
 def lessons_grid(summary: Mapping[str, Any]) -> Grid:
     """Table 3.1: test accuracy and backward passes to it, the thesis's beside ours, and updates to each goal."""
     headers = ["configuration", "test %", "thesis", "updates to it", "thesis", *(f"to {goal} %" for goal in GOALS)]
+    headers.append("teacher's test %")
     rows = []
     for row in summary["rows"]:
         told = row.get("thesis") or {}
@@ -54,6 +55,7 @@ def lessons_grid(summary: Mapping[str, Any]) -> Grid:
                 measured_cell(_metric(row, "updates_to_best"), count),
                 count(told.get("updates_to_best")),
                 *(measured_cell(_metric(row, f"updates_to_{goal}"), count) for goal in GOALS),
+                percent(row.get("teacher_test_accuracy")),
             )
         )
     return Grid(f"{summary.get('experiment', 'run')}: students by how they are taught", tuple(headers), rows)
