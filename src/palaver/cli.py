@@ -40,6 +40,8 @@ USAGE = """usage: palaver COMMAND ...
   palaver list                    the experiments
   palaver run quickstart          the main job on scikit-learn's digits, about a minute
   palaver run table-2.1           thesis Tables 2.1 and 2.2 (--scale tiny|cpu|thesis)
+  palaver run table-2.3           nodes that learn without labels
+  palaver run table-3.1           a teacher that picks the examples
   palaver run collective ...      one collective with your own settings
   palaver report DIR ...          rebuild the page of result folders from their files
   palaver compare DIR DIR ...     results side by side

@@ -39,7 +39,8 @@ def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, i
             bars.start_task(tasks[configuration])
             bars.update(tasks[configuration], completed=done, latest=said)
             if not console.is_terminal and finished:
-                console.print(f"{configuration}: {done} rounds, {said}")
+                unit = "updates" if stored["kind"] == "teaching" else "rounds"
+                console.print(f"{configuration}: {done} {unit}, {said}")
 
         yield progress
 
