@@ -12,7 +12,7 @@ from palaver.data import load
 from palaver.data.order import shuffled
 from palaver.engines import seed_keys
 from palaver.engines.simulate import as_input
-from palaver.engines.teach import Lesson, Material, coins, hits, teaching
+from palaver.engines.teach import Lesson, Material, coins, teaching
 from palaver.models import MLP
 from palaver.node import learner
 from palaver.objectives import distributions
@@ -103,9 +103,9 @@ def test_no_stack_is_a_shuffled_pass():
     rows = np.concatenate(seen, axis=1)
     assert all(len(set(own)) == rows.shape[1] for own in rows)
     assert (rows[0] != rows[1]).mean() > 0.95
-    before = hits(engine, students.nodes, DIGITS.x_validation, DIGITS.y_validation)
+    before = engine.hits(students.nodes, DIGITS.x_validation, DIGITS.y_validation)
     students = engine.advance(students, 600, 1)
-    after = hits(engine, students.nodes, DIGITS.x_validation, DIGITS.y_validation)
+    after = engine.hits(students.nodes, DIGITS.x_validation, DIGITS.y_validation)
     assert (after > before).all() and (after / len(DIGITS.y_validation) > 0.9).all()
 
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from palaver.data.order import shuffled
 from palaver.engines.simulate import as_input
@@ -18,9 +17,6 @@ from palaver.teaching.difficulty import Difficulty
 from palaver.teaching.selection import Selection
 from palaver.teaching.targets import Target
 from palaver.types import Array, Batch, Node, NodeState, PalaverError
-
-_AT_ONCE = 2000
-"""Examples predicted at once."""
 
 
 class Lesson(NamedTuple):
@@ -73,6 +69,8 @@ class Teaching(NamedTuple):
     """``chosen(students, size) -> [S, m]``: rows of the training set that the next update would train on."""
     logits: Any
     """``logits(nodes, x) -> [S, B, C]`` of a ``NodeState`` ``[S, ...]``, in evaluation mode."""
+    hits: Any
+    """``hits(nodes, x, y) -> [S]``: how many of these examples each gets right."""
 
 
 def coins(key: Array, update: Array, count: int) -> Array:
@@ -135,18 +133,13 @@ def teaching(node: Node, lesson: Lesson, material: Material) -> Teaching:
     def chosen(at: Students, material: Material, size: int) -> Array:
         return jax.vmap(partial(choose, at=at, material=material, size=size))(at.nodes, at.order, at.key)[0]
 
+    def logits(nodes: NodeState, x: Array) -> Array:
+        return jax.vmap(lambda own: node.predict(own, as_input(x)).logits)(nodes)
+
     return Teaching(
         init=jax.jit(init),
         advance=lambda at, updates, size: advance(at, material, jnp.int32(updates), size),
         chosen=lambda at, size: chosen(at, material, size),
-        logits=jax.jit(jax.vmap(lambda nodes, x: node.predict(nodes, as_input(x)).logits, (0, None))),
+        logits=jax.jit(logits),
+        hits=jax.jit(lambda nodes, x, y: (logits(nodes, x).argmax(-1) == y).sum(-1)),
     )
-
-
-def hits(engine: Teaching, nodes: NodeState, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How many of these examples each student gets right, ``[S]``."""
-    right = [
-        (np.asarray(engine.logits(nodes, x[start : start + _AT_ONCE])).argmax(-1) == y[start : start + _AT_ONCE]).sum(1)
-        for start in range(0, len(y), _AT_ONCE)
-    ]
-    return np.sum(right, axis=0)

@@ -104,7 +104,7 @@ def rows(
 
 def latest(frame: pl.DataFrame) -> dict[str, float]:
     """Seed means of the headline numbers, for the progress display."""
-    means = frame.filter(pl.col("metric").is_in(["average_accuracy", "collective_accuracy", "validation_accuracy"]))
+    means = frame.filter(pl.col("metric").is_in(["average_accuracy", "collective_accuracy"]))
     return dict(means.group_by("metric").agg(pl.col("value").mean()).iter_rows())
 
 

@@ -16,9 +16,10 @@ import optax
 import polars as pl
 
 from palaver.data import Dataset
-from palaver.engines.teach import Lesson, Material, Students, Teaching, hits, teaching
+from palaver.engines.simulate import as_input
+from palaver.engines.teach import Lesson, Material, Students, Teaching, teaching
 from palaver.engines.train import seed_keys
-from palaver.experiments import record
+from palaver.experiments.folder import SCHEMA
 from palaver.experiments.settings import cut
 from palaver.experiments.study import Kind, Row, Seen, Study
 from palaver.experiments.teacher import TeacherSettings, table
@@ -257,6 +258,8 @@ def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
     engine = teaching(node, make_lesson(settings), material)
     size = selection.stages(dict(zip(settings.stack_from, settings.stack, strict=True)))
     students, none = engine.init(seed_keys(seeds)), np.full(len(seeds), -1)
+    # Kept as the model sees it: every evaluation would convert all of it again.
+    held_out = jax.device_put((as_input(jnp.asarray(data.x_validation)), data.y_validation))
     begun = _Class(students, jax.tree.map(jnp.copy, students.nodes), none - 0.0, none + 1, none + 1, none, np.zeros(()))
     compiled: set[int] = set()
 
@@ -272,52 +275,64 @@ def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
         return at._replace(students=students, seconds=at.seconds + time.perf_counter() - began)
 
     def advance(state: PyTree) -> tuple[PyTree, Seen]:
-        at, frames, finished = _Class(*state), [], False
+        at, entries, finished = _Class(*state), [], False
         for _ in range(_BLOCK):
             now = int(at.students.updates)
             ends = [start for start in settings.stack_from if start > now]
             at = trained(at, min([now + settings.eval_every, *ends]) - now)
-            at, frame, finished = _look(row, settings, data, seeds, engine, owned, at)
-            frames.append(frame)
+            alive = at.stopped < 0
+            at, accuracy = _look(settings, engine, held_out, owned, at)
+            spent = costs(settings, data, owned, int(at.students.updates), int(at.students.examples))._asdict()
+            shared = spent | {"seconds": float(at.seconds)}
+            for seed, own in zip(np.asarray(seeds)[alive].tolist(), accuracy[alive].tolist(), strict=True):
+                entries.append((seed, int(at.students.updates), {"validation_accuracy": own} | shared))
+            finished = bool((at.stopped >= 0).all())
             if finished:
                 break
-        whole = pl.concat(frames)
-        last = whole.filter(pl.col("round") == whole["round"].max())
-        return tuple(at), Seen(int(at.students.updates), whole, record.latest(last), finished)
+        latest = {"validation_accuracy": float(accuracy[alive].mean())}
+        return tuple(at), Seen(int(at.students.updates), _frame(row, entries), latest, finished)
 
     def summarise(state: PyTree, history: pl.DataFrame) -> dict[str, Any]:
         at = _Class(*state)
-        right = hits(engine, at.best, data.x_test, data.y_test) / len(data.y_test)
+        right = np.asarray(engine.hits(at.best, data.x_test, data.y_test)) / len(data.y_test)
         return _summary(row, seeds, history, at, right, teacher)
 
     return Study(tuple(begun), advance, summarise)
 
 
 def _look(
-    row: Row, settings: TeachingSettings, data: Dataset, seeds: list[int], engine: Teaching, owned: int, at: _Class
-) -> tuple[_Class, pl.DataFrame, bool]:
-    """Evaluates every student that still trains, and stops those that have not got better for long."""
+    settings: TeachingSettings, engine: Teaching, held_out: tuple[Any, Any], owned: int, at: _Class
+) -> tuple[_Class, np.ndarray]:
+    """Validation accuracy ``[S]``; remembers the best, and stops those that have not got better for long."""
     updates, shown = int(at.students.updates), int(at.students.examples)
     alive = at.stopped < 0
-    accuracy = hits(engine, at.students.nodes, data.x_validation, data.y_validation) / len(data.y_validation)
+    accuracy = np.asarray(engine.hits(at.students.nodes, *held_out)) / len(held_out[1])
     better = alive & (accuracy > at.accuracy)
-    kept = jax.tree.map(
-        lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), at.students.nodes, at.best
-    )
-    measured = {"validation_accuracy": accuracy}
-    spent = costs(settings, data, owned, updates, shown)._asdict() | {"seconds": float(at.seconds)}
-    measured |= {name: np.full(len(seeds), value, np.float64) for name, value in spent.items()}
-    frame = record.rows(row.configuration, seeds, updates, alive=alive, node={}, collective=measured)
+    best = at.best
+    if better.any():
+        best = jax.tree.map(
+            lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), at.students.nodes, best
+        )
     seen = np.where(better, shown, at.shown)
     late = alive & ((shown - seen >= settings.patience * owned) | (shown >= settings.epochs * owned))
     at = at._replace(
-        best=kept,
+        best=best,
         accuracy=np.where(better, accuracy, at.accuracy),
         at=np.where(better, updates, at.at),
         shown=seen,
         stopped=np.where(late, updates, at.stopped),
     )
-    return at, frame, bool((at.stopped >= 0).all())
+    return at, accuracy
+
+
+def _frame(row: Row, entries: list[tuple[int, int, dict[str, float]]]) -> pl.DataFrame:
+    """Tidy rows of evaluations: seed, update and metrics of each."""
+    tidy = [
+        (row.configuration, seed, updates, None, metric, float(value))
+        for seed, updates, metrics in entries
+        for metric, value in metrics.items()
+    ]
+    return pl.DataFrame(tidy, schema=SCHEMA, orient="row")
 
 
 def _summary(

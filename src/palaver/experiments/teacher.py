@@ -16,7 +16,7 @@ import pooch
 
 import palaver
 from palaver.data import Dataset
-from palaver.engines.teach import Lesson, Material, hits, teaching
+from palaver.engines.teach import Lesson, Material, teaching
 from palaver.engines.train import seed_keys
 from palaver.models import MLP
 from palaver.node import learner
@@ -82,11 +82,11 @@ def _trained(
     lesson = Lesson(batch, difficulty.cross_entropy, selection.top(), targets.true())
     engine = teaching(node, lesson, material)
     students = engine.init(seed_keys([0]))
-    best, stale = -1.0, 0
+    best, stale = -1, 0
     kept = students.nodes
     for _ in range(settings.epochs):
         students = engine.advance(students, max(1, len(rows) // batch), 1)
-        right = hits(engine, students.nodes, data.x_validation, data.y_validation)[0] / len(data.y_validation)
+        right = int(engine.hits(students.nodes, data.x_validation, data.y_validation)[0])
         if right > best:
             best, stale, kept = right, 0, jax.tree.map(jnp.copy, students.nodes)
         else:
