@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from palaver.report import warning_lines
 from palaver.report.files import Result, last_rounds
 from palaver.report.tables import bits_table, results_table, rules_table, table_of
-from palaver.report.teaching import costs_grid, gains_grid, is_teaching, lessons_grid
+from palaver.report.teaching import costs_grid, gains_grid, is_teaching, lessons_grid, teachers_grid
 from palaver.report.teaching import verdict as teaching_verdict
 
 
@@ -49,7 +49,7 @@ def show(console: Console, result: Result) -> None:
     """The tables of a finished run."""
     summary = result.summary
     if is_teaching(summary):
-        for grid in (lessons_grid(summary), costs_grid(summary), gains_grid(result)):
+        for grid in (lessons_grid(summary), costs_grid(summary), gains_grid(result), teachers_grid(summary)):
             console.print(table_of(grid))
         console.print(teaching_verdict(result))
         console.print(f"{summary['seeds']} seeds, {summary['wall_seconds']:.0f} s on {summary['device']}")

@@ -28,7 +28,7 @@ RULES = {
     "top": selection.top(),
     "proportional": selection.proportional(temperature=0.5),
     "a quarter random": selection.top_and_random(share=0.25),
-    "hardest": selection.hardest(share=0.3),
+    "hardest": selection.from_hardest(share=0.3),
     "uniform": selection.uniform(),
 }
 

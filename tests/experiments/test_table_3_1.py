@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import jax
 import numpy as np
 import polars as pl
@@ -11,11 +14,11 @@ import browser as chrome
 from palaver.cli import main
 from palaver.data import load
 from palaver.experiments import EXPERIMENTS, students, teacher
-from palaver.experiments.folder import Checkpoints, open_folder
+from palaver.experiments.folder import SCHEMA, Checkpoints, open_folder
 from palaver.experiments.students import TeachingSettings, corrupted, costs
 from palaver.experiments.study import Row
-from palaver.report import read_result, write_report
-from palaver.report.teaching import baselines, gain
+from palaver.report import Result, interval, read_result, write_report
+from palaver.report.teaching import baselines, gain, verdict
 from palaver.types import PalaverError
 
 THESIS = {
@@ -53,19 +56,19 @@ def test_costs_by_hand():
     forward = 2 * (64 * 32 + 32 * 32 + 32 * 10)
     above = 2 * (64 * 1200 + 1200 * 1200 + 1200 * 10)
     trained = 100 * 32 * (3 * forward - 2 * 64 * 32)
-    alone = costs(own, digits, 1257, 100, 3200)
-    assert alone == (100, 3200, 0, trained, trained)
-    from dataclasses import replace
-
+    assert costs(own, digits, 1257, 100) == (100, 3200, 0, trained, trained)
     soft = replace(own, stack=(5,), target="soft")
-    taught = costs(soft, digits, 1257, 100, 16_000)
+    taught = costs(soft, digits, 1257, 100)
     assert taught == (100, 19_200, 1257, trained + 16_000 * forward + 1257 * above, trained + 16_000 * forward)
     # A random choice asks the student nothing; the teacher speaks of the chosen ones only.
-    random = costs(replace(soft, select="uniform"), digits, 1257, 10, 1600)
-    assert random[1:3] == (320, 320)
+    assert costs(replace(soft, select="uniform"), digits, 1257, 10)[1:3] == (320, 320)
     # Selective backprop has no teacher.
-    rival = costs(replace(own, stack=(5,), difficulty="student-loss"), digits, 1257, 100, 16_000)
+    rival = costs(replace(own, stack=(5,), difficulty="student-loss"), digits, 1257, 100)
     assert rival[2] == 0 and rival.flops == rival.student_flops
+    # Ten updates with a stack of five, then ninety without a stack; the teacher says nothing of the latter's labels.
+    shrinking = replace(own, stack=(5, 1), stack_from=(0, 10))
+    assert costs(shrinking, digits, 50_000, 100)[:3] == (100, 10 * 160 + 100 * 32, 10 * 160)
+    assert costs(shrinking, digits, 50_000, 4)[:3] == (4, 4 * 160 + 4 * 32, 4 * 160)
 
 
 def test_corrupted_labels():
@@ -113,8 +116,11 @@ def test_a_run_on_digits(result):
             for cost, column in (("updates", "round"), ("flops", "flops"), ("seconds", "seconds")):
                 said = metrics[f"{cost}_to_95"]["values"][place]
                 assert said == (float(reached[column][0]) if len(reached) else None)
-    told = {row["configuration"]: row["teacher_test_accuracy"] for row in result.summary["rows"]}
-    assert told["no teacher"] is None and told["n=2 cross-entropy soft"] == told["n=5 cross-entropy soft"] > 0.9
+                assert metrics[f"{cost}_to_best"]["values"][place] == wide.filter(pl.col("round") == best)[column][0]
+    told = {row["configuration"]: row["teacher"] for row in result.summary["rows"]}
+    assert told["no teacher"] is None and told["n=2 cross-entropy soft"] == told["n=5 cross-entropy soft"]
+    assert told["n=2 cross-entropy soft"]["test_accuracy"] > 0.9
+    assert min(told["n=2 cross-entropy soft"].values()) > 0
     assert rows["no teacher"]["test_accuracy"]["mean"] > 0.85
     assert rows["n=2 cross-entropy soft"]["test_accuracy"]["mean"] > 0.85
 
@@ -149,6 +155,46 @@ def test_gains_are_against_no_teacher_on_the_same_labels(result):
     np.testing.assert_allclose(found["mean"], expected.mean())
 
 
+def test_what_needs_labels():
+    for changed, needs in (
+        ({}, True),
+        ({"target": "soft", "difficulty": "student-loss"}, False),  # nothing is scored
+        ({"target": "soft", "difficulty": "student-loss", "stack": (5,)}, True),
+        ({"target": "mixed", "stack": (5,)}, False),
+        ({"target": "soft", "stack": (5,), "select": "uniform", "difficulty": "reducible-loss"}, False),
+    ):
+        assert TeachingSettings(**changed).needs_labels == needs
+
+
+def summary_of(updates):
+    """A result in memory: configuration, stack, and updates to 96 % by seed."""
+    metrics = {
+        name: {"updates_to_96": interval(values), "seconds_to_96": interval(values)}
+        for name, (_, values) in updates.items()
+    }
+    rows = [{"configuration": name, "metrics": metrics[name]} for name in updates]
+    own = {"flipped": 0.0, "known": 1.0, "select": "top", "difficulty": "cross-entropy"}
+    settings = [
+        {"configuration": name, "settings": own | {"stack": [n], "target": "true" if n == 1 else "soft"}}
+        for name, (n, _) in updates.items()
+    ]
+    return Result(Path(), {"rows": settings}, pl.DataFrame(schema=SCHEMA), {"rows": rows})
+
+
+def test_the_verdict_by_hand():
+    alone, five = (1, [4000.0, 6000.0]), (5, [1000.0, 2000.0])
+    told = verdict(summary_of({"no teacher": alone, "n=5": five})).split("\n")
+    # The ratios are 4 and 3: mean 3.5, t(1) = 12.706 standard errors of 0.5.
+    assert told[0] == (
+        "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853], 3.50 [-2.85, 9.85] times fewer than "
+        "“no teacher”."
+    )
+    assert told[1].startswith("“n=5” reaches 96 % with the fewest seconds")
+    assert verdict(summary_of({"n=5": five})).startswith("“n=5” reaches 96 % with the fewest updates: 1,500 [")
+    assert "“no teacher”" in verdict(summary_of({"no teacher": alone, "n=5": (5, [1000.0, None])}))
+    assert verdict(summary_of({"n=5": (5, [1000.0, None])})) == "No configuration reached 96 % with every seed."
+
+
 def test_the_page(result):
     page = write_report(result.folder)
     found = chrome.check_page(page, width=1100)
@@ -166,7 +212,7 @@ def test_a_teacher_is_trained_once(tmp_path, monkeypatch):
     digits = load("digits")
     own = teacher.TeacherSettings("digits", 0.0, 1.0, (32,), 0.0, 8, 3, 8)
     rows = np.arange(len(digits.y_train))
-    made = teacher.table(own, digits, digits.y_train, rows)
+    made = teacher.taught(own, digits, digits.y_train, rows).table
     assert made.probabilities.shape == (len(digits.y_train) + len(digits.y_validation) + len(digits.y_test), 10)
     right = made.probabilities[: len(rows)].argmax(1) == digits.y_train
     assert right.mean() > 0.8
@@ -175,9 +221,12 @@ def test_a_teacher_is_trained_once(tmp_path, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(teacher, "_trained", never)
-    np.testing.assert_array_equal(teacher.table(own, digits, digits.y_train, rows).probabilities, made.probabilities)
-    with pytest.raises(AssertionError, match="trained again"):
-        teacher.table(own, digits, digits.y_train[::-1].copy(), rows)
+    again = teacher.taught(own, digits, digits.y_train, rows)
+    np.testing.assert_array_equal(again.table.probabilities, made.probabilities)
+    changed = digits._replace(x_train=np.where(digits.x_train == digits.x_train[0, 0, 3], 1, digits.x_train))
+    for data, labels in ((digits, digits.y_train[::-1].copy()), (changed, digits.y_train)):
+        with pytest.raises(AssertionError, match="trained again"):
+            teacher.taught(own, data, labels, rows)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ RULES = {
     "uniform": selection.uniform(),
     "proportional": selection.proportional(temperature=0.5),
     "top_and_random": selection.top_and_random(share=0.5),
-    "hardest": selection.hardest(share=0.5),
+    "from_hardest": selection.from_hardest(share=0.5),
 }
 
 
@@ -44,16 +44,29 @@ def test_a_share_is_random_and_never_one_of_the_hardest(array):
 
 def test_the_hardest_share_is_drawn_from_at_random(array):
     # The hardest half is 3 (0.1), 1 (0.4), 4 (0.9), the coins in brackets.
-    assert chosen(RULES["hardest"], array, 2) == [4, 1]
-    assert chosen(RULES["hardest"], array, 4) == [4, 1, 0, 3]  # more than half: the four hardest
-    assert chosen(selection.hardest(share=1.0), array, 3) == chosen(RULES["uniform"], array, 3)
+    assert chosen(RULES["from_hardest"], array, 2) == [4, 1]
+    assert chosen(RULES["from_hardest"], array, 4) == [4, 1, 0, 3]  # more than half: the four hardest
+    assert chosen(selection.from_hardest(share=1.0), array, 3) == chosen(RULES["uniform"], array, 3)
 
 
 def test_proportional_by_hand(array):
     # log(score) / τ − log(−log u), τ = ½
-    keys = 2 * np.log(np.maximum(SCORES, np.finfo(np.float32).tiny)) - np.log(-np.log(COINS))
+    keys = np.where(SCORES > 0, 2 * np.log(np.maximum(SCORES, 1e-9)), -1e9) - np.log(-np.log(COINS))
     assert chosen(RULES["proportional"], array, 6) == np.argsort(-keys).tolist()
     assert chosen(RULES["proportional"], array, 6)[-1] == 5  # a score of 0 comes last, whatever its coin
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 50.0])
+def test_proportional_never_prefers_a_score_of_zero(array, temperature):
+    scores = np.array([0.0, 1e-30, -np.inf, 5.0, -2.0], np.float32)
+    coins = np.array([0.9999999, 0.0001, 0.9999999, 0.0001, 0.9999999], np.float32)
+    found = np.asarray(selection.proportional(temperature=temperature)(array(scores), array(coins), 3)).tolist()
+    assert {*found[:2]} == {1, 3} and found[2] in (0, 2, 4)
+
+
+def test_zero_and_minus_zero_are_equals(array):
+    scores = np.array([-0.0, 0.0, -0.0], np.float32)
+    assert np.asarray(selection.top()(array(scores), array(COINS[:3]), 3)).tolist() == [0, 1, 2]
 
 
 def test_proportional_draws_at_the_stated_rates():
@@ -91,7 +104,7 @@ def test_bad_hyper_parameters():
     with pytest.raises(PalaverError, match=r"share is 1\.5"):
         selection.top_and_random(share=1.5)
     with pytest.raises(PalaverError, match="share is 0"):
-        selection.hardest(share=0)
+        selection.from_hardest(share=0)
     for sizes in ({5: 1}, {0: 0}, {0: 2, -1: 3}):
         with pytest.raises(PalaverError, match="stages are"):
             selection.stages(sizes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from palaver import decision
 from palaver.teaching import Counts, Table, TeacherStack, committee, difficulty, precompute, selection, targets
@@ -120,12 +121,66 @@ def test_inputs_may_be_trees(array):
         assert len(rows_of(x["pixels"])) == BATCH
 
 
-def test_gradients_stop_at_the_stack():
-    torch = pytest.importorskip("torch")
-    model = torch.nn.Sequential(torch.nn.Linear(2, CLASSES), torch.nn.Softmax(-1))
-    teacher = torch.nn.Sequential(torch.nn.Linear(2, CLASSES), torch.nn.Softmax(-1))
-    for x, target in TeacherStack(batches(torch.as_tensor), model, teacher, size=5, difficulty=difficulty.kl):
-        assert not x.requires_grad and not target.requires_grad
+def test_no_gradient_passes_through_what_was_asked():
+    leaf = torch.tensor(TEACHER[:4], requires_grad=True)
+    stack_ = TeacherStack([X[:4]], lambda _: leaf * 1, lambda _: leaf * 1, size=1)
+    ((_, target),) = stack_
+    assert leaf.requires_grad and not target.requires_grad
+
+
+def test_inputs_stay_where_they_are_and_targets_are_the_students(array):
+    # A loader's PyTorch batches with NumPy labels, whatever the student is made of.
+    given = [(torch.as_tensor(X[:4]), Y[:4]), (torch.as_tensor(X[4:8]), Y[4:8])]
+    mixed = TeacherStack(given, predicting(STUDENT, array), predicting(TEACHER, torch.as_tensor), size=2)
+    ((x, target),) = mixed
+    assert isinstance(x, torch.Tensor) and type(target) is type(array(X))
+    np.testing.assert_allclose(np.asarray(target), TEACHER[rows_of(x)], rtol=1e-6)
+
+
+def test_a_pass_has_a_length():
+    given = list(batches(np.asarray, examples=28))
+    assert len(stack(np.asarray, given, size=5)) == len(list(stack(np.asarray, given, size=5))) == 2
+    assert len(stack(np.asarray, given, size=5, drop_last=True)) == 1
+    with pytest.raises(TypeError, match="no length"):
+        len(stack(np.asarray, given, size=lambda _: 2))
+
+
+@pytest.mark.parametrize("bad", [0, 2.5])
+def test_a_schedule_that_makes_no_stack(bad):
+    with pytest.raises(PalaverError, match=f"size gives {bad} at update 0"):
+        list(stack(np.asarray, batches(np.asarray), size=lambda _: bad))
+
+
+def test_half_precision_is_not_half_right():
+    half = stack(torch.as_tensor, batches(torch.as_tensor), size=5)
+    half._student = lambda x: predicting(STUDENT, torch.as_tensor)(x).to(torch.bfloat16)
+    for _, target in half:
+        assert target.dtype == torch.float32
+    half._student = lambda x: predicting(broken(STUDENT, 29, np.nan), torch.as_tensor)(x).to(torch.bfloat16)
+    with pytest.raises(PalaverError, match="the student's predictions on batch 7: 1 of 4 rows"):
+        list(TeacherStack(batches(torch.as_tensor), half._student, half._teacher, size=5))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (Y[:4] + 1.0, "labels of 4 examples are"),
+        (np.eye(3, dtype=np.int64)[Y[:4]], r"\(4, 3\): give one class id each"),
+        (np.array([1, 2, 3, 1]), "labels from 1 to 3 for 3 classes: give 0 to 2"),
+        (np.array([1, 2, -1, -1]), "2 of the 4 examples chosen from batches 0 to 0 have no label to be told"),
+    ],
+)
+def test_bad_labels(array, labels, told):
+    with pytest.raises(PalaverError, match=told):
+        list(stack(array, [(array(X[:4]), array(labels))], size=1, target=targets.true()))
+
+
+def test_predictions_must_be_floating(array):
+    bad = TeacherStack(
+        [array(X[:4])], lambda x: array(np.ones((4, 1), np.int64)), lambda x: array(np.ones((4, 1), np.float32))
+    )
+    with pytest.raises(PalaverError, match="give probabilities, floating-point numbers"):
+        list(bad)
 
 
 def test_a_collective_is_a_teacher_for_any_library(array):

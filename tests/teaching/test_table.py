@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from palaver.teaching import Indexed, precompute, read_table
 from palaver.types import NO_LABEL, PalaverError
@@ -94,6 +95,30 @@ def test_a_teacher_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(PalaverError, match="2 classes on batch 1, 3 before"):
         precompute(lambda x: teacher(x) if x[0, 0] == X[0, 0] else np.full((10, 2), 0.5), X, path, batch_size=10)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_teachers_table_is_refused(tmp_path):
+    path = tmp_path / "table.npy"
+    precompute(teacher, X, path, version="first")
+    precompute(teacher, X, path, version="first")
+    with pytest.raises(PalaverError, match="of version 'first' of the teacher, not 'second'"):
+        precompute(teacher, X, path, version="second")
+
+
+def test_a_shuffled_loader_is_refused(tmp_path):
+    order = RNG.permutation(50)
+    shuffled = [(X[rows], None, rows) for rows in order.reshape(5, 10)]
+    with pytest.raises(PalaverError, match="batch 0 is not in the order of its rows: give a loader with shuffle=False"):
+        precompute(teacher, shuffled, tmp_path / "table.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_subset_keeps_the_rows_of_the_whole():
+    data = torch.utils.data.TensorDataset(torch.as_tensor(X), torch.arange(50))
+    some = Indexed(torch.utils.data.Subset(data, [7, 3, 9]))
+    assert [some[i][2] for i in range(3)] == [7, 3, 9] and int(some[1][1]) == 3
+    with pytest.raises(PalaverError, match="a sample of 3 parts"):
+        Indexed([(1, 2, 3)])[0]
 
 
 def test_indexed_samples():

@@ -75,7 +75,7 @@ class Teaching(NamedTuple):
 
 def coins(key: Array, update: Array, count: int) -> Array:
     """The random numbers in (0, 1) that the selection rule is given at an update, ``[count]``."""
-    return jax.random.uniform(jax.random.fold_in(key, update), (count,), minval=2.0**-25)
+    return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), update), (count,), minval=2.0**-25)
 
 
 def teaching(node: Node, lesson: Lesson, material: Material) -> Teaching:

@@ -136,8 +136,8 @@ def run(
     for number, row in enumerate(rows):
         done = folder.partial / "history" / f"{number}.json"
         if not done.exists():
+            study = kind.prepare(row, kind.load(row.settings, load), seeds, stored["devices"])
             with _graceful() as asked:
-                study = kind.prepare(row, kind.load(row.settings, load), seeds, stored["devices"])
                 summary = _run_row(number, row, study, folder, progress, asked, checkpoint_seconds)
             write_json(done, summary)
         finished.append(_read_json(done))

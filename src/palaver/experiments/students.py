@@ -22,13 +22,13 @@ from palaver.engines.train import seed_keys
 from palaver.experiments.folder import SCHEMA
 from palaver.experiments.settings import cut
 from palaver.experiments.study import Kind, Row, Seen, Study
-from palaver.experiments.teacher import TeacherSettings, table
+from palaver.experiments.teacher import Taught, TeacherSettings, taught
 from palaver.models import MLP
 from palaver.node import learner
 from palaver.objectives import distributions
 from palaver.report.interval import interval
 from palaver.teaching import difficulty, selection, targets
-from palaver.types import NodeState, PalaverError, PyTree
+from palaver.types import NO_LABEL, NodeState, PalaverError, PyTree
 
 GOALS = (0.95, 0.96, 0.97)
 """Validation accuracies whose costs are reported."""
@@ -122,9 +122,7 @@ class TeachingSettings:
     @property
     def needs_labels(self) -> bool:
         """Whether only examples with labels are of use."""
-        return self.target != "soft" or (
-            self.select != "uniform" and self.difficulty in ("student-loss", "reducible-loss")
-        )
+        return self.target == "true" or (self.scores and self.difficulty in ("student-loss", "reducible-loss"))
 
     @property
     def scores(self) -> bool:
@@ -144,7 +142,7 @@ def make_lesson(settings: TeachingSettings) -> Lesson:
         "uniform": selection.uniform,
         "proportional": lambda: selection.proportional(temperature=settings.select_temperature),
         "top-and-random": lambda: selection.top_and_random(share=settings.share),
-        "hardest": lambda: selection.hardest(share=settings.share),
+        "hardest": lambda: selection.from_hardest(share=settings.share),
     }
     told = {
         "true": targets.true,
@@ -166,7 +164,7 @@ def corrupted(settings: TeachingSettings, data: Dataset) -> tuple[np.ndarray, np
 
 
 class Costs(NamedTuple):
-    """What reaching a number of updates has cost one student."""
+    """What reaching a number of updates has cost one student, its teacher's training apart."""
 
     backward_passes: float
     """Minibatches of m examples."""
@@ -175,7 +173,7 @@ class Costs(NamedTuple):
     teacher_forwards: float
     """Examples the teacher predicted: each at most once, since it is frozen."""
     flops: float
-    """Floating-point operations of student and teacher."""
+    """Floating-point operations of the student, and of the teacher's predictions."""
     student_flops: float
     """Those of the student alone."""
 
@@ -185,20 +183,26 @@ def _operations(widths: list[int]) -> list[int]:
     return [2 * a * b for a, b in pairwise(widths)]
 
 
-def costs(settings: TeachingSettings, data: Dataset, owned: int, updates: int, shown: int) -> Costs:
-    """What so many updates on so many shown examples of ``owned`` cost.
+def costs(settings: TeachingSettings, data: Dataset, owned: int, updates: int) -> Costs:
+    """What so many updates on ``owned`` examples cost.
 
     A backward pass takes twice the operations of the forward pass, less the gradient to the inputs; optimiser and
     selection are left out (they do not grow with the network's width squared).
     """
-    pixels = math.prod(data.shape)
+    pixels, m = math.prod(data.shape), settings.batch_size
     student = _operations([pixels, *settings.hidden, data.classes])
-    trained = updates * settings.batch_size
-    asked = shown if settings.scores else 0
+    ends = [*settings.stack_from[1:], updates]
+    asked = teacher = 0
+    for size, start, end in zip(settings.stack, settings.stack_from, ends, strict=True):
+        made = max(0, min(end, updates) - start)
+        scores = size > 1 and settings.select != "uniform"
+        asked += made * size * m if scores else 0
+        if scores and settings.difficulty != "student-loss":
+            teacher += made * size * m
+        elif settings.target != "true":
+            teacher += made * m
+    trained, teacher = updates * m, min(owned, teacher)
     flops = asked * sum(student) + trained * (3 * sum(student) - student[0])
-    teacher = 0
-    if settings.asks_teacher:
-        teacher = min(owned, shown if settings.scores else trained)
     above = sum(_operations([pixels, *settings.teacher_hidden, data.classes]))
     return Costs(updates, asked + trained, teacher, flops + teacher * above, flops)
 
@@ -221,14 +225,14 @@ class _Class(NamedTuple):
     """Scalar: seconds of training of all students together, without compilation and evaluation."""
 
 
-def _material(settings: TeachingSettings, data: Dataset) -> tuple[Material, float | None]:
-    """What the students are shown, and the teacher's test accuracy, if there is one.
+def _material(settings: TeachingSettings, data: Dataset) -> tuple[Material, Taught | None]:
+    """What the students are shown, and the teacher, if there is one.
 
     Shown are all examples, or where labels are needed those whose labels are known.
     """
     labels, known = corrupted(settings, data)
     used = known if settings.needs_labels else np.arange(len(labels))
-    teacher, right = np.zeros((len(used), data.classes), np.float32), None
+    distributions, teacher = np.zeros((len(used), data.classes), np.float32), None
     if settings.asks_teacher:
         own = TeacherSettings(
             data=settings.data,
@@ -240,16 +244,17 @@ def _material(settings: TeachingSettings, data: Dataset) -> tuple[Material, floa
             patience=settings.teacher_patience,
             epochs=settings.teacher_epochs,
         )
-        said = table(own, data, labels, known).probabilities
-        teacher = np.asarray(said[used])
-        right = float((said[-len(data.y_test) :].argmax(1) == data.y_test).mean())
-    return Material(jnp.asarray(data.x_train[used]), jnp.asarray(labels[used]), jnp.asarray(teacher)), right
+        teacher = taught(own, data, labels, known)
+        distributions = np.asarray(teacher.table.probabilities[used])
+    told = np.full_like(labels, NO_LABEL)
+    told[known] = labels[known]
+    return Material(jnp.asarray(data.x_train[used]), jnp.asarray(told[used]), jnp.asarray(distributions)), teacher
 
 
 def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
     settings: TeachingSettings = row.settings
     material, teacher = _material(settings, data)
-    owned = len(material.labels)
+    owned, whole = len(material.labels), len(data.y_train)
     node = learner(
         lambda rngs: MLP(data.shape, data.classes, hidden=settings.hidden, rngs=rngs),
         distributions(),
@@ -275,21 +280,21 @@ def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
         return at._replace(students=students, seconds=at.seconds + time.perf_counter() - began)
 
     def advance(state: PyTree) -> tuple[PyTree, Seen]:
-        at, entries, finished = _Class(*state), [], False
+        at, entries, finished, latest = _Class(*state), [], False, {}
         for _ in range(_BLOCK):
             now = int(at.students.updates)
             ends = [start for start in settings.stack_from if start > now]
             at = trained(at, min([now + settings.eval_every, *ends]) - now)
             alive = at.stopped < 0
-            at, accuracy = _look(settings, engine, held_out, owned, at)
-            spent = costs(settings, data, owned, int(at.students.updates), int(at.students.examples))._asdict()
+            at, accuracy = _look(settings, engine, held_out, whole, at)
+            spent = costs(settings, data, owned, int(at.students.updates))._asdict()
             shared = spent | {"seconds": float(at.seconds)}
             for seed, own in zip(np.asarray(seeds)[alive].tolist(), accuracy[alive].tolist(), strict=True):
                 entries.append((seed, int(at.students.updates), {"validation_accuracy": own} | shared))
+            latest = {"validation_accuracy": float(accuracy[alive].mean())}
             finished = bool((at.stopped >= 0).all())
             if finished:
                 break
-        latest = {"validation_accuracy": float(accuracy[alive].mean())}
         return tuple(at), Seen(int(at.students.updates), _frame(row, entries), latest, finished)
 
     def summarise(state: PyTree, history: pl.DataFrame) -> dict[str, Any]:
@@ -301,9 +306,12 @@ def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
 
 
 def _look(
-    settings: TeachingSettings, engine: Teaching, held_out: tuple[Any, Any], owned: int, at: _Class
+    settings: TeachingSettings, engine: Teaching, held_out: tuple[Any, Any], epoch: int, at: _Class
 ) -> tuple[_Class, np.ndarray]:
-    """Validation accuracy ``[S]``; remembers the best, and stops those that have not got better for long."""
+    """Validation accuracy ``[S]``; remembers the best, and stops those that have not got better for long.
+
+    ``epoch`` is the examples of a pass over the whole training set, also where fewer are shown.
+    """
     updates, shown = int(at.students.updates), int(at.students.examples)
     alive = at.stopped < 0
     accuracy = np.asarray(engine.hits(at.students.nodes, *held_out)) / len(held_out[1])
@@ -314,7 +322,7 @@ def _look(
             lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), at.students.nodes, best
         )
     seen = np.where(better, shown, at.shown)
-    late = alive & ((shown - seen >= settings.patience * owned) | (shown >= settings.epochs * owned))
+    late = alive & ((shown - seen >= settings.patience * epoch) | (shown >= settings.epochs * epoch))
     at = at._replace(
         best=best,
         accuracy=np.where(better, accuracy, at.accuracy),
@@ -336,27 +344,27 @@ def _frame(row: Row, entries: list[tuple[int, int, dict[str, float]]]) -> pl.Dat
 
 
 def _summary(
-    row: Row, seeds: list[int], history: pl.DataFrame, at: _Class, test: np.ndarray, teacher: float | None
+    row: Row, seeds: list[int], history: pl.DataFrame, at: _Class, test: np.ndarray, teacher: Taught | None
 ) -> dict[str, Any]:
-    """Test accuracy at the best validation, and the cost of the first evaluation that reaches each goal."""
+    """Test accuracy at the best validation, its cost, and that of the first evaluation that reaches each goal."""
     values: dict[str, list[float | None]] = {
         "test_accuracy": test.tolist(),
         "validation_accuracy": at.accuracy.tolist(),
-        "updates_to_best": at.at.astype(float).tolist(),
         "updates": at.stopped.astype(float).tolist(),
     }
     wide = history.pivot("metric", index=["seed", "round"], values="value").sort("round")
-    for goal in GOALS:
-        reached = wide.filter(pl.col("validation_accuracy") >= goal).group_by("seed", maintain_order=True).first()
-        first = {found["seed"]: found for found in reached.iter_rows(named=True)}
+    best = pl.col("validation_accuracy") >= pl.col("validation_accuracy").max().over("seed")
+    places = {"best": best} | {f"{100 * goal:.0f}": pl.col("validation_accuracy") >= goal for goal in GOALS}
+    for place, reached in places.items():
+        rows = wide.filter(reached).group_by("seed", maintain_order=True).first()
+        first = {found["seed"]: found for found in rows.iter_rows(named=True)}
         for name, metric in _COSTS.items():
-            spent = [first.get(seed, {}).get(metric) for seed in seeds]
-            values[f"{name}_to_{100 * goal:.0f}"] = spent
+            values[f"{name}_to_{place}"] = [first.get(seed, {}).get(metric) for seed in seeds]
     return {
         "configuration": row.configuration,
         "metrics": {name: interval(each) for name, each in values.items()},
         "thesis": row.thesis,
-        "teacher_test_accuracy": teacher,
+        "teacher": None if teacher is None else teacher.facts,
     }
 
 

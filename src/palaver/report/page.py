@@ -96,6 +96,7 @@ def _teaching(result: Result, drawn: Mapping[str, str]) -> list[str]:
     for title, how, grid in (
         ("Results", teaching.HOW_TABLE, teaching.lessons_grid(summary)),
         ("Costs", teaching.HOW_COSTS, teaching.costs_grid(summary)),
+        ("Teachers", teaching.HOW_TEACHERS, teaching.teachers_grid(summary)),
         ("Gains", teaching.HOW_GAINS, teaching.gains_grid(result)),
     ):
         body += [html.heading(title), html.paragraph(how, "how"), html.table(grid, stacked=True)]

@@ -55,7 +55,7 @@ def lessons_grid(summary: Mapping[str, Any]) -> Grid:
                 measured_cell(_metric(row, "updates_to_best"), count),
                 count(told.get("updates_to_best")),
                 *(measured_cell(_metric(row, f"updates_to_{goal}"), count) for goal in GOALS),
-                percent(row.get("teacher_test_accuracy")),
+                percent((row.get("teacher") or {}).get("test_accuracy")),
             )
         )
     return Grid(f"{summary.get('experiment', 'run')}: students by how they are taught", tuple(headers), rows)
@@ -71,6 +71,33 @@ def costs_grid(summary: Mapping[str, Any]) -> Grid:
         for row in summary["rows"]
     ]
     return Grid(f"costs to {_MAIN} %", ("configuration", *(header for header, _ in _FOUND.values())), rows)
+
+
+def teachers(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Each teacher of the run, by the first configuration that it taught."""
+    found: dict[str, dict[str, float]] = {}
+    for row in summary["rows"]:
+        facts = row.get("teacher")
+        if facts and facts not in found.values():
+            found[str(row["configuration"])] = facts
+    return found
+
+
+def teachers_grid(summary: Mapping[str, Any]) -> Grid:
+    """What the teachers know, and what they cost once: their training, and their predictions of every example."""
+    rows = [
+        (
+            name,
+            percent(facts["test_accuracy"]),
+            count(facts["epochs"]),
+            three_digits(facts["training_seconds"]),
+            three_digits(facts["training_flops"] / 1e9),
+            three_digits(facts["table_seconds"]),
+        )
+        for name, facts in teachers(summary).items()
+    ]
+    headers = ("teacher of", "test %", "epochs", "seconds of training", "GFLOP of training", "seconds of its table")
+    return Grid("the teachers, once", headers, rows)
 
 
 def baselines(result: Result) -> dict[str, str]:
@@ -119,7 +146,7 @@ def _times(value: float | None) -> str:
 def verdict(result: Result) -> str:
     """Which way of teaching needs the fewest updates, and which the fewest seconds, on the labels as they are."""
     settings = {row["configuration"]: row.get("settings") or {} for row in result.settings["rows"]}
-    clean = [name for name in baselines(result) if not settings[name].get("flipped") and settings[name]["known"] == 1]
+    clean = [name for name, own in settings.items() if not own.get("flipped") and own.get("known", 1) == 1]
     told = []
     for cost, what in (("updates", "updates"), ("seconds", "seconds")):
         rows = {row["configuration"]: _metric(row, f"{cost}_to_{_MAIN}") for row in result.summary["rows"]}
@@ -127,13 +154,20 @@ def verdict(result: Result) -> str:
         if not means:
             return f"No configuration reached {_MAIN} % with every seed."
         best = min(means, key=lambda name: means[name] or 0.0)
-        base = baselines(result)[best]
+        base = baselines(result).get(best)
         form = _FOUND[cost][1]
         line = f"“{best}” reaches {_MAIN} % with the fewest {what}: {measured_cell(rows[best], form)}"
-        if best != base and means.get(base) is not None:
+        if base is not None and best != base and base in means:
             fewer = measured_cell(gain(result, best, base, f"{cost}_to_{_MAIN}"), _times)
             line += f", {fewer} times fewer than “{base}”"
         told.append(f"{line}.")
+    spent = teachers(result.summary)
+    if spent:
+        seconds = max(facts["training_seconds"] + facts["table_seconds"] for facts in spent.values())
+        told.append(
+            f"A teacher's own work is not in these seconds: training it and asking it about every example took up to "
+            f"{three_digits(seconds)} s, once."
+        )
     return "\n".join(told)
 
 
@@ -252,12 +286,18 @@ WORDS = {
 HOW_TABLE = (
     "Mean over seeds with its 95 % interval (Student t) in brackets. Test accuracy at the best validation accuracy; "
     "“updates to it” are the backward passes by then; “to 96 %” those until validation accuracy first reached it. A "
-    "number of seeds in brackets: only so many got there. The thesis's numbers stand beside ours."
+    "number of seeds in brackets: only so many got there. A student stops after some epochs without improvement, and "
+    "an epoch is a pass over the examples shown: a larger stack gets fewer updates, and fewer looks at validation, "
+    "before it is stopped. The thesis's numbers stand beside ours."
 )
 HOW_COSTS = (
     f"What it took until validation accuracy first reached {_MAIN} %. Seconds: training of all seeds at once, without "
-    "compilation and evaluation. Operations: matrix products, a backward pass twice the forward one; with teacher: "
-    "each example is predicted by the frozen teacher once. Forward passes count examples, those only asked about and "
-    "those trained on."
+    "compilation and evaluation; the teacher's work, done once, is in the table below. Operations: matrix products, a "
+    "backward pass twice the forward one; with teacher: each example is predicted by the frozen teacher once. "
+    "Forward passes count examples, those only asked about and those trained on."
+)
+HOW_TEACHERS = (
+    "Trained on the labels that its students are told, and stopped early on validation, then asked about every "
+    "example: measured when it was done, on whichever day that was."
 )
 HOW_GAINS = "The ratio is taken seed by seed, then averaged; above 1 is a gain. Seconds are one machine's, in this run."

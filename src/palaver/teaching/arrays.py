@@ -9,6 +9,9 @@ from array_api_compat import array_namespace, device, is_torch_array, to_device
 
 from palaver.types import PalaverError
 
+_OFF = 0.01
+"""Probabilities may sum to 1 within this: bfloat16 keeps them to less than half of it."""
+
 
 def namespace(*arrays: Any) -> Any:
     """The array-API namespace that all of these arrays share.
@@ -25,8 +28,11 @@ def namespace(*arrays: Any) -> Any:
 
 
 def to_numpy(array: Any) -> np.ndarray:
-    """On the host; no gradient is kept."""
-    return np.asarray(array.detach().cpu() if is_torch_array(array) else array)
+    """On the host; no gradient is kept, and what NumPy has no type for (bfloat16) becomes float32."""
+    if is_torch_array(array):
+        array = array.detach().cpu()
+        array = array.float() if array.is_floating_point() and namespace(array).finfo(array.dtype).bits < 32 else array
+    return np.asarray(array)
 
 
 def like(array: Any, other: Any) -> Any:
@@ -37,6 +43,14 @@ def like(array: Any, other: Any) -> Any:
         host = host if host.flags.writeable or not is_torch_array(other) else host.copy()
         return namespace(other).asarray(host, device=device(other))
     return to_device(array.detach() if is_torch_array(array) else array, device(other))
+
+
+def predicted(array: Any) -> Any:
+    """Predictions without their gradient, in float32 at least: sums and logarithms of fewer bits choose otherwise."""
+    array, xp = like(array, array), namespace(array)
+    if xp.isdtype(array.dtype, "real floating") and xp.finfo(array.dtype).bits < 32:
+        return xp.astype(array, xp.float32)
+    return array
 
 
 def is_class(labels: Any, p: Any) -> Any:
@@ -61,9 +75,10 @@ def check_predictions(predictions: Any, who: str, sizes: list[int], first: int) 
             f"{who} predictions for {sum(sizes)} examples have shape {tuple(predictions.shape)}: "
             "give [examples, classes]"
         )
+    if not xp.isdtype(predictions.dtype, "real floating"):
+        raise PalaverError(f"{who} predictions are {predictions.dtype}: give probabilities, floating-point numbers")
     off = xp.abs(xp.sum(predictions, axis=-1) - 1)
-    close = float(xp.finfo(predictions.dtype).eps) ** 0.5
-    fine = to_numpy(xp.all(xp.isfinite(predictions) & (predictions >= 0), axis=-1) & (off < max(1e-3, close)))
+    fine = to_numpy(xp.all(xp.isfinite(predictions) & (predictions >= 0), axis=-1) & (off < _OFF))
     if fine.all():
         return
     row = int(np.argmin(fine))

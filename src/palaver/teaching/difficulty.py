@@ -83,9 +83,10 @@ def margin(teacher: Array, student: Array, labels: Array | None = None) -> Array
 
 
 def student_loss(teacher: Array, student: Array, labels: Array | None = None) -> Array:
-    """``−log Q(y)`` in nats, the student's loss on the true label: selective backprop (Jiang et al. 2019).
+    """``−log Q(y)`` in nats, the student's loss on the true label: what selective backprop (Jiang et al. 2019) goes by.
 
-    No teacher takes part; its distributions are not looked at. An example of ``NO_LABEL`` scores −∞.
+    With ``selection.top`` it is its greedy form (the paper draws in proportion to a power of the loss's percentile). No
+    teacher takes part; its distributions are not looked at. An example of ``NO_LABEL`` scores −∞.
     """
     return _known(_loss(student, labels, "student_loss"), labels)
 
@@ -93,7 +94,8 @@ def student_loss(teacher: Array, student: Array, labels: Array | None = None) ->
 def reducible_loss(teacher: Array, student: Array, labels: Array | None = None) -> Array:
     """``−log Q(y) + log P(y)`` in nats: the student's loss less the teacher's (RHO-LOSS, Mindermann et al. 2022).
 
-    An example of ``NO_LABEL`` scores −∞.
+    In the paper the second model has seen only held-out examples; one that has memorised these very ones makes it the
+    student's loss. An example of ``NO_LABEL`` scores −∞.
     """
     _pair(teacher, student)
     loss = _loss(student, labels, "reducible_loss") - _loss(teacher, labels, "reducible_loss")

@@ -31,7 +31,7 @@ def _highest(keys: Array, count: int) -> Array:
     """Indices of the highest keys, the highest first, the first of equals first."""
     _check(count, keys.shape[0])
     if is_jax_array(keys):
-        return jax.lax.top_k(keys, count)[1]  # the same order; much cheaper than a sort
+        return jax.lax.top_k(keys + 0.0, count)[1]  # the same order (−0 made 0); much cheaper than a sort
     return namespace(keys).argsort(keys, descending=True, stable=True)[:count]
 
 
@@ -65,7 +65,9 @@ def proportional(*, temperature: float = 1.0) -> Selection:
         xp = namespace(scores, uniforms)
         gumbel = -xp.log(-xp.log(uniforms))
         log = xp.log(xp.clip(scores, min=xp.finfo(scores.dtype).smallest_normal))
-        return _highest(log / temperature + gumbel, count)
+        # No positive score comes below −90/τ − 3, and a Gumbel number is below 18.
+        keys = xp.where(scores > 0, log / temperature, xp.full_like(log, -100 / temperature - 100))
+        return _highest(keys + gumbel, count)
 
     return rule
 
@@ -97,7 +99,7 @@ def top_and_random(*, share: float = 0.25) -> Selection:
     return rule
 
 
-def hardest(*, share: float = 0.1) -> Selection:
+def from_hardest(*, share: float = 0.1) -> Selection:
     """Draws m at random from the hardest share of the stack, or from the m hardest if these are more.
 
     ``top`` of a large stack is the same few outliers again and again; this draws from more of the hard ones.

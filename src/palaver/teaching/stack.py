@@ -12,12 +12,12 @@ from array_api_compat import device
 
 from palaver import decision
 from palaver.teaching import selection, targets
-from palaver.teaching.arrays import check_predictions, like, namespace, to_numpy
+from palaver.teaching.arrays import check_predictions, like, namespace, predicted, to_numpy
 from palaver.teaching.difficulty import Difficulty, cross_entropy
 from palaver.teaching.selection import Selection
 from palaver.teaching.table import Table
 from palaver.teaching.targets import Target
-from palaver.types import DecisionRule, PalaverError
+from palaver.types import NO_LABEL, DecisionRule, PalaverError
 
 Array = Any
 
@@ -48,13 +48,15 @@ class TeacherStack:
     """Wraps an iterable of minibatches and yields the compressed ones, ``(x, target)``, target ``[m, C]``.
 
     The student is asked about every minibatch as it stands then; once n of them lie on the stack, the teacher's
-    difficulty measure scores all examples and the selection rule picks m. Arrays stay in the caller's library (NumPy,
-    JAX or PyTorch) and on its device. Each ``iter`` is one pass over ``batches``; random numbers and ``counts`` go on.
+    difficulty measure scores all examples and the selection rule picks m. Inputs stay in their library (NumPy, JAX or
+    PyTorch) and on their device; targets are in the student's. Each ``iter`` is one pass over ``batches``; random
+    numbers, ``counts`` and the numbers of batches in messages go on.
 
     Args:
         batches: of ``x``, ``(x, labels)`` or ``(x, labels, index)``: ``x`` an array ``[B, ...]`` or a tree of such,
             labels class ids ``[B]`` or None, index ``[B]`` the examples' rows in the table.
-        student_predict: ``x`` to probabilities ``[B, C]``, without gradient and in evaluation mode.
+        student_predict: ``x`` to probabilities ``[B, C]``; in PyTorch under ``torch.no_grad()``, and in evaluation mode
+            where the model has dropout or batch norm.
         teacher: the same of the teacher's (another library's arrays are converted), or a ``Table`` of its outputs.
         size: n minibatches, or a function of the update's number (``selection.stages``).
         count: m examples to choose; None: as many as the stack's first minibatch has.
@@ -90,6 +92,7 @@ class TeacherStack:
         if count is not None and count < 1:
             raise PalaverError(f"count is {count}: give at least 1 example")
         self._batches, self._student, self._teacher = batches, student_predict, teacher
+        self._fixed = None if callable(size) else size
         self._size: Callable[[int], int] = size if callable(size) else lambda _: size
         self._count, self._difficulty, self._drop_last = count, difficulty, drop_last
         self._select = selection.top() if select is None else select
@@ -103,7 +106,9 @@ class TeacherStack:
         source = iter(self._batches)
         while True:
             size = self._size(self.counts.updates)
-            stack = [self._push(batch) for batch in islice(source, size)]
+            if size < 1 or size != int(size):
+                raise PalaverError(f"size gives {size!r} at update {self.counts.updates}: give 1 or more minibatches")
+            stack = [self._push(batch) for batch in islice(source, int(size))]
             if not stack or (len(stack) < size and self._drop_last):
                 return
             yield self._compress(stack, full=len(stack) == size)
@@ -111,7 +116,7 @@ class TeacherStack:
     def _push(self, batch: Any) -> _Entry:
         """Both are asked about one minibatch."""
         x, labels, index = _parts(batch)
-        student = self._student(x)
+        student = predicted(self._student(x))
         asked = self.counts
         if isinstance(self._teacher, Table):
             if index is None:
@@ -124,7 +129,7 @@ class TeacherStack:
             told = like(self._teacher(x), student)
             asked = asked._replace(teacher_forwards=asked.teacher_forwards + told.shape[0])
         self.counts = asked._replace(student_forwards=asked.student_forwards + student.shape[0])
-        student = like(student, student)
+        labels = None if labels is None else like(labels, student)
         return _Entry(x, labels, namespace(student).astype(told, student.dtype), student)
 
     def _compress(self, stack: list[_Entry], *, full: bool) -> tuple[Any, Array]:
@@ -134,7 +139,7 @@ class TeacherStack:
         check_predictions(teacher, "the teacher's", sizes, self._batch)
         check_predictions(student, "the student's", sizes, self._batch)
         self._batch += len(stack)
-        labels = None if stack[0].labels is None else xp.concat([entry.labels for entry in stack])
+        labels = None if stack[0].labels is None else _labels(stack, student)
         count = sizes[0] if self._count is None else self._count
         if not full:
             count = min(count, sum(sizes))
@@ -142,10 +147,47 @@ class TeacherStack:
         coins = self._random.random(sum(sizes), np.float32)
         coins = xp.asarray(np.clip(coins, 2.0**-25, None), device=device(scores))
         chosen = self._select(scores, xp.astype(coins, scores.dtype), count)
-        x = jax.tree.map(lambda *leaves: xp.take(xp.concat(leaves), chosen, axis=0), *(entry.x for entry in stack))
+        x = jax.tree.map(lambda *leaves: _take(leaves, chosen), *(entry.x for entry in stack))
         picked = None if labels is None else xp.take(labels, chosen, axis=0)
+        target = self._target(xp.take(teacher, chosen, axis=0), picked)
+        untold = int(xp.sum(xp.astype(xp.sum(target, axis=-1) == 0, xp.int32)))
+        if untold:
+            raise PalaverError(
+                f"{untold} of the {count} examples chosen from batches {self._batch - len(stack)} to {self._batch - 1} "
+                "have no label to be told: give labels, or a soft target"
+            )
         self.counts = self.counts._replace(updates=self.counts.updates + 1, chosen=self.counts.chosen + count)
-        return x, self._target(xp.take(teacher, chosen, axis=0), picked)
+        return x, target
+
+    def __len__(self) -> int:
+        """How many stacks a pass over the batches gives, where both their number and the stack's size are fixed."""
+        if self._fixed is None:
+            raise TypeError("a stack whose size follows a schedule has no length")
+        batches = len(self._batches)  # type: ignore[arg-type]
+        return batches // self._fixed if self._drop_last else -(-batches // self._fixed)
+
+
+def _labels(stack: list[_Entry], student: Array) -> Array:
+    """The class ids of all examples on the stack."""
+    xp = namespace(student)
+    labels = xp.concat([entry.labels for entry in stack])
+    if labels.shape != student.shape[:1] or not xp.isdtype(labels.dtype, "integral"):
+        raise PalaverError(
+            f"labels of {student.shape[0]} examples are {labels.dtype} {tuple(labels.shape)}: give one class id each, "
+            "integers [examples]"
+        )
+    low, high = int(xp.min(labels)), int(xp.max(labels))
+    if low < NO_LABEL or high >= student.shape[1]:
+        raise PalaverError(
+            f"labels from {low} to {high} for {student.shape[1]} classes: give 0 to {student.shape[1] - 1}"
+        )
+    return labels
+
+
+def _take(leaves: tuple[Array, ...], chosen: Array) -> Array:
+    """The chosen rows of the inputs, where these lie."""
+    xp = namespace(*leaves)
+    return xp.take(xp.concat(leaves), like(chosen, leaves[0]), axis=0)
 
 
 def _parts(batch: Any) -> tuple[Any, Array | None, Array | None]:

@@ -50,11 +50,13 @@ class Table(NamedTuple):
 class Indexed:
     """A map-style data set (``len``, ``[i]``) whose samples end with their own index: ``(x, label, i)``.
 
-    For a PyTorch ``DataLoader`` that feeds a ``TeacherStack`` with a table. A sample that is not a pair has no label.
+    For a PyTorch ``DataLoader`` that feeds a ``TeacherStack`` with a table. A sample that is no tuple has no label. Of
+    a PyTorch ``Subset`` (what ``random_split`` gives) the index is the row in the whole data set, as the table has it.
     """
 
     def __init__(self, dataset: Any):
         self._dataset = dataset
+        self._rows = getattr(dataset, "indices", None) if hasattr(dataset, "dataset") else None
 
     def __len__(self) -> int:
         """As many as it wraps."""
@@ -63,8 +65,10 @@ class Indexed:
     def __getitem__(self, i: int) -> tuple[Any, Any, int]:
         """``(x, label, i)``; the label is ``NO_LABEL`` where there is none."""
         sample = self._dataset[i]
-        x, label = sample if isinstance(sample, tuple | list) and len(sample) == 2 else (sample, NO_LABEL)
-        return x, label, i
+        if isinstance(sample, tuple | list) and len(sample) != 2:
+            raise PalaverError(f"a sample of {len(sample)} parts: give a data set of (x, label), or of x alone")
+        x, label = sample if isinstance(sample, tuple | list) else (sample, NO_LABEL)
+        return x, label, i if self._rows is None else int(self._rows[i])
 
 
 class _Fingerprint:
@@ -88,17 +92,31 @@ class _Fingerprint:
 
 
 def _inputs(data: Any, batch_size: int) -> Iterator[Any]:
-    """The inputs of an array ``[M, ...]`` in batches, or of batches as they come."""
+    """The inputs of an array ``[M, ...]`` in batches, or of batches as they come, whose rows must be in order."""
     if hasattr(data, "shape"):
         for start in range(0, data.shape[0], batch_size):
             yield data[start : start + batch_size]
         return
-    for batch in data:
-        yield batch[0] if isinstance(batch, tuple | list) else batch
+    seen = 0
+    for number, batch in enumerate(data):
+        if not isinstance(batch, tuple | list):
+            yield batch
+            continue
+        if len(batch) == 3:
+            rows = to_numpy(batch[2])
+            if not np.array_equal(rows, np.arange(seen, seen + len(rows))):
+                raise PalaverError(f"batch {number} is not in the order of its rows: give a loader with shuffle=False")
+            seen += len(rows)
+        yield batch[0]
 
 
 def precompute(
-    teacher: Callable[[Any], Array], data: Any, path: str | os.PathLike[str], *, batch_size: int = 1000
+    teacher: Callable[[Any], Array],
+    data: Any,
+    path: str | os.PathLike[str],
+    *,
+    version: str = "",
+    batch_size: int = 1000,
 ) -> Table:
     """Asks the teacher about every example once; where ``path`` holds a table for these data already, reads that.
 
@@ -106,7 +124,9 @@ def precompute(
         teacher: inputs of a batch to probabilities ``[B, C]``, in any library.
         data: inputs ``[M, ...]``, or an iterable of batches (inputs, or tuples that begin with them) that gives the
             examples in the order of their indices: a ``DataLoader`` with ``shuffle=False``.
-        path: of the file to make. It knows its data, not its teacher: for another teacher give another path.
+        path: of the file to make.
+        version: of the teacher. A table cannot see that its teacher was trained again; give each teacher a name of its
+            own here, and a table of another one is refused.
         batch_size: examples asked about at once where ``data`` is one array.
 
     Raises:
@@ -116,9 +136,9 @@ def precompute(
     """
     path = Path(path)
     if path.exists():
-        return read_table(path, data, batch_size=batch_size)
+        return read_table(path, data, version=version, batch_size=batch_size)
     seen, table, classes = _Fingerprint(), hashlib.sha256(), 0
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with part.open("wb") as file:
@@ -139,7 +159,7 @@ def precompute(
                 raise PalaverError("no examples to ask the teacher about: data is empty")
             file.seek(0)
             _header(file, seen.examples, classes)  # numpy leaves room for the first axis to grow
-        about = {"data_sha256": str(seen), "table_sha256": table.hexdigest()}
+        about = {"data_sha256": str(seen), "table_sha256": table.hexdigest(), "version": version}
         _about(path).write_text(json.dumps(about, indent=2) + "\n")
         os.replace(part, path)
     finally:
@@ -147,22 +167,27 @@ def precompute(
     return Table(np.load(path, mmap_mode="r"), path)
 
 
-def read_table(path: str | os.PathLike[str], data: Any, *, batch_size: int = 1000) -> Table:
+def read_table(path: str | os.PathLike[str], data: Any, *, version: str = "", batch_size: int = 1000) -> Table:
     """A table made by ``precompute``, checked against the data it is used with.
 
     Raises:
-        PalaverError: there is no such table, it is damaged, or it was made for other inputs or another order of them.
+        PalaverError: there is no such table, it is damaged, or it was made by another version of the teacher, for other
+            inputs or another order of them.
 
     """
     path = Path(path)
     try:
         about = json.loads(_about(path).read_text())
         probabilities = np.load(path, mmap_mode="r")
-        told, made_for = about["table_sha256"], about["data_sha256"]
+        told, made_for, made_by = about["table_sha256"], about["data_sha256"], about["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PalaverError(
             f"table {path} cannot be read ({type(error).__name__}): remove it and its .json, and precompute it again"
         ) from None
+    if made_by != version:
+        raise PalaverError(
+            f"table {path} is of version {made_by!r} of the teacher, not {version!r}: remove it, or give another path"
+        )
     digest = hashlib.sha256()
     step = max(1, _CHUNK // max(1, probabilities[:1].nbytes))
     for start in range(0, len(probabilities), step):

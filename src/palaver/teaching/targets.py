@@ -30,7 +30,9 @@ def true() -> Target:
 
 
 def soft(*, temperature: float = 1.0) -> Target:
-    """The teacher's distribution, ``P^(1/τ)`` normalised: softmax(logits/τ) (Hinton et al. 2015).
+    """The teacher's distribution, ``P^(1/τ)`` normalised: softmax(logits/τ).
+
+    Only the target is softened: in distillation as of Hinton et al. (2015) the student's logits are divided by τ too.
 
     Args:
         temperature: τ above 0; 1 leaves the distribution as it is.
