@@ -60,14 +60,13 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
         "n=5 student loss true": {"stack": (5,), "difficulty": "student-loss"},
         "n=5 reducible loss true": {"stack": (5,), "difficulty": "reducible-loss"},
     }
+    hardest = {"difficulty": "euclidean", "target": "soft", "select": "hardest", "share": 0.1}
     beyond: dict[str, dict[str, Any]] = {
         f"n={n} cross-entropy soft": {"stack": (n,), "target": "soft"} for n in LARGER
     } | {
         "n=10 kl soft": {"stack": (10,), "difficulty": "kl", "target": "soft"},
-        "n=20 hardest tenth euclidean soft": {
-            **{"stack": (20,), "difficulty": "euclidean", "target": "soft"},
-            **{"select": "hardest", "share": 0.1},
-        },
+        "n=20 hardest tenth euclidean soft": hardest | {"stack": (20,)},
+        "n=5 growing to 20, hardest tenth euclidean soft": hardest | {"stack": (5, 20), "stack_from": (0, 400)},
         "n=20 proportional kl soft": {"stack": (20,), "difficulty": "kl", "target": "soft", "select": "proportional"},
         "n=20 kl soft, a quarter random": {
             **{"stack": (20,), "difficulty": "kl", "target": "soft"},
