@@ -1,6 +1,6 @@
-"""A PyTorch loop whose teacher picks the examples: the lines that end in "# palaver" are all that changed.
+"""A PyTorch loop whose teacher picks the examples: what changed is marked "# palaver".
 
-Run it with the extra ``torch``: ``pip install -e ".[torch]"``, then ``python examples/teacher_torch.py``.
+It wants the extra ``torch``: ``pip install -c constraints.txt -e ".[torch]"``.
 """
 
 import tempfile
@@ -35,6 +35,7 @@ def accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
 def main() -> None:
     """A teacher, a student without it, and one that it picks the examples for, both in as many updates."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # networks so small are only slowed down by more
     digits = load("digits")
     parts = (digits.x_train, digits.x_test)
     x, x_test = (torch.as_tensor(part.reshape(len(part), -1), dtype=torch.float32) / 255 for part in parts)

@@ -58,7 +58,7 @@ class Options:
     first_seed: int = 0
     """The first seed; the others follow it."""
     scale: Literal["tiny", "cpu", "thesis"] = "cpu"
-    """tiny: seconds, to see it work; cpu: an ordinary machine; thesis: the real thing, for a GPU."""
+    """tiny: a minute or two (table-3.1: on digits); cpu: an ordinary machine; thesis: the real thing, for a GPU."""
     data_root: Path | None = None
     """Where data sets lie or are downloaded to (default: $PALAVER_DATA, else the user's cache folder)."""
     out: Path | None = None

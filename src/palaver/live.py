@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from palaver.report import warning_lines
-from palaver.report.files import Result, last_rounds
+from palaver.report.files import Result, data_of, last_rounds
 from palaver.report.tables import bits_table, results_table, rules_table, table_of
 from palaver.report.teaching import costs_grid, gains_grid, is_teaching, lessons_grid, teachers_grid
 from palaver.report.teaching import verdict as teaching_verdict
@@ -45,20 +46,34 @@ def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, i
         yield progress
 
 
+def whole(console: Console, table: Table) -> None:
+    """Prints a table with all of its columns; where the terminal is too narrow its lines break."""
+    width = console.width
+    console.width = max(width, console.measure(table).minimum)
+    console.print(table, soft_wrap=True)
+    console.width = width
+
+
 def show(console: Console, result: Result) -> None:
     """The tables of a finished run."""
     summary = result.summary
     if is_teaching(summary):
         for grid in (lessons_grid(summary), costs_grid(summary), gains_grid(result), teachers_grid(summary)):
-            console.print(table_of(grid))
+            whole(console, table_of(grid))
         console.print(teaching_verdict(result))
-        console.print(f"{summary['seeds']} seeds, {summary['wall_seconds']:.0f} s on {summary['device']}")
+        console.print(_spent(result))
         return
     for table in (results_table(summary, last_rounds(result)), rules_table(summary), bits_table(summary)):
-        console.print(table)
+        whole(console, table)
     for row in summary["rows"]:
         for seed, step in row["diverged"].items():
             console.print(f"{row['configuration']}: seed {seed} diverged at round {step}, so no mean is given")
     for line in warning_lines(summary):
         console.print(line)
-    console.print(f"{summary['seeds']} seeds, {summary['wall_seconds']:.0f} s on {summary['device']}")
+    console.print(_spent(result))
+
+
+def _spent(result: Result) -> str:
+    summary = result.summary
+    data = ", ".join(data_of(result))
+    return f"{summary['seeds']} seeds on {data}, {summary['wall_seconds']:.0f} s on {summary['device']}"

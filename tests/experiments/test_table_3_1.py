@@ -187,8 +187,13 @@ def test_the_verdict_by_hand():
     # The ratios are 4 and 3: mean 3.5, t(1) = 12.706 standard errors of 0.5.
     assert told[0] == (
         "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853], 3.50 [-2.85, 9.85] times fewer than "
-        "“no teacher”."
+        "“no teacher” (an interval that does not exclude 1)."
     )
+    sure = verdict(summary_of({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])}))
+    assert sure.startswith(
+        "“n=5” reaches 96 % with the fewest updates: 1,250 [-1,927, 4,427], 4.00 [4.00, 4.00] times fewer"
+    )
+    assert "exclude" not in sure
     assert told[1].startswith("“n=5” reaches 96 % with the fewest seconds")
     assert verdict(summary_of({"n=5": five})).startswith("“n=5” reaches 96 % with the fewest updates: 1,500 [")
     assert "“no teacher”" in verdict(summary_of({"no teacher": alone, "n=5": (5, [1000.0, None])}))

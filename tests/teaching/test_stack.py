@@ -227,6 +227,8 @@ def test_what_does_not_fit_is_refused(array):
     for size, count in ((0, None), (2, 0)):
         with pytest.raises(PalaverError, match="give at least 1"):
             stack(array, batches(array), size=size, count=count)
+    with pytest.raises(PalaverError, match="teacher is ndarray: give a function of inputs, or what precompute returns"):
+        TeacherStack(batches(array), predicting(STUDENT, array), TEACHER)
     with pytest.raises(PalaverError, match="a batch of 4 parts"):
         next(iter(stack(array, [(1, 2, 3, 4)])))
 

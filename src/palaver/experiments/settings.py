@@ -102,13 +102,13 @@ class CollectiveSettings:
         """Raises ``PalaverError`` for a value out of range; what other parts check themselves is left to them."""
         reported, labels = self.report_round or self.rounds, self.objective == "labels"
         bounds: list[tuple[str, bool, str]] = [
-            ("dropout", labels or self.dropout == 0, f"0 with objective {self.objective}, which has none"),
+            ("dropout", labels or self.dropout == 0, f"0, for objective {self.objective} has no dropout"),
             (
                 "eval_examples",
                 labels or self.eval_examples == 0,
                 f"0 with objective {self.objective}, whose probes want all",
             ),
-            ("beta", self.objective == "vae" or self.beta == 1, f"1 with objective {self.objective}, which has none"),
+            ("beta", self.objective == "vae" or self.beta == 1, f"1, for objective {self.objective} has no beta"),
             ("fraction", 0 < self.fraction <= 1, "in (0, 1]"),
             ("examples", self.examples >= 0, "0 or more"),
             ("nodes", self.nodes >= 1, "at least 1"),

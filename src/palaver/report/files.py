@@ -65,6 +65,12 @@ def reported_rounds(result: Result) -> dict[str, int]:
     return {name: settings.get(name, {}).get("report_round") or number for name, number in last.items()}
 
 
+def data_of(result: Result) -> list[str]:
+    """The data sets of its configurations, each once."""
+    named = [(row.get("settings") or {}).get("data") for row in result.settings["rows"]]
+    return list(dict.fromkeys(str(name) for name in named if name))
+
+
 def nodes_of(settings: dict[str, Any]) -> dict[str, int]:
     """How many nodes each configuration has, where its settings say so."""
     found = {row["configuration"]: row.get("settings", {}).get("nodes") for row in settings["rows"]}

@@ -9,7 +9,7 @@ from typing import Any
 
 from palaver.report import html, teaching
 from palaver.report.figures import write_figures
-from palaver.report.files import Result, last_rounds, read_result, reported_rounds, write_text
+from palaver.report.files import Result, data_of, last_rounds, read_result, reported_rounds, write_text
 from palaver.report.learning import latent_grids, notes
 from palaver.report.measure import accuracy_name, is_probe
 from palaver.report.pictures import caption, read_pictures
@@ -29,9 +29,9 @@ from palaver.report.verdict import verdict
 _FIGURES = {
     "accuracy_over_rounds": (
         "Accuracy over rounds",
-        "One colour a configuration: solid is the collective's decision under the default rule, dashed the average "
-        "node. The band is the 95 % interval over seeds; where two bands overlap, do not trust the order. The gap "
-        "between solid and dashed is what deciding together adds. A line that ends early lost a seed there.",
+        "One colour and marker a configuration: solid is the collective's decision under the default rule, dashed the "
+        "average node. The band is the 95 % interval over seeds; where two bands overlap, do not trust the order. The "
+        "gap between solid and dashed is what deciding together adds. A line that ends early lost a seed there.",
     ),
     "accuracy_over_bits": (
         "Accuracy over bits sent",
@@ -56,8 +56,8 @@ _FIGURES = {
     ),
     "learning": (
         "What the nodes learn",
-        "One colour a configuration, in the panels of those quantities it has: the mean over its nodes, collapsed ones "
-        "too, then over seeds with the 95 % interval as band.",
+        "One colour and marker a configuration, in the panels of those quantities it has: the mean over its nodes, "
+        "collapsed ones too, then over seeds with the 95 % interval as band.",
     ),
 }
 
@@ -83,7 +83,7 @@ def write_report(folder: str | Path) -> Path:
 def _page(result: Result, drawn: Mapping[str, str]) -> str:
     summary = result.summary
     experiment = str(summary.get("experiment", result.settings.get("experiment", "run")))
-    body = [f"<h1>{html.escape(experiment)}</h1>", html.paragraph(_facts(summary), "facts")]
+    body = [f"<h1>{html.escape(experiment)}</h1>", html.paragraph(_facts(result), "facts")]
     body += _teaching(result, drawn) if is_teaching(summary) else _collectives(result, drawn)
     body += [html.heading("Settings"), *_settings(result.settings)]
     return html.document(experiment, body)
@@ -130,8 +130,7 @@ def _collectives(result: Result, drawn: Mapping[str, str]) -> list[str]:
 
 
 _WARNINGS = {
-    "collapsed": "collapsed: {nodes}. Their codes or samples no longer depend on the input, so that their features say "
-    "nothing.",
+    "collapsed": "collapsed: {nodes}. Their codes or samples hardly depend on the input any more.",
     "certain": "has discriminators that are right on more than 99 %: {nodes}. These leave generator and encoder little "
     "to learn from.",
 }
@@ -222,10 +221,12 @@ def _how_results(result: Result) -> str:
     return told
 
 
-def _facts(summary: Mapping[str, Any]) -> str:
+def _facts(result: Result) -> str:
+    summary = result.summary
     forms = {"scale": "scale {}", "seeds": "seeds: {}", "version": "version {}", "device": "{}"}
     forms["wall_seconds"] = "{:,.0f} s"
-    facts = [form.format(summary[key]) for key, form in forms.items() if summary.get(key) is not None]
+    facts = [f"data: {', '.join(data_of(result))}"] if data_of(result) else []
+    facts += [form.format(summary[key]) for key, form in forms.items() if summary.get(key) is not None]
     if summary.get("target") is not None:
         facts.append(f"target {percent(summary['target'])} %")
     return " · ".join(facts)

@@ -158,8 +158,10 @@ def verdict(result: Result) -> str:
         form = _FOUND[cost][1]
         line = f"“{best}” reaches {_MAIN} % with the fewest {what}: {measured_cell(rows[best], form)}"
         if base is not None and best != base and base in means:
-            fewer = measured_cell(gain(result, best, base, f"{cost}_to_{_MAIN}"), _times)
-            line += f", {fewer} times fewer than “{base}”"
+            times = gain(result, best, base, f"{cost}_to_{_MAIN}")
+            line += f", {measured_cell(times, _times)} times fewer than “{base}”"
+            if times["low"] is None or times["low"] <= 1:
+                line += " (an interval that does not exclude 1)"
         told.append(f"{line}.")
     spent = teachers(result.summary)
     if spent:
@@ -263,8 +265,9 @@ def figures(result: Result) -> dict[str, str | None]:
 
 
 _HOW = (
-    "One colour a configuration, mean over seeds with the 95 % interval as band, drawn up to the last best mean. A "
-    "line ends where the first of its students stopped."
+    "One colour and marker a configuration, mean over seeds with the 95 % interval as band, drawn up to the last best "
+    "mean. A line ends where the first of its students stopped; who stays more than eight points below the best is not "
+    "in the picture."
 )
 WORDS = {
     "curves": ("Validation accuracy over what it cost", f"Figure 3.1 of the thesis is the first panel. {_HOW}"),

@@ -87,6 +87,11 @@ class TeacherStack:
         drop_last: bool = False,
         seed: int = 0,
     ):
+        given: Any = teacher
+        if not callable(given) and not isinstance(given, Table):
+            raise PalaverError(
+                f"teacher is {type(teacher).__name__}: give a function of inputs, or what precompute returns"
+            )
         if isinstance(size, int) and size < 1:
             raise PalaverError(f"size is {size}: give at least 1 minibatch")
         if count is not None and count < 1:
