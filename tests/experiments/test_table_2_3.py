@@ -134,7 +134,7 @@ def test_inputs_that_are_no_images_have_no_pictures(tmp_path, shape, drawn):
     [
         (("--burn-in", "20", "--rounds", "20"), "burn_in is 20: give 0 to 19, before round 20"),
         (("--dropout", "0.5"), "dropout is 0.5: give 0, for objective vae"),
-        (("--eval-examples", "9"), "eval_examples is 9: give 0, for probes of objective vae"),
+        (("--eval-examples", "9"), "eval_examples is 9: give 0 with objective vae"),
         (("--examples", "6", "--nodes", "2"), "digits has 1 validation examples here"),
         (("--beta", "inf"), "beta is inf"),
     ],
