@@ -4,10 +4,12 @@ It wants the extra ``torch``: ``pip install -c constraints.txt -e ".[torch]"``.
 """
 
 import tempfile
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -32,6 +34,16 @@ def accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
         return 100 * (model(x).argmax(-1) == y).float().mean().item()
 
 
+def train(model: torch.nn.Module, batches: Iterable[tuple[Tensor, Tensor]], passes: int, lr: float = 0.003) -> None:
+    """Adam and the cross-entropy, with class ids or distributions as targets."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    for _ in range(passes):
+        for x, target in batches:
+            optimiser.zero_grad()
+            cross_entropy(model(x), target).backward()
+            optimiser.step()
+
+
 def main() -> None:
     """A teacher, a student without it, and one that it picks the examples for, both in as many updates."""
     torch.manual_seed(0)
@@ -41,35 +53,22 @@ def main() -> None:
     x, x_test = (torch.as_tensor(part.reshape(len(part), -1), dtype=torch.float32) / 255 for part in parts)
     y, y_test = (torch.as_tensor(part, dtype=torch.int64) for part in (digits.y_train, digits.y_test))
 
+    data = TensorDataset(x, y)
+
     teacher = mlp(64, 256, 256, 10)
-    optimiser = torch.optim.Adam(teacher.parameters())
-    for _ in range(30):
-        for seen, labels in DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True):
-            optimiser.zero_grad()
-            cross_entropy(teacher(seen), labels).backward()
-            optimiser.step()
+    train(teacher, DataLoader(data, batch_size=32, shuffle=True), passes=30, lr=0.001)
     print(f"teacher {accuracy(teacher, x_test, y_test):.1f} %")
 
     plain = mlp(64, 16, 10)
-    optimiser = torch.optim.Adam(plain.parameters(), lr=0.003)
-    for _ in range(PASSES):
-        for seen, labels in DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True):
-            optimiser.zero_grad()
-            cross_entropy(plain(seen), labels).backward()
-            optimiser.step()
+    train(plain, DataLoader(data, batch_size=32, shuffle=True), passes=PASSES)
     print(f"no teacher {accuracy(plain, x_test, y_test):.1f} % after {PASSES * -(-len(x) // 32)} updates")
 
     student = mlp(64, 16, 10)
-    optimiser = torch.optim.Adam(student.parameters(), lr=0.003)
     predict = torch.no_grad()(lambda seen: student(seen).softmax(-1))  # palaver
     table = precompute(lambda seen: teacher(seen).softmax(-1), x, Path(tempfile.mkdtemp()) / "teacher.npy")  # palaver
-    batches = DataLoader(Indexed(TensorDataset(x, y)), batch_size=32, shuffle=True)  # palaver
+    batches = DataLoader(Indexed(data), batch_size=32, shuffle=True)  # palaver
     stack = TeacherStack(batches, predict, table, size=5)  # palaver
-    for _ in range(5 * PASSES):
-        for seen, target in stack:  # palaver: a minibatch of five, and what the teacher says of it
-            optimiser.zero_grad()
-            cross_entropy(student(seen), target).backward()
-            optimiser.step()
+    train(student, stack, passes=5 * PASSES)  # palaver: a minibatch of five, and what the teacher says of it
     print(f"n=5 {accuracy(student, x_test, y_test):.1f} % after {stack.counts.updates} updates")
     print(f"{stack.counts.student_forwards} examples asked about, {stack.counts.chosen} trained on")
 

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -22,7 +21,7 @@ from palaver.engines.train import seed_keys
 from palaver.experiments.folder import SCHEMA
 from palaver.experiments.settings import cut
 from palaver.experiments.study import Kind, Row, Seen, Study
-from palaver.experiments.teacher import Taught, TeacherSettings, taught
+from palaver.experiments.teacher import Taught, TeacherSettings, operations, taught
 from palaver.models import MLP
 from palaver.node import learner
 from palaver.objectives import distributions
@@ -178,19 +177,11 @@ class Costs(NamedTuple):
     """Those of the student alone."""
 
 
-def _operations(widths: list[int]) -> list[int]:
-    """Floating-point operations of each dense layer for one example."""
-    return [2 * a * b for a, b in pairwise(widths)]
-
-
 def costs(settings: TeachingSettings, data: Dataset, owned: int, updates: int) -> Costs:
-    """What so many updates on ``owned`` examples cost.
-
-    A backward pass takes twice the operations of the forward pass, less the gradient to the inputs; optimiser and
-    selection are left out (they do not grow with the network's width squared).
-    """
-    pixels, m = math.prod(data.shape), settings.batch_size
-    student = _operations([pixels, *settings.hidden, data.classes])
+    """What so many updates on ``owned`` examples cost; the operations of choosing among them are left out."""
+    m = settings.batch_size
+    forward, step = operations(data, settings.hidden)
+    above, _ = operations(data, settings.teacher_hidden)
     ends = [*settings.stack_from[1:], updates]
     asked = teacher = 0
     for size, start, end in zip(settings.stack, settings.stack_from, ends, strict=True):
@@ -202,8 +193,7 @@ def costs(settings: TeachingSettings, data: Dataset, owned: int, updates: int) -
         elif settings.target != "true":
             teacher += made * m
     trained, teacher = updates * m, min(owned, teacher)
-    flops = asked * sum(student) + trained * (3 * sum(student) - student[0])
-    above = sum(_operations([pixels, *settings.teacher_hidden, data.classes]))
+    flops = asked * forward + trained * step
     return Costs(updates, asked + trained, teacher, flops + teacher * above, flops)
 
 

@@ -51,6 +51,16 @@ class TeacherSettings:
     """Epochs at most."""
 
 
+def operations(data: Dataset, hidden: tuple[int, ...]) -> tuple[int, int]:
+    """Floating-point operations of a dense network for one example: of a forward pass, and of a training step.
+
+    A backward pass takes twice the operations of the forward pass, less the gradient to the inputs; the optimiser's
+    are left out.
+    """
+    layers = [2 * a * b for a, b in pairwise([math.prod(data.shape), *hidden, data.classes])]
+    return sum(layers), 3 * sum(layers) - layers[0]
+
+
 class Taught(NamedTuple):
     """A trained teacher."""
 
@@ -86,12 +96,11 @@ def taught(settings: TeacherSettings, data: Dataset, labels: np.ndarray, rows: n
     trained = time.perf_counter()
     path.unlink(missing_ok=True)
     table = precompute(teacher, x, path)
-    widths = [math.prod(data.shape), *settings.hidden, data.classes]
-    layers = [2 * a * b for a, b in pairwise(widths)]
+    _, step = operations(data, settings.hidden)
     told = {
         "test_accuracy": float((table.probabilities[-len(data.y_test) :].argmax(1) == data.y_test).mean()),
         "training_seconds": trained - began,
-        "training_flops": float(epochs * len(rows) * (3 * sum(layers) - layers[0])),
+        "training_flops": float(epochs * len(rows) * step),
         "table_seconds": time.perf_counter() - trained,
         "epochs": float(epochs),
     }
