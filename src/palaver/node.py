@@ -76,6 +76,23 @@ def _descend(
     return NodeState(params, extra, opt_state)
 
 
+def _build(model: Callable[[nnx.Rngs], nnx.Module], projection: int, key: Array) -> nnx.Module:
+    """The module, with the learned projection if there is one."""
+    rngs = nnx.Rngs(key)
+    module = model(rngs)
+    if projection:
+        eye = nnx.initializers.constant(jnp.eye(projection))
+        setattr(module, _PROJECTION, nnx.Linear(projection, projection, kernel_init=eye, rngs=rngs))
+    return module
+
+
+def _definition(build: Callable[[Array], nnx.Module], mode: str) -> nnx.GraphDef[Any]:
+    """The module's structure in ``train`` or ``eval`` mode; nothing is computed."""
+    abstract = nnx.eval_shape(lambda: build(jax.random.key(0)))
+    getattr(abstract, mode)()
+    return nnx.split(abstract, nnx.Param, ...)[0]
+
+
 def silence() -> Channel:
     """The channel of nodes that never speak: an empty payload of zero bits."""
     return Channel(encode=lambda _o, _l: (), loss=lambda outputs, _p: jnp.zeros(()), bits=lambda _s: 0)
@@ -119,20 +136,8 @@ def learner(
     channel = silence() if channel is None else channel
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
 
-    def build(key: Array) -> nnx.Module:
-        rngs = nnx.Rngs(key)
-        module = model(rngs)
-        if projection:
-            eye = nnx.initializers.constant(jnp.eye(projection))
-            setattr(module, _PROJECTION, nnx.Linear(projection, projection, kernel_init=eye, rngs=rngs))
-        return module
-
-    def definition(training: bool) -> nnx.GraphDef[Any]:
-        abstract = nnx.eval_shape(lambda: build(jax.random.key(0)))
-        (abstract.train if training else abstract.eval)()
-        return nnx.split(abstract, nnx.Param, ...)[0]
-
-    train_def, eval_def = definition(True), definition(False)
+    build = partial(_build, model, projection)
+    train_def, eval_def = _definition(build, "train"), _definition(build, "eval")
     shapes = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.split(build(jax.random.key(0)), nnx.Param, ...)[1]))
     size = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
     if size == 0:
