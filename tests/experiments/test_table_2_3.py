@@ -63,7 +63,8 @@ def test_vae_nodes_learn_digits(tmp_path):
     assert not {name for name in found if "rounds_to_target" in name}
     assert {"average_accuracy", *(f"collective_accuracy.{rule}" for rule in RULES)} <= set(found)
     np.testing.assert_allclose(found["elbo"]["mean"], -found["reconstruction"]["mean"] - found["kl"]["mean"], rtol=1e-4)
-    assert found["elbo"]["mean"] > -28.5
+    assert found["elbo"]["mean"] > -28.5  # untrained: about 64 log 2, -44
+    assert found["average_accuracy"]["mean"] > 0.8
     assert row["bits_per_node"]["payload"] == row["bits_per_node"]["examples"] * (2 * 8 * 32) / (64 * 8)
     # The headline is each node's test accuracy at its best stage by validation.
     stages = metrics.filter((pl.col("metric") == "probe_accuracy") & (pl.col("seed") == 0)).sort("round")
