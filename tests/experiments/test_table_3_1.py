@@ -14,8 +14,9 @@ import browser as chrome
 from palaver.cli import main
 from palaver.data import load
 from palaver.experiments import EXPERIMENTS, students, teacher
+from palaver.experiments.costs import costs
 from palaver.experiments.folder import SCHEMA, Checkpoints, open_folder
-from palaver.experiments.students import TeachingSettings, corrupted, costs
+from palaver.experiments.lessons import TeachingSettings, corrupted
 from palaver.experiments.study import Row
 from palaver.report import Result, interval, read_result, write_report
 from palaver.report.teaching import baselines, gain, verdict

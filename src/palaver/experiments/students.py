@@ -1,12 +1,10 @@
-"""Students and their teacher as studies (thesis ch. 3): settings, training with early stopping, all costs."""
+"""Students and their teacher as studies (thesis ch. 3): training with early stopping, and what it has cost."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +14,19 @@ import polars as pl
 
 from palaver.data import Dataset
 from palaver.engines.simulate import as_input
-from palaver.engines.teach import Lesson, Material, Students, Teaching, teaching
+from palaver.engines.teach import Material, Students, Teaching, teaching
 from palaver.engines.train import seed_keys
+from palaver.experiments.costs import costs
 from palaver.experiments.folder import SCHEMA
+from palaver.experiments.lessons import TeachingSettings, corrupted, make_lesson
 from palaver.experiments.settings import cut
 from palaver.experiments.study import Kind, Row, Seen, Study
-from palaver.experiments.teacher import Taught, TeacherSettings, operations, taught
+from palaver.experiments.teacher import Taught, TeacherSettings, taught
 from palaver.models import MLP
 from palaver.node import learner
 from palaver.objectives import distributions
 from palaver.report.interval import interval
-from palaver.teaching import difficulty, selection, targets
+from palaver.teaching import selection
 from palaver.types import NO_LABEL, NodeState, PalaverError, PyTree
 
 GOALS = (0.95, 0.96, 0.97)
@@ -34,167 +34,6 @@ GOALS = (0.95, 0.96, 0.97)
 
 _BLOCK = 25
 """Evaluations between two writings of the history."""
-
-
-@dataclass(frozen=True)
-class TeachingSettings:
-    """One student, its teacher and how the teacher picks. Defaults are the thesis's where it has one."""
-
-    data: str = "mnist"
-    """Data set: digits, mnist, fashion-mnist, cifar10, idx:DIR (IDX files) or npz:FILE (arrays x, y)."""
-    examples: int = 0
-    """Use only so many training examples, and a quarter as many to validate and to test; 0: all."""
-    flipped: float = 0.0
-    """Share of the training labels that are replaced by another class, in [0, 1)."""
-    known: float = 1.0
-    """Share of the training labels that are known, in (0, 1]."""
-    hidden: tuple[int, ...] = (32, 32)
-    """The student's hidden widths."""
-    batch_size: int = 32
-    """Examples in a minibatch m."""
-    learning_rate: float = 0.001
-    """Adam's learning rate."""
-    stack: tuple[int, ...] = (1,)
-    """Minibatches on the teacher's stack n; several: one after the other."""
-    stack_from: tuple[int, ...] = (0,)
-    """Updates from which each of them holds; the first is 0."""
-    difficulty: Literal[
-        "cross-entropy", "euclidean", "kl", "jensen-shannon", "margin", "student-loss", "reducible-loss"
-    ] = "cross-entropy"
-    """How hard an example is."""
-    select: Literal["top", "uniform", "proportional", "top-and-random", "hardest"] = "top"
-    """Which examples of a full stack are chosen."""
-    share: float = 0.25
-    """Random share in top-and-random; share of the stack drawn from in hardest; in [0, 1]."""
-    select_temperature: float = 1.0
-    """Temperature of proportional, above 0."""
-    target: Literal["true", "soft", "mixed"] = "true"
-    """What the student is told: labels, the teacher's distributions, or a mix."""
-    target_temperature: float = 1.0
-    """Temperature of soft targets, above 0."""
-    mix: float = 0.5
-    """Weight of the true label in mixed, in [0, 1]."""
-    patience: int = 20
-    """Epochs (passes over the data shown to the teacher) without improvement after which a student stops."""
-    epochs: int = 200
-    """Epochs at most."""
-    eval_every: int = 40
-    """Updates between evaluations."""
-    teacher_hidden: tuple[int, ...] = (1200, 1200)
-    """The teacher's hidden widths."""
-    teacher_dropout: float = 0.5
-    """Share of the teacher's hidden units dropped in training, in [0, 1)."""
-    teacher_batch_size: int = 128
-    """Examples in the teacher's batch."""
-    teacher_patience: int = 10
-    """Epochs without improvement after which the teacher stops."""
-    teacher_epochs: int = 60
-    """The teacher's epochs at most."""
-
-    def check(self) -> None:
-        """Raises ``PalaverError`` for a value out of range; what other parts check themselves is left to them."""
-        stages = zip(self.stack_from, self.stack, strict=False)
-        bounds: list[tuple[str, bool, str]] = [
-            ("examples", self.examples >= 0, "0 or more"),
-            ("flipped", 0 <= self.flipped < 1, "in [0, 1)"),
-            ("known", 0 < self.known <= 1, "in (0, 1]"),
-            ("hidden", all(w >= 1 for w in self.hidden), "each at least 1"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
-            ("stack_from", len(self.stack_from) == len(self.stack), f"{len(self.stack)} updates, one for each stack"),
-            ("stack_from", self.stack_from == tuple(sorted({*self.stack_from})), "updates in ascending order"),
-            ("patience", self.patience >= 1, "at least 1"),
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("eval_every", self.eval_every >= 1, "at least 1"),
-            ("teacher_hidden", all(w >= 1 for w in self.teacher_hidden), "each at least 1"),
-            ("teacher_dropout", 0 <= self.teacher_dropout < 1, "in [0, 1)"),
-            ("teacher_batch_size", self.teacher_batch_size >= 1, "at least 1"),
-            ("teacher_patience", self.teacher_patience >= 1, "at least 1"),
-            ("teacher_epochs", self.teacher_epochs >= 1, "at least 1"),
-        ]
-        for name, fine, allowed in bounds:
-            if not fine:
-                raise PalaverError(f"{name} is {getattr(self, name)}: give {allowed}")
-        selection.stages(dict(stages))
-        make_lesson(self)
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether only examples with labels are of use."""
-        return self.target == "true" or (self.scores and self.difficulty in ("student-loss", "reducible-loss"))
-
-    @property
-    def scores(self) -> bool:
-        """Whether the student is asked about every example of a stack."""
-        return max(self.stack) > 1 and self.select != "uniform"
-
-    @property
-    def asks_teacher(self) -> bool:
-        """Whether a teacher takes part."""
-        return self.target != "true" or (self.scores and self.difficulty != "student-loss")
-
-
-def make_lesson(settings: TeachingSettings) -> Lesson:
-    """The lesson that the settings describe."""
-    rules = {
-        "top": selection.top,
-        "uniform": selection.uniform,
-        "proportional": lambda: selection.proportional(temperature=settings.select_temperature),
-        "top-and-random": lambda: selection.top_and_random(share=settings.share),
-        "hardest": lambda: selection.from_hardest(share=settings.share),
-    }
-    told = {
-        "true": targets.true,
-        "soft": lambda: targets.soft(temperature=settings.target_temperature),
-        "mixed": lambda: targets.mixed(weight=settings.mix, temperature=settings.target_temperature),
-    }
-    measure = difficulty.MEASURES[settings.difficulty]
-    return Lesson(settings.batch_size, measure, rules[settings.select](), told[settings.target]())
-
-
-def corrupted(settings: TeachingSettings, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Training labels, some flipped to another class, and the rows whose labels are known; the same for all seeds."""
-    rng = np.random.default_rng([0, 3])
-    wrong = rng.random(len(data.y_train)) < settings.flipped
-    shift = rng.integers(1, max(2, data.classes), len(data.y_train))
-    labels = np.where(wrong, (data.y_train + shift) % data.classes, data.y_train).astype(np.int32)
-    rows = np.sort(rng.permutation(len(labels))[: max(1, round(settings.known * len(labels)))])
-    return labels, rows
-
-
-class Costs(NamedTuple):
-    """What reaching a number of updates has cost one student, its teacher's training apart."""
-
-    backward_passes: float
-    """Minibatches of m examples."""
-    forward_passes: float
-    """Examples the student predicted, those it trained on and those it was only asked about."""
-    teacher_forwards: float
-    """Examples the teacher predicted: each at most once, since it is frozen."""
-    flops: float
-    """Floating-point operations of the student, and of the teacher's predictions."""
-    student_flops: float
-    """Those of the student alone."""
-
-
-def costs(settings: TeachingSettings, data: Dataset, owned: int, updates: int) -> Costs:
-    """What so many updates on ``owned`` examples cost; the operations of choosing among them are left out."""
-    m = settings.batch_size
-    forward, step = operations(data, settings.hidden)
-    above, _ = operations(data, settings.teacher_hidden)
-    ends = [*settings.stack_from[1:], updates]
-    asked = teacher = 0
-    for size, start, end in zip(settings.stack, settings.stack_from, ends, strict=True):
-        made = max(0, min(end, updates) - start)
-        scores = size > 1 and settings.select != "uniform"
-        asked += made * size * m if scores else 0
-        if scores and settings.difficulty != "student-loss":
-            teacher += made * size * m
-        elif settings.target != "true":
-            teacher += made * m
-    trained, teacher = updates * m, min(owned, teacher)
-    flops = asked * forward + trained * step
-    return Costs(updates, asked + trained, teacher, flops + teacher * above, flops)
 
 
 class _Class(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from palaver.experiments.students import TeachingSettings
+from palaver.experiments.lessons import TeachingSettings
 from palaver.experiments.study import Row
 
 SCALES = {
