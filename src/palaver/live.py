@@ -13,7 +13,7 @@ from rich.table import Table
 from palaver.report import warning_lines
 from palaver.report.files import Result, data_of, last_rounds
 from palaver.report.tables import bits_table, results_table, rules_table, table_of
-from palaver.report.teaching import costs_grid, gains_grid, is_teaching, lessons_grid, teachers_grid
+from palaver.report.teaching import costs_grid, gains_grid, is_teaching, larger_grid, lessons_grid, teachers_grid
 from palaver.report.teaching import verdict as teaching_verdict
 
 
@@ -58,8 +58,10 @@ def show(console: Console, result: Result) -> None:
     """The tables of a finished run."""
     summary = result.summary
     if is_teaching(summary):
-        for grid in (lessons_grid(summary), costs_grid(summary), gains_grid(result), teachers_grid(summary)):
-            whole(console, table_of(grid))
+        grids = (lessons_grid(summary), costs_grid(summary), gains_grid(result), larger_grid(result))
+        for grid in (*grids, teachers_grid(summary)):
+            if grid.rows:
+                whole(console, table_of(grid))
         console.print(teaching_verdict(result))
         console.print(_spent(result))
         return

@@ -19,7 +19,7 @@ from palaver.experiments.folder import SCHEMA, Checkpoints, open_folder
 from palaver.experiments.lessons import TeachingSettings, corrupted
 from palaver.experiments.study import Row
 from palaver.report import Result, interval, read_result, write_report
-from palaver.report.teaching import baselines, gain, verdict
+from palaver.report.teaching import baselines, gain, gains_grid, larger_grid, verdict
 from palaver.types import PalaverError
 
 THESIS = {
@@ -41,6 +41,10 @@ def test_rows(scale):
         name: (row.thesis["test_accuracy"], row.thesis["updates_to_best"]) for name, row in rows.items() if row.thesis
     }
     assert told == ({} if scale == "tiny" else THESIS)
+    factors = {name: row.thesis.get("times_fewer_updates") for name, row in rows.items() if row.thesis}
+    assert {name for name, times in factors.items() if times == 4} == {name for name in told if "n=5" in name}
+    assert {name for name, times in factors.items() if times == 1} == {name for name in told if "random" in name}
+    assert sum(times == 2 for times in factors.values()) == (0 if scale == "tiny" else 3)
     for row in rows.values():
         row.settings.check()
     for where in ("20 % flipped: ", "10 % known: "):
@@ -199,6 +203,24 @@ def test_the_verdict_by_hand():
     assert verdict(summary_of({"n=5": five})).startswith("“n=5” reaches 96 % with the fewest updates: 1,500 [")
     assert "“no teacher”" in verdict(summary_of({"no teacher": alone, "n=5": (5, [1000.0, None])}))
     assert verdict(summary_of({"n=5": (5, [1000.0, None])})) == "No configuration reached 96 % with every seed."
+
+
+def test_stacks_beyond_five_by_hand():
+    told = summary_of({"no teacher": (1, [40.0, 60.0]), "n=5": (5, [10.0, 20.0]), "n=20": (20, [8.0, 16.0])})
+    right = {"no teacher": [0.95, 0.96], "n=5": [0.96, 0.97], "n=20": [0.97, 0.98]}
+    for row in told.summary["rows"]:
+        row["metrics"]["test_accuracy"] = interval(right[row["configuration"]])
+    grid = larger_grid(told)
+    assert grid.title == "to 96 %, against “n=5”"
+    assert grid.rows == [("n=20", "1.25 [1.25, 1.25]", "1.25 [1.25, 1.25]", "+2.00 [+2.00, +2.00]")]
+    assert larger_grid(summary_of({"no teacher": (1, [40.0]), "n=2": (2, [20.0])})).rows == []
+
+
+def test_the_thesis_claims_stand_beside_ours():
+    told = summary_of({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])})
+    told.summary["rows"][1]["thesis"] = {"times_fewer_updates": 4.0}
+    (row,) = gains_grid(told).rows
+    assert row[:3] == ("n=5", "4.00 [4.00, 4.00]", "4")
 
 
 def test_the_page(result):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -91,6 +92,7 @@ def taught(settings: TeacherSettings, data: Dataset, labels: np.ndarray, rows: n
     facts = path.with_suffix(".facts.json")
     if path.exists() and facts.exists():
         return Taught(read_table(path, x), json.loads(facts.read_text()))
+    print("palaver: training the teacher of these labels; it is kept for later runs", file=sys.stderr)
     began = time.perf_counter()
     teacher, epochs = _trained(settings, data, labels, rows)
     trained = time.perf_counter()

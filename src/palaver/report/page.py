@@ -98,8 +98,10 @@ def _teaching(result: Result, drawn: Mapping[str, str]) -> list[str]:
         ("Costs", teaching.HOW_COSTS, teaching.costs_grid(summary)),
         ("Teachers", teaching.HOW_TEACHERS, teaching.teachers_grid(summary)),
         ("Gains", teaching.HOW_GAINS, teaching.gains_grid(result)),
+        ("Beyond n = 5", teaching.HOW_LARGER, teaching.larger_grid(result)),
     ):
-        body += [html.heading(title), html.paragraph(how, "how"), html.table(grid, stacked=True)]
+        if grid.rows:
+            body += [html.heading(title), html.paragraph(how, "how"), html.table(grid, stacked=True)]
     body.append(html.heading("Figures"))
     return body + [html.figure(svg, name, *teaching.WORDS[name]) for name, svg in drawn.items()]
 
