@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import jax
 import pooch
@@ -24,9 +24,10 @@ from rich.console import Console
 import palaver
 from palaver.data import Dataset, load
 from palaver.engines import keep_compiled, use_cores
-from palaver.experiments import EXPERIMENTS, collective, runner
+from palaver.experiments import EXPERIMENTS, collective, language, runner
 from palaver.experiments.folder import open_folder
 from palaver.experiments.kinds import KINDS, kind_of
+from palaver.experiments.language_settings import LanguageSettings
 from palaver.experiments.settings import CollectiveSettings
 from palaver.experiments.study import Row
 from palaver.live import live, show
@@ -42,7 +43,9 @@ USAGE = """usage: palaver COMMAND ...
   palaver run table-2.1           thesis Tables 2.1 and 2.2 (--scale tiny|cpu|thesis)
   palaver run table-2.3           nodes that learn without labels
   palaver run table-3.1           a teacher that picks the examples
+  palaver run table-4.1           a discrete language between agents
   palaver run collective ...      one collective with your own settings
+  palaver run language ...        one language with your own settings
   palaver report DIR ...          rebuild the page of result folders from their files
   palaver compare DIR DIR ...     results side by side
 
@@ -70,7 +73,7 @@ class Options:
     devices: int | None = None
     """Spread the nodes over at most so many devices (default: all; on a CPU one per core)."""
     settings: Path | None = None
-    """TOML file of settings (palaver run collective); flags override it."""
+    """TOML file of settings (palaver run collective, language); flags override it."""
     checkpoint_seconds: float = 30.0
     """Seconds between two checkpoints at least; an interrupt always leaves one."""
 
@@ -85,11 +88,23 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnCollective:
     """One collective with your own settings."""
 
     options: tyro.conf.OmitArgPrefixes[Options]
     settings: tyro.conf.OmitArgPrefixes[CollectiveSettings]
+
+
+@dataclass(frozen=True)
+class OwnLanguage:
+    """One language with your own settings."""
+
+    options: tyro.conf.OmitArgPrefixes[Options]
+    settings: tyro.conf.OmitArgPrefixes[LanguageSettings]
+
+
+OWN: dict[str, tuple[Any, Any]] = {"collective": (OwnCollective, collective), "language": (OwnLanguage, language)}
+"""What takes its settings from the command line: the flags, and the module of its scales and its row."""
 
 
 @dataclass(frozen=True)
@@ -153,24 +168,25 @@ def _list() -> None:
     """The experiments, one a line."""
     for name, experiment in EXPERIMENTS.items():
         print(f"{name:<14}{experiment.about}")
-    print(f"{'collective':<14}one collective with your own settings (every setting is a flag)")
+    for name in OWN:
+        print(f"{name:<14}one {name} with your own settings (every setting is a flag)")
     print("palaver run NAME starts one; palaver run NAME --help shows its flags")
 
 
 def _run(name: str, args: list[str]) -> int:
     """Settings to configurations, then trains them."""
     prog = f"palaver run {name}"
-    if name == "collective":
-        options, rows, seeds = _own_settings(args, prog)
+    if name in OWN:
+        options, rows, seeds = _own_settings(name, args, prog)
     elif name in EXPERIMENTS:
         named = _parse(Named, args, prog)
         _check_resume(named.options, alone=named.data is None)
         options, experiment = named.options, EXPERIMENTS[name]
         rows, seeds = experiment.rows(options.scale, named.data), experiment.seeds
         if options.settings is not None:
-            raise PalaverError(f"{name} brings its own settings: use --settings with palaver run collective")
+            raise PalaverError(f"{name} brings its own settings: use --settings with palaver run {' or '.join(OWN)}")
     else:
-        raise PalaverError(f"{name!r} is not an experiment: choose one of {', '.join([*EXPERIMENTS, 'collective'])}")
+        raise PalaverError(f"{name!r} is not an experiment: choose one of {', '.join([*EXPERIMENTS, *OWN])}")
     seeds = seeds if options.seeds is None else options.seeds
     if seeds < 1:
         raise PalaverError(f"seeds is {seeds}: give a count of at least 1")
@@ -191,39 +207,40 @@ def _check_resume(options: Options, *, alone: bool) -> None:
         )
 
 
-def _own_settings(args: list[str], prog: str) -> tuple[Options, list[Row], int]:
-    """``palaver run collective``: the scale's settings, overridden by the file's, overridden by the flags."""
+def _own_settings(name: str, args: list[str], prog: str) -> tuple[Options, list[Row], int]:
+    """The scale's settings, overridden by the file's, overridden by the flags."""
+    flags, experiment = OWN[name]
     plain = [arg for arg in args if arg not in ("-h", "--help")]
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             options, _ = tyro.cli(Options, args=plain, return_unknown_args=True)
     except SystemExit:
         options = Options()  # the full parse below says what is wrong
-    settings = collective.SCALES[options.scale]
+    settings = experiment.SCALES[options.scale]
     if options.settings is not None:
-        settings = _from_toml(options.settings, settings)
-    own = _parse(Own, args, prog, Own(Options(), settings))
+        settings = _from_toml(options.settings, settings, prog)
+    own = _parse(flags, args, prog, flags(Options(), settings))
     _check_resume(own.options, alone=own.settings == settings)
-    return own.options, [collective.row(own.settings)], 5
+    return own.options, [experiment.row(own.settings)], 5
 
 
-def _from_toml(path: Path, base: CollectiveSettings) -> CollectiveSettings:
+def _from_toml(path: Path, base: T, prog: str) -> T:
     """The settings of a TOML file over ``base``; keys are the flags' names, with - or _."""
     try:
         content = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PalaverError(f"settings file {path} cannot be read: {error}") from None
-    known, changes = asdict(base), {}
+    known, changes = asdict(base), {}  # type: ignore[call-overload]
     for key, value in content.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise PalaverError(f"{path} sets {key!r}, which is no setting: see palaver run collective --help")
+            raise PalaverError(f"{path} sets {key!r}, which is no setting: see {prog} --help")
         value = tuple(value) if isinstance(value, list) else value
         value = float(value) if isinstance(known[name], float) and type(value) is int else value
         if type(value) is not type(known[name]):
             raise PalaverError(f"{path} sets {key} to {value!r}: give a {type(known[name]).__name__}")
         changes[name] = value
-    return replace(base, **changes)
+    return replace(base, **changes)  # type: ignore[type-var]
 
 
 def _train(name: str, options: Options, rows: list[Row], seeds: list[int]) -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from palaver.report import warning_lines
+from palaver.report import language, warning_lines
 from palaver.report.files import Result, data_of, last_rounds
 from palaver.report.tables import bits_table, results_table, rules_table, table_of
 from palaver.report.teaching import costs_grid, gains_grid, is_teaching, larger_grid, lessons_grid, teachers_grid
@@ -30,7 +30,10 @@ def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, i
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         tasks = {
             row["configuration"]: bars.add_task(
-                row["configuration"], total=row["settings"].get("rounds"), latest="", start=False
+                row["configuration"],
+                total=row["settings"].get("rounds") or row["settings"].get("steps"),
+                latest="",
+                start=False,
             )
             for row in stored["rows"]
         }
@@ -40,7 +43,7 @@ def live(console: Console, stored: dict[str, Any]) -> Generator[Callable[[str, i
             bars.start_task(tasks[configuration])
             bars.update(tasks[configuration], completed=done, latest=said)
             if not console.is_terminal and finished:
-                unit = "updates" if stored["kind"] == "teaching" else "rounds"
+                unit = {"teaching": "updates", "language": "steps"}.get(stored["kind"], "rounds")
                 console.print(f"{configuration}: {done} {unit}, {said}")
 
         yield progress
@@ -65,14 +68,25 @@ def show(console: Console, result: Result) -> None:
         console.print(teaching_verdict(result))
         console.print(_spent(result))
         return
+    if language.is_language(summary):
+        for grid in (language.probes_grid(summary), language.messages_grid(summary)):
+            whole(console, table_of(grid))
+        _diverged(console, summary)
+        console.print(language.verdict(result))
+        console.print(_spent(result))
+        return
     for table in (results_table(summary, last_rounds(result)), rules_table(summary), bits_table(summary)):
         whole(console, table)
-    for row in summary["rows"]:
-        for seed, step in row["diverged"].items():
-            console.print(f"{row['configuration']}: seed {seed} diverged at round {step}, so no mean is given")
+    _diverged(console, summary)
     for line in warning_lines(summary):
         console.print(line)
     console.print(_spent(result))
+
+
+def _diverged(console: Console, summary: dict[str, Any]) -> None:
+    for row in summary["rows"]:
+        for seed, step in row["diverged"].items():
+            console.print(f"{row['configuration']}: seed {seed} diverged at round {step}, so no mean is given")
 
 
 def _spent(result: Result) -> str:

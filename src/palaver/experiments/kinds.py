@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from palaver.experiments import collectives, students
+from palaver.experiments import collectives, languages, students
 from palaver.experiments.study import Kind, Row
 
-KINDS = {"collective": collectives.KIND, "teaching": students.KIND}
+KINDS = {"collective": collectives.KIND, "teaching": students.KIND, "language": languages.KIND}
 
 
 def kind_of(rows: list[Row]) -> str:

@@ -180,24 +180,30 @@ def make_channel(settings: CollectiveSettings) -> Channel | None:
 
 def make_topology(settings: CollectiveSettings) -> Topology:
     """The topology that the settings name."""
-    nodes = settings.nodes
+    return named_topology(
+        settings.topology,
+        settings.nodes,
+        settings.neighbours,
+        seed=settings.graph_seed,
+        every=settings.redraw_every,
+        rounds=settings.rounds,
+    )
+
+
+def named_topology(name: str, nodes: int, neighbours: int, *, seed: int, every: int, rounds: int) -> Topology:
+    """A topology of so many nodes by its name; 0 neighbours: its own number."""
     if nodes == 1:
         return topology.ring(1, 0)
-    match settings.topology:
+    match name:
         case "full":
             return topology.full(nodes)
         case "ring":
-            return topology.ring(nodes, settings.neighbours or min(2, nodes - 1))
+            return topology.ring(nodes, neighbours or min(2, nodes - 1))
         case "random":
-            return topology.random_regular(nodes, settings.neighbours or min(4, nodes - 1), seed=settings.graph_seed)
-        case "random-changing":
-            return topology.random_changing(
-                nodes,
-                settings.neighbours or min(4, nodes - 1),
-                every=settings.redraw_every,
-                rounds=settings.rounds,
-                seed=settings.graph_seed,
-            )
+            return topology.random_regular(nodes, neighbours or min(4, nodes - 1), seed=seed)
+        case _:
+            most = neighbours or min(4, nodes - 1)
+            return topology.random_changing(nodes, most, every=every, rounds=rounds, seed=seed)
 
 
 def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 
-from palaver.report import teaching
+from palaver.report import language, teaching
 from palaver.report.drawing import (
     COLOURS,
     GREY,
@@ -46,9 +46,15 @@ def write_figures(result: Result) -> dict[str, str]:
         The SVG of each figure drawn, by the name of its file without ending, in the order of a reader's questions.
 
     """
-    drawn = teaching.figures(result) if teaching.is_teaching(result.summary) else _collectives(result)
-    for path in (result.folder / "figures").glob("pictures_*.svg"):
-        drawn.setdefault(path.stem, None)
+    if teaching.is_teaching(result.summary):
+        drawn = teaching.figures(result)
+    elif language.is_language(result.summary):
+        drawn = language.figures(result)
+    else:
+        drawn = _collectives(result)
+    for kind in ("pictures", "said"):
+        for path in (result.folder / "figures").glob(f"{kind}_*.svg"):
+            drawn.setdefault(path.stem, None)
     for name, svg in drawn.items():
         path = result.folder / "figures" / f"{name}.svg"
         if svg is None:

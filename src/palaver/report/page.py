@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palaver.report import html, teaching
+from palaver.report import html, language, teaching
 from palaver.report.figures import write_figures
 from palaver.report.files import Result, data_of, last_rounds, read_result, reported_rounds, write_text
 from palaver.report.learning import latent_grids, notes
@@ -84,7 +84,12 @@ def _page(result: Result, drawn: Mapping[str, str]) -> str:
     summary = result.summary
     experiment = str(summary.get("experiment", result.settings.get("experiment", "run")))
     body = [f"<h1>{html.escape(experiment)}</h1>", html.paragraph(_facts(result), "facts")]
-    body += _teaching(result, drawn) if is_teaching(summary) else _collectives(result, drawn)
+    if is_teaching(summary):
+        body += _teaching(result, drawn)
+    elif language.is_language(summary):
+        body += _language(result, drawn)
+    else:
+        body += _collectives(result, drawn)
     body += [html.heading("Settings"), *_settings(result.settings)]
     return html.document(experiment, body)
 
@@ -104,6 +109,19 @@ def _teaching(result: Result, drawn: Mapping[str, str]) -> list[str]:
             body += [html.heading(title), html.paragraph(how, "how"), html.table(grid, stacked=True)]
     body.append(html.heading("Figures"))
     return body + [html.figure(svg, name, *teaching.WORDS[name]) for name, svg in drawn.items()]
+
+
+def _language(result: Result, drawn: Mapping[str, str]) -> list[str]:
+    """The page of agents that make up a language."""
+    body = [html.paragraph(line, "verdict") for line in language.verdict(result).splitlines()]
+    body += [html.paragraph(line, "notice") for line in _diverged(result.summary)]
+    for title, how, grid in (
+        ("Results", language.HOW_PROBES, language.probes_grid(result.summary)),
+        ("Messages", language.HOW_MESSAGES, language.messages_grid(result.summary)),
+    ):
+        body += [html.heading(title), html.paragraph(how, "how"), html.table(grid, stacked=True)]
+    body.append(html.heading("Figures"))
+    return body + [html.figure(svg, name, *language.words(result, name)) for name, svg in drawn.items()]
 
 
 def _collectives(result: Result, drawn: Mapping[str, str]) -> list[str]:

@@ -192,6 +192,8 @@ def compare_grid(results: Sequence[Result]) -> Grid:
     forms: dict[str, str] = {}
     if "teaching" in kinds:
         forms |= {"test_accuracy": "test %", "updates_to_96": "updates to 96 %", "seconds_to_96": "seconds to 96 %"}
+    if "language" in kinds:
+        forms |= {"probe_accuracy": "features %", "message_probe_accuracy": "messages %"}
     if "collective" in kinds:
         forms |= {"average_accuracy": "average %", "collective_accuracy": "collective %"}
         if not all(is_probe(result.summary) for result in results):

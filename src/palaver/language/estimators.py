@@ -1,0 +1,127 @@
+"""How a gradient gets through a choice among symbols (thesis §4.2.2.1), and rivals that need none.
+
+An estimator is made by a factory. With ``crosses_wire=False`` the sender's gradient must come back through whoever
+listens, so that feedback asks for both in one program (or for gradients on the wire); with ``crosses_wire=True`` a
+listener's answer is one number an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from palaver.types import Array, PalaverError
+
+
+class Estimator(NamedTuple):
+    """How symbols are drawn in training. In evaluation the symbol with the highest logit is said."""
+
+    draw: Callable[[Array, Array, Array], Array]
+    """``draw(key, logits [..., V], step) -> symbols [..., V]`` on the simplex, after ``step`` steps of training."""
+    temperature: Callable[[Array], Array]
+    """The temperature at a step; 1 where there is none."""
+    crosses_wire: bool
+    """Whether a sender learns from its listeners by numbers that they send back, without their gradients."""
+    soft: bool = False
+    """Whether symbols are soft."""
+    samples: int = 1
+    """Messages drawn for each input; more than one serve each other as baseline."""
+    entropy: float = 0.0
+    """Weight of the bonus on the entropy of the sender's distribution, in nats a symbol."""
+
+
+def hard(logits: Array) -> Array:
+    """One-hot of the highest logit, the first of equals: what is said in evaluation."""
+    return jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=logits.dtype)
+
+
+def annealed(*, start: float = 4.0, decay: float = 0.9, every: int = 100, floor: float = 0.5) -> Callable[..., Array]:
+    """The thesis's schedule (§4.3): ``max(floor, start · decay^⌊step / every⌋)``.
+
+    >>> [round(float(annealed()(step)), 3) for step in (0, 99, 100, 250, 10_000)]
+    [4.0, 4.0, 3.6, 3.24, 0.5]
+
+    Raises:
+        PalaverError: a temperature that is not above 0, a decay outside (0, 1], or ``every`` below 1.
+
+    """
+    if not 0 < floor <= start < float("inf"):
+        raise PalaverError(f"temperatures from {start} to {floor}: give both above 0, the floor not above the start")
+    if not 0 < decay <= 1 or every < 1:
+        raise PalaverError(f"decay {decay} every {every} steps: give a factor in (0, 1] and at least 1 step")
+    return lambda step: jnp.maximum(floor, start * decay ** (jnp.asarray(step) // every))
+
+
+def _relaxed(key: Array, logits: Array, temperature: Array) -> Array:
+    return jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / temperature)
+
+
+def gumbel_softmax(temperature: Callable[[Array], Array] | None = None) -> Estimator:
+    """Soft symbols ``softmax((logits + Gumbel noise) / τ)`` (Jang et al. 2017; Maddison et al. 2017): the thesis's.
+
+    Args:
+        temperature: τ by step; None: ``annealed()``.
+
+    """
+    schedule = annealed() if temperature is None else temperature
+    return Estimator(
+        lambda key, logits, step: _relaxed(key, logits, schedule(step)), schedule, crosses_wire=False, soft=True
+    )
+
+
+def straight_through(temperature: Callable[[Array], Array] | None = None) -> Estimator:
+    """Hard symbols whose gradient is that of ``gumbel_softmax`` (Bengio et al. 2013; Jang et al. 2017).
+
+    Args:
+        temperature: τ by step; None: ``annealed()``.
+
+    """
+    schedule = annealed() if temperature is None else temperature
+
+    def draw(key: Array, logits: Array, step: Array) -> Array:
+        soft = _relaxed(key, logits, schedule(step))
+        return soft + jax.lax.stop_gradient(hard(soft) - soft)
+
+    return Estimator(draw, schedule, crosses_wire=False)
+
+
+def reinforce(*, entropy: float = 0.01, samples: int = 4) -> Estimator:
+    """Hard symbols, and the score function (Williams 1992) with a baseline: no gradient passes through a symbol.
+
+    A message's reward is its share of the sender's objective, what its listeners report included. The baseline is the
+    mean reward of the other messages drawn for the same input ("leave-one-out", Kool et al. 2019); with one message an
+    input, of the batch's other inputs.
+
+    Args:
+        entropy: weight of the entropy bonus, 0 or more.
+        samples: messages drawn for each input.
+
+    Raises:
+        PalaverError: a negative weight, or no sample.
+
+    """
+    if not entropy >= 0 or samples < 1:
+        raise PalaverError(f"entropy {entropy}, {samples} samples: give a weight of 0 or more and at least 1 sample")
+
+    def draw(key: Array, logits: Array, step: Array) -> Array:
+        return jax.lax.stop_gradient(hard(logits + jax.random.gumbel(key, logits.shape)))
+
+    return Estimator(draw, lambda step: jnp.ones(()), crosses_wire=True, samples=samples, entropy=entropy)
+
+
+def advantage(rewards: Array) -> Array:
+    """Rewards ``[K, ..., B]`` less their baseline: the mean of the others, of K samples or where K is 1 of the batch.
+
+    >>> advantage(jnp.array([[3.0, 0.0], [1.0, 4.0]])).tolist()
+    [[2.0, -4.0], [-2.0, 4.0]]
+    >>> advantage(jnp.array([[3.0, 0.0, 0.0]])).tolist()
+    [[3.0, -1.5, -1.5]]
+    """
+    axis = 0 if rewards.shape[0] > 1 else -1
+    count = rewards.shape[axis]
+    if count == 1:
+        return rewards
+    return (rewards - rewards.mean(axis, keepdims=True)) * count / (count - 1)

@@ -1,0 +1,230 @@
+"""How much a message says about an input: bounds on mutual information that a critic learns (thesis §4.2.2.3).
+
+Sender and critic climb the same objective ("max-max"). A critic is a flax module that scores an input with a message:
+``codes(x, s)`` is what it computes once for each of them, ``pairs`` and ``table`` scores of codes. ``joint`` are scores
+of messages with their own inputs, ``others`` those with other inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from palaver.models.blocks import Trunk
+from palaver.types import Array, PalaverError
+
+
+class Information(NamedTuple):
+    """An objective to climb, and the mutual information in nats that it stands for."""
+
+    climb: Callable[[Array, Array, Array], tuple[Array, Array]]
+    """``climb(joint [B], others [K, B], memory) -> (values [B], memory)``: each message's share of the objective, a
+    function of that message alone; their mean's gradient trains sender and critic.
+    """
+    nats: Callable[[Array, Array], Array]
+    """``nats(joint [B], others [K, B])``: the estimate of I(X; S)."""
+    all_pairs: bool
+    """Whether each message is scored with all other inputs of the batch (K = B − 1), not with one (K = 1)."""
+
+
+def jensen_shannon(*, all_pairs: bool = False) -> Information:
+    """The discriminator of a GAN (thesis §4.2.2.3): ``E log D(x, s) + E log(1 − D(x′, s))``, ``D = σ(score)``.
+
+    It is at most twice the Jensen–Shannon divergence of joint and product distributions, less log 4. There the score is
+    ``log p(x, s) / p(x) p(s)``, so the mutual information is estimated as its mean over the joint.
+
+    Args:
+        all_pairs: see ``Information``; the thesis takes one other example.
+
+    """
+
+    def climb(joint: Array, others: Array, memory: Array) -> tuple[Array, Array]:
+        return jax.nn.log_sigmoid(joint) + jax.nn.log_sigmoid(-others).mean(0), memory
+
+    return Information(climb, lambda joint, others: joint.mean(), all_pairs)
+
+
+def _log_mean_exp(x: Array, axis: Any = None) -> Array:
+    count = x.size if axis is None else x.shape[axis]
+    return jax.nn.logsumexp(x, axis=axis) - math.log(count)
+
+
+def donsker_varadhan(*, all_pairs: bool = False, decay: float = 0.99) -> Information:
+    """MINE (Belghazi et al. 2018): ``E T(x, s) − log E exp T(x′, s)``, a lower bound on the mutual information.
+
+    A batch's logarithm has a biased gradient; the paper's correction divides by a moving average of the mean
+    exponential instead, kept in ``memory`` (as a logarithm; +∞ before the first batch).
+
+    Args:
+        all_pairs: see ``Information``.
+        decay: of the moving average, in [0, 1); 0: the batch's own mean, the biased gradient.
+
+    Raises:
+        PalaverError: ``decay`` is outside [0, 1).
+
+    """
+    if not 0 <= decay < 1:
+        raise PalaverError(f"decay is {decay}: give a number in [0, 1)")
+
+    def climb(joint: Array, others: Array, memory: Array) -> tuple[Array, Array]:
+        now = jax.lax.stop_gradient(_log_mean_exp(others))
+        kept = memory + (math.log(decay) if decay else -jnp.inf)
+        mixed = jnp.where(jnp.isfinite(memory), jnp.logaddexp(kept, now + math.log1p(-decay)), now)
+        # The gradient of the second term is E[exp T ∇T] over the average; its value is set to be the bound's.
+        term = jnp.exp(others - mixed).mean(0)
+        return joint - term + jax.lax.stop_gradient(term - now), mixed
+
+    return Information(climb, lambda joint, others: joint.mean() - _log_mean_exp(others), all_pairs)
+
+
+def info_nce() -> Information:
+    """InfoNCE (van den Oord et al. 2018): which of the batch's inputs is a message about? Always all pairs.
+
+    ``E [T(x, s) − log 1/B Σ_x′ T-exponentials]``, a lower bound on the mutual information and at most ``log B``.
+    """
+
+    def values(joint: Array, others: Array) -> Array:
+        return joint - _log_mean_exp(jnp.concatenate([joint[None], others]), axis=0)
+
+    return Information(
+        lambda joint, others, memory: (values(joint, others), memory),
+        lambda joint, others: values(joint, others).mean(),
+        all_pairs=True,
+    )
+
+
+class Critic(nnx.Module):
+    """Scores of inputs with messages.
+
+    Args:
+        shape: of one input; it is flattened.
+        message: of one message; it is flattened.
+        hidden: units of a hidden layer, ReLU.
+        separable: whether a score is the inner product of a code of the input and a code of the message, of ``hidden``
+            units each, which makes all pairs as cheap as one; otherwise a network of both (one hidden layer).
+
+    Raises:
+        PalaverError: ``hidden`` is below 1.
+
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        message: Sequence[int],
+        *,
+        hidden: int = 256,
+        separable: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        if hidden < 1:
+            raise PalaverError(f"critic's hidden is {hidden}: give at least 1 unit")
+        self.separable, self.hidden = separable, hidden
+        init = nnx.initializers.he_normal()
+        if separable:
+            self.input = Trunk(shape, [hidden], convolutional=False, rngs=rngs)
+            self.message = Trunk(message, [hidden], convolutional=False, rngs=rngs)
+            self.input_code = nnx.Linear(hidden, hidden, rngs=rngs)
+            self.message_code = nnx.Linear(hidden, hidden, rngs=rngs)
+        else:
+            # One layer over both, as two: the input's share is the same for every message.
+            self.input = nnx.Linear(math.prod(shape), hidden, kernel_init=init, rngs=rngs)
+            self.message = nnx.Linear(math.prod(message), hidden, kernel_init=init, use_bias=False, rngs=rngs)
+            self.head = nnx.Linear(hidden, 1, rngs=rngs)
+
+    def codes(self, x: Array, s: Array) -> tuple[Array, Array]:
+        """``[A, H]`` and ``[B, H]``: what is computed once for each input and each message."""
+        x, s = x.reshape(x.shape[0], -1), s.reshape(s.shape[0], -1)
+        x, s = self.input(x), self.message(s)
+        if not self.separable:
+            return x, s
+        return self.input_code(x) / math.sqrt(self.hidden), self.message_code(s)
+
+    def pairs(self, x: Array, s: Array) -> Array:
+        """Scores of codes side by side: ``[..., H]`` and ``[..., H]`` to ``[...]``."""
+        return (x * s).sum(-1) if self.separable else self.head(nnx.relu(x + s))[..., 0]
+
+    def table(self, x: Array, s: Array) -> Array:
+        """Scores of every input's code ``[A, H]`` with every message's ``[B, H]``: ``[A, B]``."""
+        return x @ s.T if self.separable else self.pairs(x[:, None], s[None])
+
+
+def scores(critic: Any, x: Array, s: Array, *, all_pairs: bool) -> tuple[Array, Array]:
+    """``joint [B]`` and ``others [K, B]`` of inputs and their messages, side by side in a batch.
+
+    The one other input of a message is its neighbour's in the batch.
+    """
+    x, s = critic.codes(x, s)
+    if not all_pairs:
+        return critic.pairs(x, s), critic.pairs(jnp.roll(x, 1, axis=0), s)[None]
+    table = critic.table(x, s)
+    count = table.shape[0]
+    # Column b without its b-th row: the flat table falls into pieces that each begin with a diagonal element.
+    others = table.T.reshape(-1)[:-1].reshape(count - 1, count + 1)[:, 1:].reshape(count, count - 1).T
+    return jnp.diagonal(table), others
+
+
+def estimate(
+    information: Information,
+    x: Array,
+    s: Array,
+    held_out: tuple[Array, Array],
+    *,
+    key: Array,
+    hidden: int = 128,
+    separable: bool = False,
+    batch_size: int = 256,
+    steps: int = 3000,
+    learning_rate: float = 1e-3,
+) -> Array:
+    """Trains a critic on pairs that are given and estimates their mutual information on others, in nats.
+
+    Args:
+        information: the objective.
+        x: ``[M, ...]`` inputs.
+        s: ``[M, ...]`` what goes with each.
+        held_out: as many of both as the estimate is made on.
+        key: of the critic and of the batches.
+        hidden: units of the critic.
+        separable: see ``Critic``.
+        batch_size: pairs in a batch.
+        steps: of Adam.
+        learning_rate: of Adam.
+
+    Returns:
+        Scalar: nats, mean over batches of ``batch_size`` held-out pairs, as many as there are whole ones.
+
+    """
+    made, drawn, left = jax.random.split(key, 3)
+    critic = Critic(x.shape[1:], s.shape[1:], hidden=hidden, separable=separable, rngs=nnx.Rngs(made))
+    structure, params = nnx.split(critic)
+    optimizer = optax.adam(learning_rate)
+
+    def loss(params: Any, memory: Array, rows: Array) -> tuple[Array, Array]:
+        joint, others = scores(nnx.merge(structure, params), x[rows], s[rows], all_pairs=information.all_pairs)
+        values, memory = information.climb(joint, others, memory)
+        return -values.mean(), memory
+
+    def step(carry: Any, key: Array) -> tuple[Any, None]:
+        params, state, memory = carry
+        rows = jax.random.randint(key, (batch_size,), 0, x.shape[0])
+        slope, memory = jax.grad(loss, has_aux=True)(params, memory, rows)
+        updates, state = optimizer.update(slope, state, params)
+        return (optax.apply_updates(params, updates), state, memory), None
+
+    begun = (params, optimizer.init(params), jnp.float32(jnp.inf))
+    (params, _, _), _ = jax.lax.scan(step, begun, jax.random.split(drawn, steps))
+    whole = held_out[0].shape[0] // batch_size * batch_size
+    order = jax.random.permutation(left, held_out[0].shape[0])[:whole].reshape(-1, batch_size)
+
+    def told(rows: Array) -> Array:
+        pair = held_out[0][rows], held_out[1][rows]
+        return information.nats(*scores(nnx.merge(structure, params), *pair, all_pairs=True))
+
+    return jax.lax.map(told, order).mean()

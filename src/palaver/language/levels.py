@@ -1,0 +1,68 @@
+"""Who hears whom, and whose parameters a listener's loss reaches (thesis §4.2.2.5)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+
+from palaver.types import NO_PEER, Array, PalaverError
+
+Level: TypeAlias = Literal["none", "receiving", "feedback", "both"]
+"""The thesis's levels of communication; for two agents A = 0 and B = 1:
+
+``none``       nobody hears anybody.
+``receiving``  B hears A (eq. 4.2.6): its gradient reaches B alone.
+``feedback``   B hears A (eq. 4.2.7): the same loss's gradient reaches A too.
+``both``       each hears the other (eq. 4.2.8), with gradients to both.
+
+Of more agents, one hears its neighbours of lower number (``receiving``, ``feedback``) or all its neighbours (``both``).
+"""
+
+
+class Heard(NamedTuple):
+    """Whom each agent hears in a step; ``P`` neighbours at most."""
+
+    sender: Array
+    """``[N, P]`` int32; where nobody stands, 0."""
+    weight: Array
+    """``[N, P]``: one over the number of those heard, 0 where nobody stands."""
+
+
+def check(level: str) -> None:
+    """Raises ``PalaverError`` unless it is one of the levels."""
+    if level not in get_args(Level):
+        raise PalaverError(f"level is {level!r}: choose one of {', '.join(get_args(Level))}")
+
+
+def heard(level: Level, neighbours: Array) -> Heard:
+    """Whom each agent hears, of its neighbours ``[N, P]`` (padded with ``NO_PEER``)."""
+    own = jnp.arange(neighbours.shape[0])[:, None]
+    listens = (neighbours != NO_PEER) & (level != "none")
+    if level in ("receiving", "feedback"):
+        listens &= neighbours < own
+    count = listens.sum(1, keepdims=True)
+    return Heard(jnp.where(listens, neighbours, 0), listens / jnp.maximum(1, count))
+
+
+def reaches_sender(level: Level) -> bool:
+    """Whether a listener's loss trains the sender too."""
+    return level in ("feedback", "both")
+
+
+def likelihood(log_probabilities: Array, symbols: Array, alive: Array) -> Array:
+    """``−Σ_t s_A^t log s_B^t`` (eq. 4.2.6) in nats a message, ``[..., B]``: how surprised B is by what A says.
+
+    Args:
+        log_probabilities: ``[..., B, L, V]`` of the listener.
+        symbols: ``[..., B, L, V]`` the sender's message.
+        alive: ``[..., B, L]``: what comes after a message's end does not count.
+
+    """
+    return -(alive[..., None] * symbols * log_probabilities).sum((-2, -1))
+
+
+def as_sent(symbols: Array, level: Level) -> Array:
+    """A message as its listeners get it: where the level is without feedback, no gradient goes back."""
+    return symbols if reaches_sender(level) else jax.lax.stop_gradient(symbols)

@@ -1,0 +1,106 @@
+"""What a language is like, from hard messages (NumPy): entropy, agreement, topography, usage."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.distance import pdist
+from scipy.stats import rankdata
+
+from palaver.language.generators import END
+from palaver.types import PalaverError
+
+
+def _entropy(counts: np.ndarray) -> float:
+    """Plug-in entropy in bits."""
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log2(share)).sum()) + 0.0
+
+
+def message_entropy(symbols: np.ndarray) -> float:
+    """Entropy in bits of whole messages, as often as they occur among these examples: at most ``log2 B``.
+
+    Messages are a function of the input in evaluation, so this is also what they say about which of these examples was
+    seen.
+
+    >>> message_entropy(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
+    2.0
+
+    Args:
+        symbols: ``[B, L]`` ids.
+
+    """
+    return _entropy(np.unique(symbols, axis=0, return_counts=True)[1])
+
+
+def symbol_entropy(symbols: np.ndarray, vocabulary: int) -> float:
+    """Sum over positions of the entropy of their symbol, in bits: how many of the available bits are in use.
+
+    More than the message's entropy where positions repeat each other.
+
+    >>> symbol_entropy(np.array([[0, 0], [1, 1]]), 2)
+    2.0
+    """
+    return sum(_entropy(np.bincount(position, minlength=vocabulary)) for position in symbols.T)
+
+
+def lengths(symbols: np.ndarray) -> np.ndarray:
+    """``[B]``: symbols until ``END``, itself included; L where there is none.
+
+    >>> lengths(np.array([[1, 0, 0], [1, 1, 1]])).tolist()
+    [2, 3]
+    """
+    ended = symbols == END
+    return np.where(ended.any(1), ended.argmax(1) + 1, symbols.shape[1])
+
+
+def agreement(symbols: np.ndarray) -> float:
+    """Share of positions at which two agents say the same symbol about the same example, mean over all pairs.
+
+    Agents that always say the same one word agree fully: look at the entropy beside it.
+
+    >>> agreement(np.array([[[0, 1]], [[0, 0]]]))
+    0.5
+
+    Args:
+        symbols: ``[N, B, L]`` ids; N at least 2.
+
+    """
+    count, most = len(symbols), symbols.max() + 1
+    # Of N agents k_v say symbol v at a place: of its N(N − 1)/2 pairs, Σ k_v (k_v − 1)/2 agree.
+    said = np.stack([(symbols == v).sum(0) for v in range(most)]).astype(np.float64)
+    return float((said * (said - 1)).sum(0).mean() / (count * (count - 1)))
+
+
+def topographic_similarity(x: np.ndarray, symbols: np.ndarray) -> float:
+    """Spearman's correlation, over all pairs, of inputs' distances with messages' (Brighton & Kirby 2006).
+
+    Distances are Euclidean between inputs and Hamming between messages; 0 where all messages are the same.
+
+    Args:
+        x: ``[B, ...]``, a few hundred.
+        symbols: ``[B, L]`` ids.
+
+    Raises:
+        PalaverError: fewer than 3 examples.
+
+    """
+    if len(x) < 3:
+        raise PalaverError(f"topographic similarity of {len(x)} examples: give at least 3")
+    apart = pdist(np.asarray(x, np.float32).reshape(len(x), -1)), pdist(symbols, "hamming")
+    if not all(distances.any() for distances in apart):
+        return 0.0
+    ranks = [rankdata(distances) for distances in apart]
+    correlation = np.corrcoef(*ranks)[0, 1] if all(np.ptp(rank) for rank in ranks) else 0.0
+    return float(correlation)
+
+
+def usage(symbols: np.ndarray, vocabulary: int) -> np.ndarray:
+    """``[L, V]``: how often each symbol stands at each position, a share."""
+    return np.stack([np.bincount(position, minlength=vocabulary) for position in symbols.T]) / len(symbols)
+
+
+def by_class(symbols: np.ndarray, labels: np.ndarray, classes: int, vocabulary: int) -> np.ndarray:
+    """``[C, L, V]``: usage about the examples of each class; NaN for a class without any."""
+    groups = [symbols[labels == c] for c in range(classes)]
+    nothing = np.full((symbols.shape[1], vocabulary), np.nan)
+    return np.stack([usage(own, vocabulary) if len(own) else nothing for own in groups])

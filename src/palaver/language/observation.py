@@ -1,0 +1,106 @@
+"""What each agent sees of the world: a partial observation of the same input (thesis §4.2.1.1).
+
+A view is made by a factory. What is drawn once and stays (a mask) is made by ``init`` for all agents; ``see`` is for
+one agent and one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from palaver.types import Array, PalaverError, PyTree
+
+
+class View(NamedTuple):
+    """How agents see inputs, float32 in [0, 1]."""
+
+    init: Callable[[Array, int, Sequence[int]], PyTree]
+    """``init(key, agents, shape)``: what stays fixed, leaves ``[N, ...]``; ``shape`` is one input's."""
+    see: Callable[[Array, PyTree, Array], Array]
+    """``see(key, own, x [B, *shape]) -> [B, *shape]``: what the agent with this fixed part sees."""
+
+
+def _fraction(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise PalaverError(f"{name} is {value}: give a fraction in [0, 1]")
+
+
+def inversion(*, noise: float = 0.1) -> View:
+    """Each agent inverts (``x → 1 − x``) its own pixels, Bernoulli(``noise``), in every input: the thesis's.
+
+    Raises:
+        PalaverError: ``noise`` is outside [0, 1].
+
+    """
+    _fraction("noise", noise)
+    return View(
+        init=lambda key, agents, shape: jax.random.bernoulli(key, noise, (agents, *shape)),
+        see=lambda key, mask, x: jnp.where(mask, 1 - x, x),
+    )
+
+
+def halves() -> View:
+    """Agents of even number see the left half of an image, the others the right half; the rest is 0.
+
+    A middle column belongs to the right half.
+    """
+
+    def init(key: Array, agents: int, shape: Sequence[int]) -> Array:
+        if len(shape) < 2:
+            raise PalaverError(f"halves of inputs of shape {tuple(shape)}: give images, (H, W) or (H, W, C)")
+        left = jnp.arange(shape[1]) < shape[1] // 2
+        seen = left[None] ^ (jnp.arange(agents) % 2 == 1)[:, None]
+        return seen.reshape(agents, 1, shape[1], *[1] * (len(shape) - 2))
+
+    return View(init=init, see=lambda key, seen, x: jnp.where(seen, x, 0.0))
+
+
+def crops(*, size: float = 0.75) -> View:
+    """At every look, of each image another window in a random place; what is outside is 0.
+
+    Args:
+        size: the window's height and width as a share of the image's, in (0, 1]; rounded to whole pixels.
+
+    Raises:
+        PalaverError: ``size`` is outside (0, 1], or (at ``init``) the inputs are no images.
+
+    """
+    if not 0 < size <= 1:
+        raise PalaverError(f"size is {size}: give a fraction in (0, 1]")
+
+    def init(key: Array, agents: int, shape: Sequence[int]) -> Array:
+        if len(shape) < 2:
+            raise PalaverError(f"crops of inputs of shape {tuple(shape)}: give images, (H, W) or (H, W, C)")
+        return jnp.zeros((agents, 0))
+
+    def see(key: Array, own: Array, x: Array) -> Array:
+        windows = []
+        for axis, one in zip((1, 2), jax.random.split(key), strict=True):
+            length = x.shape[axis]
+            width = max(1, round(size * length))
+            start = jax.random.randint(one, (x.shape[0], 1), 0, length - width + 1)
+            place = jnp.arange(length)[None]
+            windows.append((place >= start) & (place < start + width))
+        inside = windows[0][:, :, None] & windows[1][:, None, :]
+        return jnp.where(inside.reshape(*inside.shape, *[1] * (x.ndim - 3)), x, 0.0)
+
+    return View(init=init, see=see)
+
+
+def additive(*, deviation: float = 0.3) -> View:
+    """At every look, normal noise of this standard deviation on every pixel; not clipped.
+
+    Raises:
+        PalaverError: ``deviation`` is negative.
+
+    """
+    if not deviation >= 0:
+        raise PalaverError(f"deviation is {deviation}: give 0 or more")
+    return View(
+        init=lambda key, agents, shape: jnp.zeros((agents, 0)),
+        see=lambda key, own, x: x + deviation * jax.random.normal(key, x.shape),
+    )

@@ -1,0 +1,241 @@
+"""What agents that make up a language say: tables, figures and words, from a run's result files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.figure import Figure
+
+from palaver.report.drawing import STYLE, canvas, configurations, curve_of, handle_of, look_of, plain, to_svg
+from palaver.report.files import Result
+from palaver.report.interval import Interval, interval
+from palaver.report.pictures import NAME, raster
+from palaver.report.tables import NOTHING, Grid, count, measured_cell, percent
+from palaver.types import PalaverError
+
+
+def is_language(summary: Mapping[str, Any]) -> bool:
+    """Whether a run was one of agents that make up a language."""
+    return summary.get("kind") == "language"
+
+
+def _metric(row: Mapping[str, Any], name: str) -> Interval | None:
+    return (row.get("metrics") or {}).get(name)
+
+
+def _digits(places: int, sign: str = "") -> Any:
+    return lambda value: NOTHING if value is None else f"{value:{sign}.{places}f}"
+
+
+def probes_grid(summary: Mapping[str, Any]) -> Grid:
+    """Table 4.1: what linear readers make of features and of hard messages, and how far they fall by the end."""
+    rows = []
+    for row in summary["rows"]:
+        best, end = (_metric(row, f"validation_probe_accuracy{when}") for when in ("", ".end"))
+        rows.append(
+            (
+                str(row["configuration"]),
+                measured_cell(_metric(row, "probe_accuracy"), percent),
+                percent((row.get("thesis") or {}).get("probe_accuracy")),
+                measured_cell(_metric(row, "best_step"), count),
+                measured_cell(_apart(end, best), lambda value: NOTHING if value is None else f"{100 * value:+.1f}"),
+                measured_cell(_metric(row, "message_probe_accuracy"), percent),
+                measured_cell(_metric(row, "message_probe_accuracy.end"), percent),
+            )
+        )
+    headers = ("configuration", "features %", "thesis", "best step", "points by the end", "messages %", "at the end")
+    return Grid(f"{summary.get('experiment', 'run')}: what a linear reader makes of it", headers, rows)
+
+
+def _apart(a: Interval | None, b: Interval | None) -> Interval | None:
+    """The difference by seed, with its interval."""
+    if a is None or b is None:
+        return None
+    pairs = zip(a["values"], b["values"], strict=True)
+    return interval([None if x is None or y is None else x - y for x, y in pairs])
+
+
+_SAID = {
+    "message_entropy.end": ("entropy, bits", _digits(1)),
+    "symbol_entropy.end": ("bits in use", _digits(1)),
+    "mutual_information.end": ("I(X; S), nats", _digits(2)),
+    "agreement.end": ("agreement %", percent),
+    "topographic_similarity.end": ("topographic similarity", _digits(2)),
+    "reconstruction_error.end": ("reconstruction error", _digits(4)),
+    "length.end": ("length", _digits(1)),
+}
+
+
+def messages_grid(summary: Mapping[str, Any]) -> Grid:
+    """What the hard messages at the end are like."""
+    told = {name: how for name, how in _SAID.items() if any(_metric(row, name) for row in summary["rows"])}
+    rows = [
+        (
+            str(row["configuration"]),
+            _digits(0)(row.get("bits_available")),
+            *(measured_cell(_metric(row, name), form) for name, (_, form) in told.items()),
+            "yes" if row.get("crosses_wire") else "no",
+        )
+        for row in summary["rows"]
+    ]
+    headers = ("configuration", "bits there", *(header for header, _ in told.values()), "learns over a wire")
+    return Grid("hard messages at the end", headers, rows)
+
+
+def verdict(result: Result) -> str:
+    """Whether communication helps: who communicates against who does not and differs in nothing else."""
+    settings = {row["configuration"]: row.get("settings") or {} for row in result.settings["rows"]}
+    rows = {row["configuration"]: row for row in result.summary["rows"]}
+    lines = []
+    for name, own in settings.items():
+        base = next((other for other, its in settings.items() if _silent_twin(own, its)), None)
+        if base is None:
+            continue
+        parts = []
+        for metric, what in (("probe_accuracy", "features"), ("message_probe_accuracy.end", "hard messages")):
+            gain = _apart(_metric(rows[name], metric), _metric(rows[base], metric))
+            if gain is None or gain["mean"] is None:
+                continue
+            told = measured_cell(gain, lambda value: NOTHING if value is None else f"{100 * value:+.1f}")
+            sure = gain["low"] is not None and gain["high"] is not None and (gain["low"] > 0 or gain["high"] < 0)
+            parts.append(f"{told} points by {what}{'' if sure else ' (an interval that holds 0)'}")
+        if parts:
+            lines.append(f"“{name}” against “{base}”: {', '.join(parts)}.")
+    return "\n".join(lines) or "No two configurations differ in communication alone."
+
+
+_OF_COMMUNICATION = {"level", "weight", "foresee", "topology", "neighbours", "graph_seed"}
+
+
+def _silent_twin(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the other is without communication and otherwise the same."""
+    same = all(own.get(key) == other.get(key) for key in {*own, *other} - _OF_COMMUNICATION)
+    return same and own.get("level") != "none" and other.get("level") == "none"
+
+
+def curves(result: Result) -> str | None:
+    """Validation accuracy of both readers over steps (Figure 4.3 is the left panel)."""
+    panels = {
+        "validation_probe_accuracy": ("reader of features, validation %", 100.0),
+        "validation_message_probe_accuracy": ("reader of hard messages, validation %", 100.0),
+        "message_entropy": ("entropy of hard messages, bits", 1.0),
+        "agreement": ("agreement between agents, %", 100.0),
+    }
+    found = {
+        name: {metric: curve for metric in panels if (curve := curve_of(result, name, metric)) is not None}
+        for name in configurations(result)
+    }
+    found = {name: own for name, own in found.items() if own}
+    if not found:
+        return None
+    with matplotlib.style.context(["default", STYLE, {"font.size": 8.5}]):
+        figure = canvas(5.4, [handle_of(result, name) for name in found])
+        for place, (metric, (label, factor)) in enumerate(panels.items()):
+            axes = figure.add_subplot(2, 2, place + 1)
+            for name, own in found.items():
+                if metric not in own:
+                    continue
+                steps, middle, low, high = own[metric]
+                colour, marker = look_of(result, name)
+                every = max(1, len(steps) // 6)
+                axes.plot(steps, factor * middle, color=colour, lw=1.3, marker=marker, markersize=3, markevery=every)
+                axes.fill_between(steps, factor * low, factor * high, color=colour, alpha=0.1, linewidth=0)
+            axes.set(xlabel="steps" if place > 1 else None, ylabel=label)
+            axes.set_xlim(left=0)
+        return to_svg(figure)
+
+
+def _read(result: Result) -> dict[int, dict[str, np.ndarray]]:
+    """The arrays of ``pictures.npz`` by row of the settings and kind; none where there is no file."""
+    path = result.folder / NAME
+    if not path.is_file():
+        return {}
+    found: dict[int, dict[str, np.ndarray]] = {}
+    try:
+        with np.load(path, allow_pickle=False) as pack:
+            for key in pack.files:
+                row, _, kind = key.split("/")
+                found.setdefault(int(row), {})[kind] = pack[key]
+        for row, kinds in found.items():
+            if not 0 <= row < len(result.settings["rows"]) or set(kinds) != {"views", "messages", "classes"}:
+                raise ValueError(f"row {row} has {', '.join(sorted(kinds))}")
+    except Exception as error:  # NumPy's reader fails in many ways
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PalaverError(f"cannot read {path} ({said}): run the experiment again") from error
+    return found
+
+
+def said(kinds: Mapping[str, np.ndarray]) -> str:
+    """One configuration: what is seen, said and understood (Figure 4.1), and what is said of each class."""
+    views, messages, classes = kinds["views"], kinds["messages"], kinds["classes"]
+    agents, wide = len(messages), messages.shape[2]
+    names = ["input", *(f"agent {agent} sees" for agent in range(len(views) - 2)), "from the message"]
+    with matplotlib.style.context(["default", STYLE, {"font.size": 8.5, "axes.grid": False}]):
+        figure = Figure(figsize=(7, 0.62 * len(views) + 2.6 * -(-agents // 2)), layout="constrained")
+        halves: Any = figure.subfigures(2, 1, height_ratios=[0.62 * len(views), 2.6 * -(-agents // 2)])
+        upper, lower = halves
+        axes = upper.add_subplot()
+        axes.imshow(raster(views), interpolation="none")
+        high = views.shape[2] + 1
+        axes.set_yticks([high * row + high / 2 for row in range(len(views))], names)
+        axes.set_xticks([])
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        for agent in range(agents):
+            axes = lower.add_subplot(-(-agents // 2), min(2, agents), agent + 1)
+            # Of two symbols the share of the second says all; of more, each position is V columns.
+            shown = (
+                classes[agent][..., 1] if classes.shape[-1] == 2 else classes[agent].reshape(len(classes[agent]), -1)
+            )
+            axes.imshow(shown, vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="none")
+            axes.set(title=f"agent {agent}", ylabel="class" if agent % 2 == 0 else None)
+            axes.set_yticks(range(len(shown)))
+            per = shown.shape[1] // wide
+            axes.set_xlabel("position in the message" if per == 1 else f"position, {per} symbols each")
+            ticks = range(0, wide, max(1, wide // 8))
+            axes.set_xticks([per * place for place in ticks], list(ticks))
+        return to_svg(figure)
+
+
+def figures(result: Result) -> dict[str, str | None]:
+    """Every figure of such a run."""
+    return {"curves": curves(result)} | {f"said_{row}": said(kinds) for row, kinds in _read(result).items()}
+
+
+def words(result: Result, name: str) -> tuple[str, str]:
+    """A figure's title and caption."""
+    if name == "curves":
+        return (
+            "What readers make of features and messages",
+            "Mean over seeds with the 95 % interval as band; Figure 4.3 of the thesis is the first panel. The readers "
+            "are linear classifiers trained beside the agents, whom they do not touch. Messages are hard: at each "
+            "position the likeliest symbol.",
+        )
+    row = result.settings["rows"][int(name.removeprefix("said_"))]
+    two = (row.get("settings") or {}).get("vocabulary") == 2
+    how = "how often the second symbol is said" if two else "how often each symbol is said"
+    return (
+        plain(str(row["configuration"])),
+        "Above: inputs, as the first agents see them, and what a decoder makes of the last agent's hard messages. "
+        f"Below: {how} at each position about the test examples of each class; the first seed.",
+    )
+
+
+HOW_PROBES = (
+    "Test accuracy of a linear reader of the students' features, at the step of the best validation accuracy, mean "
+    "over seeds with its 95 % interval (Student t) in brackets; the thesis's number beside ours. “Points by the end”:"
+    " how far validation accuracy has fallen since. “Messages”: the same of a linear reader of hard messages, at that"
+    " step and at the end."
+)
+HOW_MESSAGES = (
+    "Of hard messages about the test examples. Entropy: of whole messages, at most the logarithm of the number of "
+    "examples; bits in use: the sum of the entropies of the positions, to be held against the bits there. I(X; S): as"
+    " InfoNCE bounds it with the agent's own critic on 1,000 examples, at most 6.9 nats. Agreement: positions at "
+    "which two agents say the same; a language of one word agrees fully. Topographic similarity: rank correlation of "
+    "inputs' with messages' distances. Reconstruction error: mean square of a decoder of messages alone. Learns over "
+    "a wire: whether feedback needs numbers only, not the listener's gradients."
+)

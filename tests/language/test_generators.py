@@ -1,0 +1,81 @@
+"""Who writes: all at once or one symbol after the other, of fixed or variable length."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from palaver.language.estimators import hard
+from palaver.language.generators import END, AllAtOnce, Recurrent
+from palaver.types import PalaverError
+
+X = jax.random.uniform(jax.random.key(0), (6, 4, 4))
+HOW = {"length": 7, "vocabulary": 3, "hidden": (16,)}
+
+
+def drawn(key, logits):
+    return hard(logits + jax.random.gumbel(key, logits.shape))
+
+
+def soft(key, logits):
+    return jax.nn.softmax(logits + jax.random.gumbel(key, logits.shape))
+
+
+@pytest.mark.parametrize("kind", [AllAtOnce, Recurrent])
+def test_shapes_and_reading_back(kind):
+    own = kind((4, 4), **HOW, rngs=nnx.Rngs(1))
+    features = own.features(X)
+    assert features.shape == (6, 16)
+    for draw in (drawn, soft):
+        said = own.say(features, draw, jax.random.key(2))
+        assert said.symbols.shape == said.logits.shape == (6, 7, 3)
+        np.testing.assert_allclose(said.symbols.sum(-1), 1, rtol=1e-6)
+        np.testing.assert_array_equal(said.alive, 1)
+        # Reading a message gives the logits with which it was written.
+        np.testing.assert_allclose(own.read(features, said.symbols), said.logits, atol=1e-5)
+
+
+def test_all_at_once_by_hand():
+    own = AllAtOnce((4, 4), **HOW, rngs=nnx.Rngs(1))
+    flat = X.reshape(6, -1)
+    layer = own.trunk.layers[0]
+    features = jnp.maximum(flat @ layer.kernel[...] + layer.bias[...], 0)
+    np.testing.assert_allclose(own.features(X), features, atol=1e-5)
+    logits = (features @ own.heads.kernel[...] + own.heads.bias[...]).reshape(6, 7, 3)
+    said = own.say(features, lambda _, logits: hard(logits), jax.random.key(0))
+    np.testing.assert_array_equal(said.symbols.argmax(-1), logits.argmax(-1))
+
+
+def test_a_recurrent_message_depends_on_what_was_said_before():
+    own = Recurrent((4, 4), **HOW, rngs=nnx.Rngs(1))
+    features = own.features(X)
+    one = jax.nn.one_hot(jnp.zeros((6, 7), int), 3)
+    other = one.at[:, 2].set(jnp.array([0.0, 1.0, 0.0]))
+    a, b = own.read(features, one), own.read(features, other)
+    np.testing.assert_array_equal(a[:, :3], b[:, :3])
+    assert (jnp.abs(a[:, 3] - b[:, 3]).max(-1) > 1e-4).all()
+
+
+def test_a_message_ends_once_and_stays_ended():
+    own = Recurrent((4, 4), length=40, vocabulary=3, hidden=(16,), variable=True, rngs=nnx.Rngs(1))
+    said = own.say(own.features(X), drawn, jax.random.key(3))
+    ids, alive = np.asarray(said.symbols.argmax(-1)), np.asarray(said.alive)
+    for message, living in zip(ids, alive, strict=True):
+        ends = np.flatnonzero(message == END)
+        assert len(ends), "a third of 40 symbols should be the end"
+        assert (message[ends[0] :] == END).all()
+        np.testing.assert_array_equal(living, np.arange(40) <= ends[0])
+    relaxed = own.say(own.features(X), soft, jax.random.key(3))
+    alive = 1.0
+    for t in range(40):
+        np.testing.assert_allclose(relaxed.alive[:, t], alive, atol=1e-5)
+        np.testing.assert_allclose(relaxed.symbols[:, t].sum(-1), 1, atol=1e-5)
+        alive = alive * (1 - relaxed.symbols[:, t, END])
+
+
+@pytest.mark.parametrize(("how", "words"), [({"length": 0}, "length is 0"), ({"vocabulary": 1}, "vocabulary is 1")])
+@pytest.mark.parametrize("kind", [AllAtOnce, Recurrent])
+def test_bad_messages(kind, how, words):
+    with pytest.raises(PalaverError, match=words):
+        kind((4, 4), **how, rngs=nnx.Rngs(0))

@@ -1,0 +1,51 @@
+"""What a language is like, by hand."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from palaver.language import metrics
+from palaver.types import PalaverError
+
+
+def test_entropies_by_hand():
+    same = np.array([[0, 1], [0, 1], [0, 1], [0, 1]])
+    assert metrics.message_entropy(same) == 0 and metrics.symbol_entropy(same, 2) == 0
+    three = np.array([[0, 0], [0, 0], [0, 1], [1, 1]])
+    np.testing.assert_allclose(metrics.message_entropy(three), 1.5)
+    quarter = -(0.25 * np.log2(0.25) + 0.75 * np.log2(0.75))
+    np.testing.assert_allclose(metrics.symbol_entropy(three, 2), quarter + 1)
+    np.testing.assert_allclose(metrics.usage(three, 3), [[0.75, 0.25, 0], [0.5, 0.5, 0]])
+
+
+def test_agreement_is_the_share_of_pairs():
+    said = np.array([[[0, 1, 2]], [[0, 2, 2]], [[0, 1, 1]]])  # pairs that agree: 3, 1, 1 of 3 each
+    np.testing.assert_allclose(metrics.agreement(said), 5 / 9)
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 3, (5, 40, 6))
+    pairs = [(group[i] == group[j]).mean() for i in range(5) for j in range(i)]
+    np.testing.assert_allclose(metrics.agreement(group), np.mean(pairs))
+
+
+def test_topographic_similarity():
+    rng = np.random.default_rng(1)
+    # Thermometer codes: Hamming distance is the distance of the numbers.
+    numbers = rng.integers(0, 9, 60)
+    code = (np.arange(8)[None] < numbers[:, None]).astype(int)
+    np.testing.assert_allclose(metrics.topographic_similarity(numbers[:, None].astype(float), code), 1)
+    x, said = rng.random((50, 4, 4)), rng.integers(0, 2, (50, 10))
+    pairs = np.triu_indices(50, 1)
+    apart = np.linalg.norm((x[:, None] - x[None]).reshape(50, 50, -1), axis=-1)[pairs]
+    differ = (said[:, None] != said[None]).mean(-1)[pairs]
+    np.testing.assert_allclose(metrics.topographic_similarity(x, said), spearmanr(apart, differ)[0], atol=1e-6)
+    assert metrics.topographic_similarity(x, np.zeros((50, 3), int)) == 0
+    with pytest.raises(PalaverError, match="of 2 examples"):
+        metrics.topographic_similarity(x[:2], said[:2])
+
+
+def test_by_class():
+    said, labels = np.array([[0, 1], [0, 0], [1, 1]]), np.array([0, 0, 2])
+    found = metrics.by_class(said, labels, 3, 2)
+    np.testing.assert_allclose(found[0], [[1, 0], [0.5, 0.5]])
+    np.testing.assert_allclose(found[2], [[0, 1], [0, 1]])
+    assert np.isnan(found[1]).all()
