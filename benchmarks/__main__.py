@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-BENCHMARKS = ("mlp", "cnn", "vae", "teach", "thousand")
+BENCHMARKS = ("mlp", "cnn", "vae", "teach", "language", "thousand")
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from palaver.data.order import shuffled
 from palaver.engines.simulate import as_input
 from palaver.engines.talk import talking
 from palaver.engines.train import seed_keys
-from palaver.language import conversation, estimators, generators, information
+from palaver.language import conversation, estimators, generators, information, observation
 from palaver.types import PalaverError
 
 DIGITS = load("digits")
@@ -68,12 +68,29 @@ def test_hearing_counts_what_readers_get_right():
         np.testing.assert_array_equal(a, b)
     assert found.symbols.shape == (2, 2, 107, 16)
     group = jax.tree.map(lambda leaf: leaf[0], talkers.groups)
-    spoken = language.speak(group, as_input(jnp.asarray(x)))
+    spoken = language.speak(group, language.look(group, as_input(jnp.asarray(x)), jnp.arange(len(x))))
     by_features, by_messages = language.read(group, spoken)
     np.testing.assert_array_equal(found.symbols[0], spoken.symbols)
     np.testing.assert_array_equal(found.features[0], (by_features.argmax(-1) == y).sum(-1))
     np.testing.assert_array_equal(found.messages[0], (by_messages.argmax(-1) == y).sum(-1))
-    assert engine.features(talkers.groups, x).shape == (2, 2, 107, 32)
+
+
+def test_a_random_view_of_an_example_does_not_depend_on_its_neighbours():
+    language = described(view=observation.crops(size=0.5))
+    talkers = compiled(language).init(seed_keys([0]))
+    x, y = DIGITS.x_test[:107], DIGITS.y_test[:107]
+    small, large = (
+        talking(language, DIGITS.x_train, DIGITS.y_train, batch_size=32, chunk=chunk).hear(talkers.groups, x, y)
+        for chunk in (25, 500)
+    )
+    for a, b in zip(small, large, strict=True):
+        np.testing.assert_array_equal(a, b)
+    group = jax.tree.map(lambda leaf: leaf[0], talkers.groups)
+    ones = jnp.ones((200, 8, 8))
+    seen = np.asarray(language.look(group, ones, jnp.arange(200)))
+    assert (seen.sum((2, 3)) == 16).all() and len(np.unique(seen[0], axis=0)) == 25  # windows of 4 in images of 8
+    assert not (seen[0] == seen[1]).all()
+    np.testing.assert_array_equal(language.look(group, ones[:3], jnp.array([7, 0, 7]))[:, 0], seen[:, 7])
 
 
 def test_agents_learn_to_say_what_they_see():

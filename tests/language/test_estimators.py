@@ -1,5 +1,7 @@
 """Gradients through symbols: how often each is drawn, and the score function against the exact gradient."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,10 +53,11 @@ def test_who_can_learn_over_a_wire():
 
 
 class Weighing(nnx.Module):
-    """A critic without anything to learn: a score of 3 x s for symbol 1, 0 for symbol 0."""
+    """A critic without anything to learn: scores grow with the input and with the symbols, later ones more."""
 
     def codes(self, x, s):
-        return 3 * x.reshape(len(x), -1)[:, :1], s.reshape(len(s), -1)[:, 1:2]
+        ids = s.reshape(len(s), -1, 2)[..., 1]
+        return 3 * x.reshape(len(x), -1)[:, :1], ids @ (1.0 + jnp.arange(ids.shape[1]))[:, None]
 
     def pairs(self, x, s):
         return (x * s).sum(-1)
@@ -63,42 +66,102 @@ class Weighing(nnx.Module):
         return x @ s.T
 
 
-@pytest.mark.parametrize("samples", [1, 4])
-def test_reinforce_follows_the_exact_gradient(samples):
-    x = jnp.linspace(0.2, 1.0, 12).reshape(6, 2)
+WEIGHT, ENTROPY, COST, LENGTH = 0.3, 0.2, 0.4, 2
+X = jnp.linspace(0.2, 1.0, 6).reshape(3, 2)
+OBJECTIVES = {
+    "jensen-shannon": information.jensen_shannon(),
+    "donsker-varadhan": information.donsker_varadhan(decay=0.5),
+    "info-nce": information.info_nce(),
+}
+
+
+def exact(params, generator, objective, memory):
+    """What two agents descend, by going through every message of two symbols; 1 hears 0 and reports.
+
+    No message is a function of another example, so a share's expectation is over that example's message alone; the
+    normaliser of Donsker and Varadhan's bound is as the batch's moving average stands.
+    """
+    messages = jax.nn.one_hot(jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]]), 2)
+    variable = isinstance(generator, generators.Recurrent)
+    structure = nnx.split(generator)[0]
+    total, logs, ends = 0.0, [], []
+    for agent in (0, 1):
+        own = nnx.merge(structure, jax.tree.map(lambda leaf: leaf[agent], params["generator"]))  # noqa: B023
+        features = own.features(X)
+        read = jnp.stack([jax.nn.log_softmax(own.read(features, jnp.stack([m] * 3))) for m in messages])  # [4, B, L, V]
+        # END first: the second symbol is END for sure, and nobody counts it.
+        lives = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]]) if variable else jnp.ones((4, 2))
+        chosen = (read * messages[:, None]).sum(-1) * lives[:, None]
+        chance = jnp.exp(chosen.sum(-1))  # [4, B]
+        if variable:
+            chance = chance.at[1].set(0.0)  # END, then a letter: never said
+        entropy = (-(jnp.exp(read) * read).sum(-1) * lives[:, None]).sum(-1)
+        critic = Weighing()
+        worth = []
+        for message in messages:
+            s = jnp.stack([message] * 3)
+            joint, others = information.scores(critic, X, s, all_pairs=objective.all_pairs)
+            if memory is None:
+                worth.append(objective.climb(joint, others, jnp.float32(jnp.inf))[0])
+            else:
+                worth.append(joint - jnp.exp(others - memory).mean(0))
+        gain = jnp.stack(worth)
+        total += (chance * (-gain - ENTROPY * entropy + COST * lives.sum(-1)[:, None] * variable)).sum(0).mean()
+        logs.append(chosen.sum(-1))
+        ends.append(chance)
+    # E over the sender's messages of −log p(s_A | x_B): the listener's gradient, and the sender's reward.
+    return total - WEIGHT * (ends[0] * logs[1]).sum(0).mean()
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("variable", [False, True])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_reinforce_follows_the_exact_gradient(name, variable, samples):
+    """Two agents, feedback, entropy bonus and length cost, against the sum over all messages."""
+    how = {"length": LENGTH, "vocabulary": 2, "hidden": (3,)}
+
+    def generator(rngs):
+        kind = partial(generators.Recurrent, variable=True) if variable else generators.AllAtOnce
+        return kind((2,), **how, rngs=rngs)
+
+    objective = OBJECTIVES[name]
     language = conversation(
         (2,),
         2,
-        agents=1,
         view=observation.inversion(noise=0.0),
-        generator=lambda rngs: generators.AllAtOnce((2,), length=1, vocabulary=2, hidden=(8,), rngs=rngs),
+        generator=generator,
         critic=lambda rngs: Weighing(),
-        estimator=estimators.reinforce(entropy=0.0, samples=samples),
+        objective=objective,
+        estimator=estimators.reinforce(entropy=ENTROPY, samples=samples),
+        level="feedback",
+        weight=WEIGHT,
+        length_cost=COST if variable else 0.0,
     )
     group = language.init(jax.random.key(5))
-    labels = jnp.zeros(6, int)
-
-    def exact(params):
-        """E over both symbols of log σ(T(x, s)) + log σ(−T(x', s)), by hand; x' is the neighbour's."""
-        heads = params["generator"]["heads"]
-        features = language.speak(group._replace(params=params), x).features[0]
-        chance = jax.nn.softmax(features @ heads["kernel"][0] + heads["bias"][0])
-        own, other = 3 * x[:, 0], 3 * jnp.roll(x[:, 0], 1)
-        worth = [jax.nn.log_sigmoid(v * own) + jax.nn.log_sigmoid(-v * other) for v in (0, 1)]
-        return -(chance * jnp.stack(worth, -1)).sum(-1).mean()
+    memory = None
+    if name == "donsker-varadhan":
+        # So much larger than a batch's own mean that the average hardly moves with what is drawn.
+        memory = jnp.float32(20.0)
+        group = group._replace(memory=jnp.full(2, memory))
+        memory = memory + jnp.log(0.5)
 
     def estimated(key):
-        return jax.grad(lambda params: language.terms(key, group, params, x, labels).loss)(group.params)["generator"]
+        labels = jnp.zeros(3, int)
+        return jax.grad(lambda params: language.terms(key, group, params, X, labels).loss)(group.params)["generator"]
 
-    count = 4000
-    drawn = jax.jit(jax.vmap(estimated))(jax.random.split(jax.random.key(1), count))
-    told = jax.grad(exact)(group.params)["generator"]
-    largest = 0.0
+    count = 20_000
+    drawn = jax.jit(lambda keys: jax.lax.map(estimated, keys, batch_size=1000))(
+        jax.random.split(jax.random.key(1), count)
+    )
+    told = jax.grad(exact)(group.params, generator(nnx.Rngs(0)), objective, memory)["generator"]
+    apart, largest = [], 0.0
     for own, expected in zip(jax.tree.leaves(drawn), jax.tree.leaves(told), strict=True):
         error = np.asarray(own.std(0)) / np.sqrt(count)
-        np.testing.assert_array_less(np.abs(own.mean(0) - expected), 5 * error + 1e-6)
-        largest = max(largest, float(jnp.abs(expected).max()), 0.0)
-    assert largest > 0.02, "the exact gradient should not be zero"
+        apart.append((np.abs(own.mean(0) - expected) / (error + 1e-6)).ravel())
+        largest = max(largest, float(jnp.abs(expected).max()))
+    assert largest > 0.05, "the exact gradient should not be zero"
+    # A hundred numbers: the largest of as many standard normal ones is below 5 but once in 17,000 times.
+    assert np.concatenate(apart).max() < 5, np.concatenate(apart).max()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from palaver.language.estimators import hard
-from palaver.language.generators import END, AllAtOnce, Recurrent
+from palaver.language.generators import END, AllAtOnce, Recurrent, bits_available
 from palaver.types import PalaverError
 
 X = jax.random.uniform(jax.random.key(0), (6, 4, 4))
@@ -66,12 +66,30 @@ def test_a_message_ends_once_and_stays_ended():
         assert len(ends), "a third of 40 symbols should be the end"
         assert (message[ends[0] :] == END).all()
         np.testing.assert_array_equal(living, np.arange(40) <= ends[0])
-    relaxed = own.say(own.features(X), soft, jax.random.key(3))
-    alive = 1.0
-    for t in range(40):
-        np.testing.assert_allclose(relaxed.alive[:, t], alive, atol=1e-5)
-        np.testing.assert_allclose(relaxed.symbols[:, t].sum(-1), 1, atol=1e-5)
-        alive = alive * (1 - relaxed.symbols[:, t, END])
+
+
+def test_a_soft_message_ends_as_surely_as_its_ends_multiply():
+    own = Recurrent((4, 4), length=6, vocabulary=3, hidden=(16,), variable=True, rngs=nnx.Rngs(1))
+    raw = jnp.array([0.5, 0.3, 0.2])
+    said = own.say(own.features(X), lambda _, logits: jnp.broadcast_to(raw, logits.shape), jax.random.key(3))
+    np.testing.assert_allclose(said.alive[0], 0.5 ** np.arange(6), rtol=1e-5)
+    np.testing.assert_allclose(said.symbols[..., 1:], said.alive[..., None] * raw[1:], rtol=1e-5)
+    np.testing.assert_allclose(said.symbols.sum(-1), 1, rtol=1e-5)
+
+    def length(end):
+        """Expected symbols when each ends the message with this probability: Σ (1 − e)^t."""
+        raw = jnp.array([end, 1 - end, 0.0])
+        draw = lambda _, logits: jnp.broadcast_to(raw, logits.shape)  # noqa: E731
+        return own.say(own.features(X), draw, jax.random.key(3)).alive[0].sum()
+
+    slope = -sum(t * 0.5 ** (t - 1) for t in range(6))
+    np.testing.assert_allclose(jax.grad(length)(0.5), slope, rtol=1e-4)
+
+
+def test_bits_of_variable_messages_are_those_of_all_that_can_be_said():
+    # With two letters besides END and three places: nothing, 2, 4 and 8 messages of one, two and three letters.
+    np.testing.assert_allclose(bits_available(3, 3, variable=True), np.log2(15))
+    assert bits_available(3, 4) == 6
 
 
 @pytest.mark.parametrize(("how", "words"), [({"length": 0}, "length is 0"), ({"vocabulary": 1}, "vocabulary is 1")])

@@ -31,6 +31,10 @@ def made(level, agents=2, estimator=STILL, recurrent=False, **how):
     )
 
 
+def spoken(language, group):
+    return language.speak(group, language.look(group, X, jnp.arange(len(X))))
+
+
 def slopes(language, of):
     """Gradient of an agent's likelihood term by all parameters, leaves ``[N, ...]``."""
     group = language.init(jax.random.key(1))
@@ -71,7 +75,7 @@ def test_gradients_by_hand(level):
     language = made(level)
     group, of_b = slopes(language, 1)
     _, of_a = slopes(language, 0)
-    a, b = jax.nn.softmax(language.speak(group, X).logits)
+    a, b = jax.nn.softmax(spoken(language, group).logits)
     by_listener = (b - a).mean(0).reshape(-1)
     logs = jnp.log(b)
     by_sender = (a * (-logs + (a * logs).sum(-1, keepdims=True))).mean(0).reshape(-1)
@@ -128,26 +132,36 @@ def test_reinforced_listeners_report_a_number_and_learn_themselves():
         assert size(apart, 1) > 1e-4
 
 
+def whom(level, neighbours):
+    """The senders each agent hears."""
+    table = jnp.asarray(neighbours)
+    found = levels.heard(level, table, levels.in_degree(table))
+    np.testing.assert_allclose(found.weight.sum(1), (found.weight > 0).any(1))
+    pairs = zip(found.sender.tolist(), found.weight.tolist(), strict=True)
+    return [{s for s, w in zip(senders, weights, strict=True) if w} for senders, weights in pairs]
+
+
 def test_whom_agents_hear():
     ring = topology.ring(4, 2)(0)
-    both = levels.heard("both", ring)
-    assert sorted(map(sorted, both.sender.tolist())) == [[0, 2], [0, 2], [1, 3], [1, 3]]
-    np.testing.assert_allclose(both.weight, 0.5)
-    lower = levels.heard("feedback", ring)
-    hears = [
-        [int(s) for s, w in zip(senders, weights, strict=True) if w]
-        for senders, weights in zip(lower.sender, lower.weight, strict=True)
-    ]
-    assert hears == [[], [0], [1], [2, 0]] or hears == [[], [0], [1], [0, 2]]
-    np.testing.assert_allclose(lower.weight.sum(1), [0, 1, 1, 1])
-    assert not levels.heard("none", ring).weight.any()
+    assert whom("both", ring) == [{1, 3}, {0, 2}, {1, 3}, {0, 2}]
+    assert whom("feedback", ring) == whom("receiving", ring) == [set(), {0}, {1}, {0, 2}]
+    assert whom("none", ring) == [set()] * 4
+
+
+def test_who_is_spoken_to_hears():
+    star = topology.from_graph([[0, 1, 1], [0, 0, 0], [0, 1, 0]])(0)  # 0 speaks to 1 and 2, 2 to 1
+    assert levels.in_degree(star) == 2
+    assert whom("both", star) == [set(), {0, 2}, {0}]
+    assert whom("receiving", star) == [set(), {0}, {0}]
+    onward = topology.ring(3, 1)(0)  # each speaks to the next
+    assert whom("both", onward) == [{2}, {0}, {1}]
 
 
 def test_of_many_agents_each_hears_the_mean_of_its_neighbours():
     language = made("both", agents=4, topology=topology.ring(4, 2))
     group = language.init(jax.random.key(1))
     told = language.terms(jax.random.key(2), group, group.params, X, Y).likelihood
-    s = jax.nn.softmax(language.speak(group, X).logits)
+    s = jax.nn.softmax(spoken(language, group).logits)
     surprise = -(s[:, None] * jnp.log(s)[None]).sum((-2, -1)).mean(-1)  # [sender, listener]
     expected = [(surprise[(j - 1) % 4, j] + surprise[(j + 1) % 4, j]) / 2 for j in range(4)]
     np.testing.assert_allclose(told, expected, rtol=1e-5)
@@ -160,3 +174,5 @@ def test_an_unknown_level():
         made("none", agents=0)
     with pytest.raises(PalaverError, match="weight -1"):
         made("both", weight=-1.0)
+    with pytest.raises(PalaverError, match="a topology of 3 for 2 agents"):
+        made("both", topology=topology.full(3))

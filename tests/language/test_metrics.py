@@ -27,6 +27,16 @@ def test_agreement_is_the_share_of_pairs():
     np.testing.assert_allclose(metrics.agreement(group), np.mean(pairs))
 
 
+def test_agreement_of_messages_that_end():
+    # Two agents, four places: a says 1 END, b says 2 END; the two places after both ends do not count.
+    said = np.array([[[1, 0, 0, 0]], [[2, 0, 0, 0]]])
+    assert metrics.agreement(said) == 0.75 and metrics.agreement(said, variable=True) == 0.5
+    longer = np.array([[[1, 0, 0, 0]], [[1, 2, 0, 0]]])  # three places count: 1 = 1, END against 2, END = END
+    np.testing.assert_allclose(metrics.agreement(longer, variable=True), 2 / 3)
+    with pytest.raises(PalaverError, match="agreement of 1 agent"):
+        metrics.agreement(said[:1])
+
+
 def test_topographic_similarity():
     rng = np.random.default_rng(1)
     # Thermometer codes: Hamming distance is the distance of the numbers.

@@ -30,7 +30,7 @@ class Learned(NamedTuple):
     """Means over a stretch of training."""
 
     information: Array
-    """``[S, N]`` the information objective's value."""
+    """``[S, N]`` I(X; S) in nats as the objective estimates it, of messages as drawn."""
     likelihood: Array
     """``[S, N]`` nats a message: how surprised an agent was by those it heard."""
 
@@ -57,8 +57,6 @@ class Talking(NamedTuple):
     """``hear(groups, x [M, ...], y [M]) -> Heard``."""
     nats: Any
     """``nats(groups, x) -> [S, N]``: I(X; S) of hard messages about these examples, see ``Language.nats``."""
-    features: Any
-    """``features(groups, x) -> [S, N, B, D]``."""
 
 
 def talking(language: Language, x: np.ndarray, y: np.ndarray, *, batch_size: int, chunk: int = 500) -> Talking:
@@ -110,9 +108,9 @@ def talking(language: Language, x: np.ndarray, y: np.ndarray, *, batch_size: int
         return at, jax.tree.map(lambda leaf: leaf / steps, total)
 
     @jax.jit
-    def hear_chunk(groups: Group, x: Array, y: Array, counts: Array) -> Any:
+    def hear_chunk(groups: Group, x: Array, y: Array, index: Array, counts: Array) -> Any:
         def one(group: Group) -> Any:
-            spoken = language.speak(group, as_input(x))
+            spoken = language.speak(group, language.look(group, as_input(x), index))
             right = [((logits.argmax(-1) == y) & counts).sum(-1) for logits in language.read(group, spoken)]
             return spoken.symbols.astype(jnp.uint16), *right
 
@@ -124,24 +122,22 @@ def talking(language: Language, x: np.ndarray, y: np.ndarray, *, batch_size: int
         for start in range(0, len(y), size):
             rows = np.arange(start, start + size)
             counts, rows = rows < len(y), np.minimum(rows, len(y) - 1)
-            found.append(jax.tree.map(np.asarray, hear_chunk(groups, x[rows], y[rows], counts)))
+            found.append(jax.tree.map(np.asarray, hear_chunk(groups, x[rows], y[rows], rows, counts)))
         symbols, features, messages = zip(*found, strict=True)
         said = np.concatenate(symbols, axis=2)[:, :, : len(y)]
         return Heard(said, np.sum(features, axis=0), np.sum(messages, axis=0))
 
     @jax.jit
     def nats(groups: Group, x: Array) -> Array:
-        seen = as_input(x)
-        return jax.vmap(lambda group: language.nats(group, seen, language.speak(group, seen)))(groups)
+        def one(group: Group) -> Array:
+            seen = language.look(group, as_input(x), jnp.arange(x.shape[0]))
+            return language.nats(group, seen, language.speak(group, seen))
 
-    @jax.jit
-    def features(groups: Group, x: Array) -> Array:
-        return jax.vmap(lambda group: language.speak(group, as_input(x)).features)(groups)
+        return jax.vmap(one)(groups)
 
     return Talking(
         init=jax.jit(init),
         advance=lambda at, steps: advance(at, rows_of_all, labels, jnp.int32(steps)),
         hear=hear,
         nats=nats,
-        features=features,
     )

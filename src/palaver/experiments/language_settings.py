@@ -82,7 +82,9 @@ class LanguageSettings:
     batch_size: int = 64
     """Examples in a batch B."""
     learning_rate: float = 0.001
-    """Adam's learning rate."""
+    """Adam's learning rate; 0: agents as they were made, of whom only the readers learn."""
+    reader_rate: float = 0.001
+    """Adam's learning rate of the linear readers, above 0."""
     steps: int = 6000
     """Steps of training."""
     eval_every: int = 200
@@ -112,7 +114,8 @@ class LanguageSettings:
             ("neighbours", 0 <= self.neighbours < max(self.agents, 1), f"0 to {self.agents - 1}"),
             ("graph_seed", 0 <= self.graph_seed < 2**32, "0 to 2**32 - 1"),
             ("batch_size", self.batch_size >= 2, "at least 2, for a message is told apart from another's"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
+            ("learning_rate", 0 <= self.learning_rate < math.inf, "0 or more"),
+            ("reader_rate", 0 < self.reader_rate < math.inf, "above 0"),
             ("steps", self.steps >= 1, "at least 1"),
             ("eval_every", self.eval_every >= 1, "at least 1"),
         ]
@@ -212,4 +215,5 @@ def make_language(settings: LanguageSettings, data: Dataset) -> Language:
             rounds=settings.steps,
         ),
         optimizer=optax.adam(settings.learning_rate),
+        reader_optimizer=optax.adam(settings.reader_rate),
     )

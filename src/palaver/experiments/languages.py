@@ -18,20 +18,21 @@ from palaver.experiments import record
 from palaver.experiments.language_settings import LanguageSettings, make_estimator, make_language, make_view
 from palaver.experiments.settings import cut
 from palaver.experiments.study import Kind, Row, Seen, Study
-from palaver.language import metrics
+from palaver.language import Group, Language, metrics
 from palaver.language.generators import bits_available
+from palaver.language.information import estimate, info_nce
 from palaver.language.reconstruction import reconstruct
 from palaver.report.interval import interval
 from palaver.types import PyTree
 
 _JUDGED = 1000
-"""Held-out examples whose messages the critic tells apart: bounds the mutual information at their logarithm."""
+"""Held-out examples whose messages the agents' own critics tell apart, which they can at most as its logarithm."""
 
 _COMPARED = 300
 """Held-out examples whose distances are compared with their messages'."""
 
-_SHOWN = 10
-"""Examples shown in the report, a class each."""
+_SHOWN, _DRAWN = 10, 4
+"""Examples shown in the report, a class each, and agents: the first."""
 
 
 class _Class(NamedTuple):
@@ -44,7 +45,8 @@ class _Class(NamedTuple):
 
 def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
     settings: LanguageSettings = row.settings
-    engine = talking(make_language(settings, data), data.x_train, data.y_train, batch_size=settings.batch_size)
+    language = make_language(settings, data)
+    engine = talking(language, data.x_train, data.y_train, batch_size=settings.batch_size)
     talkers = engine.init(seed_keys(seeds))
     temperature = make_estimator(settings).temperature
 
@@ -61,15 +63,13 @@ def _prepare(row: Row, data: Dataset, seeds: list[int], devices: int) -> Study:
         agents = _of_agents(settings, engine, talkers, data, heard) | trained
         group = {"temperature": np.full(len(seeds), float(temperature(jnp.int32(done))))}
         if settings.agents > 1:
-            group["agreement"] = np.array([metrics.agreement(own) for own in heard["test"].symbols])
+            variable = settings.variable_length
+            group["agreement"] = np.array([metrics.agreement(own, variable=variable) for own in heard["test"].symbols])
         pictures = {}
         if finished:
-            decoded = _decode(settings, engine, talkers, data, heard["test"])
-            error = ((decoded - np.asarray(as_input(jnp.asarray(data.x_test)))[None]) ** 2).mean(
-                tuple(range(1, decoded.ndim))
-            )
-            group |= {"reconstruction_error": error}
-            pictures = _pictures(settings, talkers, data, heard["test"], decoded[0])
+            last, decoded = _understood(settings, language, engine, talkers, data, heard["test"])
+            group |= last
+            pictures = _pictures(settings, language, talkers, data, heard["test"], decoded)
         group |= {name: values[:, _students(settings)].mean(1) for name, values in agents.items()}
         frame = record.rows(row.configuration, seeds, done, alive=diverged < 0, node=agents, collective=group)
         latest = {
@@ -114,42 +114,58 @@ def _of_agents(
     found["topographic_similarity"] = each(lambda own: metrics.topographic_similarity(x, own[few]))
     if settings.variable_length:
         found["length"] = each(lambda own: float(metrics.lengths(own).mean()))
-    found["mutual_information"] = np.asarray(engine.nats(talkers.groups, data.x_test[:_JUDGED]))
+    found["critics_information"] = np.asarray(engine.nats(talkers.groups, data.x_test[:_JUDGED]))
     return found
 
 
-def _decode(settings: LanguageSettings, engine: Talking, talkers: Talkers, data: Dataset, test: Heard) -> np.ndarray:
-    """``[S, T, *shape]``: the test inputs, from the last agent's messages alone."""
-    told = _hear(engine, talkers, data, "train").symbols[:, -1]
-    keys = jax.random.split(jax.random.key(0), len(told))
-    x = jnp.asarray(data.x_train)
-    made = jax.vmap(
-        lambda key, symbols, held_out: reconstruct(key, symbols, x, held_out, vocabulary=settings.vocabulary)
-    )
-    return np.asarray(jax.jit(made)(keys, told, test.symbols[:, -1]))
+def _understood(
+    settings: LanguageSettings, language: Language, engine: Talking, talkers: Talkers, data: Dataset, test: Heard
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What can be made of the last agent's hard messages by whoever is trained on them afterwards.
+
+    Returns:
+        ``mutual_information`` and ``reconstruction_error``, ``[S]`` on the test set; and of the first seed the test
+        inputs as they come back ``[T, *shape]``.
+
+    """
+    train, vocabulary = _hear(engine, talkers, data, "train"), settings.vocabulary
+    inputs = [as_input(jnp.asarray(x)) for x in (data.x_train, data.x_test)]
+    batch = min(512, len(data.y_test))
+
+    @jax.jit
+    def one(key: jax.Array, group: Group, told: jax.Array, asked: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        decoded = reconstruct(key, told, inputs[0], asked, vocabulary=vocabulary)
+        seen = [language.look(group, x, jnp.arange(len(x)))[-1] for x in inputs]
+        words = [jax.nn.one_hot(symbols, vocabulary) for symbols in (told, asked)]
+        held_out = seen[1], words[1]
+        nats = estimate(info_nce(), seen[0], words[0], held_out, key=key, separable=True, batch_size=batch, steps=1500)
+        return nats, ((decoded - inputs[1]) ** 2).mean(), decoded
+
+    keys = jax.random.split(jax.random.key(0), len(test.symbols))
+    found = [
+        one(key, jax.tree.map(lambda leaf: leaf[place], talkers.groups), told[-1], asked[-1])  # noqa: B023
+        for place, (key, told, asked) in enumerate(zip(keys, train.symbols, test.symbols, strict=True))
+    ]
+    nats, error = (np.array([float(each[part]) for each in found]) for part in (0, 1))
+    return {"mutual_information": nats, "reconstruction_error": error}, np.asarray(found[0][2])
 
 
 def _pictures(
-    settings: LanguageSettings, talkers: Talkers, data: Dataset, test: Heard, decoded: np.ndarray
+    settings: LanguageSettings, language: Language, talkers: Talkers, data: Dataset, test: Heard, decoded: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Of the first seed: what is seen, said and understood of an example a class, and what is said of each class."""
     shown = [np.flatnonzero(data.y_test == c)[:1] for c in range(data.classes)]
     rows = np.concatenate(shown)[:_SHOWN]
+    said = test.symbols[0][:_DRAWN]
+    classes = np.stack([metrics.by_class(own, data.y_test, data.classes, settings.vocabulary) for own in said])
+    found = {"messages": said[:, rows], "classes": classes.astype(np.float32)}
+    if len(data.shape) < 2:
+        return found
     x = as_input(jnp.asarray(data.x_test[rows]))
-    view = make_view(settings)
-    fixed = jax.tree.map(lambda leaf: leaf[0], talkers.groups.view)
-    keys = jax.random.split(jax.random.key(0), settings.agents)
-    # The first agents are shown, in the order of their numbers.
-    seen = jax.vmap(view.see, in_axes=(0, 0, None))(keys, fixed, x)[:4]
-    tiles = np.concatenate([np.asarray(x)[None], np.asarray(seen), decoded[rows][None]])
-    said = test.symbols[0][:4]
-    most = settings.vocabulary
-    classes = np.stack([metrics.by_class(own, data.y_test, data.classes, most) for own in said])
-    return {
-        "views": np.round(255 * np.clip(tiles, 0, 1)).astype(np.uint8),
-        "messages": said[:, rows],
-        "classes": classes.astype(np.float32),
-    }
+    group = jax.tree.map(lambda leaf: leaf[0], talkers.groups)
+    seen = np.asarray(language.look(group, x, jnp.asarray(rows)))[:_DRAWN]
+    tiles = np.concatenate([np.asarray(x)[None], seen, decoded[rows][None]])
+    return found | {"views": np.round(255 * np.clip(tiles, 0, 1)).astype(np.uint8)}
 
 
 _EVERY = "validation_probe_accuracy"
@@ -179,7 +195,7 @@ def _summary(row: Row, seeds: list[int], history: pl.DataFrame, diverged: np.nda
         "configuration": row.configuration,
         "metrics": {name: interval(each) for name, each in values.items()},
         "thesis": row.thesis,
-        "bits_available": bits_available(settings.length, settings.vocabulary),
+        "bits_available": bits_available(settings.length, settings.vocabulary, variable=settings.variable_length),
         "crosses_wire": make_estimator(settings).crosses_wire,
         "diverged": {str(seed): int(at) for seed, at in zip(seeds, diverged, strict=True) if at >= 0},
     }

@@ -28,8 +28,8 @@ class Agent(NamedTuple):
     """``write(params, features, key, step)``: messages as drawn in training."""
     plainly: Callable[[PyTree, Array], Said]
     """``plainly(params, features)``: hard messages, the likeliest symbol at each position; nothing to differentiate."""
-    gain: Callable[[PyTree, Array, Array, Array], tuple[Array, Array]]
-    """``gain(params, seen, symbols, memory)``: information by message ``[B]``, and the objective's memory."""
+    gain: Callable[[PyTree, Array, Array, Array], tuple[Array, Array, Array]]
+    """``gain(params, seen, symbols, memory)``: the objective by message ``[B]``, its memory, and I(X; S) in nats."""
     surprise: Callable[[PyTree, Array, Array, Array, Array], Array]
     """``surprise(params, features, own, symbols, alive) -> [B]``: nats, by another's messages; ``own`` are its own."""
     read: Callable[[PyTree, Array, Array], tuple[Array, Array]]
@@ -79,8 +79,9 @@ def agent(
         said = module("generator", params).say(features, lambda _, logits: hard(logits), jax.random.key(0))
         return jax.lax.stop_gradient(said)
 
-    def gain(params: PyTree, seen: Array, symbols: Array, memory: Array) -> tuple[Array, Array]:
-        return objective.climb(*scores(module("critic", params), seen, symbols, all_pairs=objective.all_pairs), memory)
+    def gain(params: PyTree, seen: Array, symbols: Array, memory: Array) -> tuple[Array, Array, Array]:
+        found = scores(module("critic", params), seen, symbols, all_pairs=objective.all_pairs)
+        return *objective.climb(*found, memory), objective.nats(*found)
 
     def surprise(params: PyTree, features: Array, own: Array, symbols: Array, alive: Array) -> Array:
         if sampled and estimator.soft and plain.independent:

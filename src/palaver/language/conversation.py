@@ -46,7 +46,7 @@ class Terms(NamedTuple):
     loss: Array
     """Scalar: all of it together, what is descended."""
     information: Array
-    """``[N]`` the information objective's value."""
+    """``[N]`` I(X; S) in nats as the objective estimates it, of messages as drawn."""
     likelihood: Array
     """``[N]`` nats a message: how surprised an agent is by those it hears; 0 where it hears nobody."""
     memory: Array
@@ -73,13 +73,17 @@ class Language(NamedTuple):
     """``step(key, group, x [B, ...], labels [B])``: one step of all agents."""
     terms: Callable[[Array, Group, PyTree, Array, Array], Terms]
     """``terms(key, group, params, x, labels)``: the losses at ``params``, to be differentiated by them."""
+    look: Callable[[Group, Array, Array], Array]
+    """``look(group, x [B, ...], index [B]) -> [N, B, ...]``: what each sees in evaluation; a random view looks at the
+    example of an index the same way every time.
+    """
     speak: Callable[[Group, Array], Spoken]
-    """``speak(group, x)``: features and hard messages; random views look the same way every time."""
+    """``speak(group, seen [N, B, ...])``: features and hard messages."""
     read: Callable[[Group, Spoken], tuple[Array, Array]]
     """``read(group, spoken)``: class logits ``[N, B, C]`` of the linear readers of features and of messages."""
     nats: Callable[[Group, Array, Spoken], Array]
-    """``nats(group, x, spoken) -> [N]``: I(X; S) of hard messages as InfoNCE with the agent's own critic bounds it, all
-    pairs of the batch; at most ``log B``.
+    """``nats(group, seen, spoken) -> [N]``: I(X; S) of hard messages as InfoNCE with the agent's own critic bounds it,
+    over all pairs of the batch; at most ``log B``.
     """
 
 
@@ -89,14 +93,19 @@ class _Draw(NamedTuple):
     said: Said
     """Leaves ``[N, B, ...]``."""
     gain: Array
-    """``[N, B]`` information."""
+    """``[N, B]`` the information objective."""
     surprise: Array
     """``[N, B]`` of the agent by those it hears."""
     caused: Array
     """``[N, B]`` of others by the agent; 0 where they do not tell."""
     memory: Array
     """``[N]``."""
+    nats: Array
+    """``[N]``."""
 
+
+_KINDS = {"generator": "agent", "critic": "agent", "reader": "reader", "message_reader": "reader"}
+"""Whose optimiser moves each part of the parameters."""
 
 _EVALUATION = 20_220_511
 """Key of random views in evaluation."""
@@ -118,6 +127,7 @@ def conversation(
     length_cost: float = 0.0,
     topology: Topology | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    reader_optimizer: optax.GradientTransformation | None = None,
 ) -> Language:
     """Describes a language; every choice is an argument, and the defaults are the thesis's.
 
@@ -135,11 +145,12 @@ def conversation(
         sampled: whether a listener foresees with its own soft sample s_B, as under eq. 4.2.6; otherwise, and always
             with hard symbols or a recurrent generator, with its distribution: ``E[−log p(s_A | x_B)]`` (eq. 4.2.4).
         length_cost: nats for every symbol before the end of a message of variable length.
-        topology: whose neighbour each is; None: everybody everybody's.
-        optimizer: an optax transformation; None: Adam with its default learning rate 0.001.
+        topology: to whom each speaks, in every round to as many; None: to everybody.
+        optimizer: of generators and critics, an optax transformation; None: Adam with its default learning rate 0.001.
+        reader_optimizer: of the linear readers; None: the same.
 
     Raises:
-        PalaverError: an unknown level, no agent, a negative weight, or soft samples compared that are not there.
+        PalaverError: an unknown level, no agent, a negative weight, or a topology of other agents.
 
     """
     levels.check(level)
@@ -151,7 +162,13 @@ def conversation(
     estimator = estimators.gumbel_softmax() if estimator is None else estimator
     objective = information.jensen_shannon() if objective is None else objective
     topology = topologies.full(agents) if topology is None else topology
-    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    adam = optax.adam(1e-3)
+    kinds: dict[Any, optax.GradientTransformation] = {"agent": optimizer or adam, "reader": reader_optimizer or adam}
+    optimizer = optax.multi_transform(kinds, _KINDS)
+    neighbours = topology(jnp.int32(0))
+    if neighbours.shape[0] != agents:
+        raise PalaverError(f"a topology of {neighbours.shape[0]} for {agents} agents: give one of as many")
+    most = levels.in_degree(neighbours)
     writes = (lambda rngs: AllAtOnce(shape, rngs=rngs)) if generator is None else generator
     plain = nnx.eval_shape(lambda: writes(nnx.Rngs(0)))
     message = (plain.length, plain.vocabulary)
@@ -172,17 +189,17 @@ def conversation(
     def draw(key: Array, group: Group, params: PyTree, seen: Array, features: Array) -> _Draw:
         keys = jax.random.split(key, agents)
         said = each(one.write, in_axes=(0, 0, 0, None))(params, features, keys, group.step)
-        gains, memory = each(one.gain)(params, seen, said.symbols, group.memory)
+        gains, memory, nats = each(one.gain)(params, seen, said.symbols, group.memory)
         if level == "none" or agents == 1:
-            return _Draw(said, gains, jnp.zeros_like(gains), jnp.zeros_like(gains), memory)
-        heard = levels.heard(level, topology(group.step))
+            return _Draw(said, gains, jnp.zeros_like(gains), jnp.zeros_like(gains), memory, nats)
+        heard = levels.heard(level, topology(group.step), most)
         sent = [levels.as_sent(part, level)[heard.sender] for part in (said.symbols, said.alive)]
         of_each = jax.vmap(one.surprise, in_axes=(None, None, None, 0, 0))
         told = heard.weight[..., None] * each(of_each)(params, features, said.symbols, *sent)
         caused = jnp.zeros_like(gains)
         if levels.reaches_sender(level):
             caused = caused.at[heard.sender].add(told)
-        return _Draw(said, gains, told.sum(1), caused, memory)
+        return _Draw(said, gains, told.sum(1), caused, memory, nats)
 
     def terms(key: Array, group: Group, params: PyTree, x: Array, labels: Array) -> Terms:
         looked, *keys = jax.random.split(key, 1 + estimator.samples)
@@ -193,17 +210,20 @@ def conversation(
         lengths = drawn.said.alive.sum(-1)
         loss = weight * drawn.surprise - drawn.gain + length_cost * lengths
         if estimator.crosses_wire:
-            reward = drawn.gain - weight * drawn.caused - length_cost * lengths
             logs = jax.nn.log_softmax(drawn.said.logits)
             chosen = -levels.likelihood(logs, drawn.said.symbols, drawn.said.alive)
-            entropy = levels.likelihood(logs, jnp.exp(logs), drawn.said.alive)
-            loss -= jax.lax.stop_gradient(advantage(reward)) * chosen + estimator.entropy * entropy
+            entropy = -(jnp.exp(logs) * logs).sum(-1) * drawn.said.alive
+            bonus = estimator.entropy * entropy.sum(-1)
+            # What was said decides how much entropy is left to come, so the bonus is part of the reward too.
+            reward = drawn.gain - weight * drawn.caused - length_cost * lengths + bonus
+            loss -= jax.lax.stop_gradient(advantage(reward)) * chosen + bonus
         total = loss.mean((0, 2)).sum()
         # Whatever was drawn, the readers learn from the features and from what would be said in evaluation.
         features = jax.lax.stop_gradient(features)
         for logits in each(one.read)(params, features, each(one.plainly)(params, features).symbols):
             total += optax.softmax_cross_entropy_with_integer_labels(logits, labels[None]).mean(1).sum()
-        return Terms(total, drawn.gain.mean((0, 2)), drawn.surprise.mean((0, 2)), drawn.memory.mean(0))
+        memory = jax.nn.logsumexp(drawn.memory, axis=0) - jnp.log(estimator.samples)
+        return Terms(total, drawn.nats.mean(0), drawn.surprise.mean((0, 2)), memory)
 
     def step(key: Array, group: Group, x: Array, labels: Array) -> tuple[Group, Terms]:
         def loss(params: PyTree) -> tuple[Array, Terms]:
@@ -215,18 +235,28 @@ def conversation(
         params: PyTree = optax.apply_updates(group.params, updates)
         return Group(params, opt_state, group.view, found.memory, group.step + 1), found
 
-    def speak(group: Group, x: Array) -> Spoken:
-        features = each(one.features)(group.params, see(jax.random.key(_EVALUATION), group.view, x))
+    def look(group: Group, x: Array, index: Array) -> Array:
+        def one(fixed: PyTree, number: Array) -> Array:
+            def alone(x: Array, index: Array) -> Array:
+                key = jax.random.fold_in(jax.random.fold_in(jax.random.key(_EVALUATION), index), number)
+                return view.see(key, fixed, x[None])[0]
+
+            return jax.vmap(alone)(x, index)
+
+        return each(one)(group.view, jnp.arange(agents))
+
+    def speak(group: Group, seen: Array) -> Spoken:
+        features = each(one.features)(group.params, seen)
         said = each(one.plainly)(group.params, features)
         return Spoken(features, said.symbols.argmax(-1).astype(jnp.int32), said.logits)
 
     def words(spoken: Spoken) -> Array:
         return jax.nn.one_hot(spoken.symbols, one.vocabulary)
 
-    def nats(group: Group, x: Array, spoken: Spoken) -> Array:
-        return each(one.bound)(group.params, see(jax.random.key(_EVALUATION), group.view, x), words(spoken))
+    def nats(group: Group, seen: Array, spoken: Spoken) -> Array:
+        return each(one.bound)(group.params, seen, words(spoken))
 
     def read(group: Group, spoken: Spoken) -> tuple[Array, Array]:
         return each(one.read)(group.params, spoken.features, words(spoken))
 
-    return Language(init, step, terms, speak, read, nats)
+    return Language(init, step, terms, look, speak, read, nats)

@@ -30,7 +30,7 @@ class Estimator(NamedTuple):
     samples: int = 1
     """Messages drawn for each input; more than one serve each other as baseline."""
     entropy: float = 0.0
-    """Weight of the bonus on the entropy of the sender's distribution, in nats a symbol."""
+    """Weight of the bonus on the entropy of the sender's distribution, in nats a message."""
 
 
 def hard(logits: Array) -> Array:

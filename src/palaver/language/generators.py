@@ -141,7 +141,8 @@ class Recurrent(nnx.Module):
             if not self.variable:
                 return (state, symbols, alive), Said(symbols, logits, alive)
             symbols = alive[:, None] * symbols + (1 - alive[:, None]) * end
-            return (state, symbols, alive * (1 - symbols[:, END])), Said(symbols, logits, alive)
+            # The symbols already are END as far as the message has ended.
+            return (state, symbols, 1 - symbols[:, END]), Said(symbols, logits, alive)
 
         start = (features, silence, jnp.ones(features.shape[0]))
         _, said = jax.lax.scan(one, start, jax.random.split(key, self.length))
@@ -158,10 +159,16 @@ class Recurrent(nnx.Module):
         return jnp.moveaxis(jax.lax.scan(one, features, jnp.moveaxis(before, 1, 0))[1], 0, 1)
 
 
-def bits_available(length: int, vocabulary: int) -> float:
+def bits_available(length: int, vocabulary: int, *, variable: bool = False) -> float:
     """Bits that a message of ``length`` symbols can carry at most: ``L log2 V``.
+
+    With ``variable`` length a message is told by its symbols before ``END``, at most L: ``log2 Σ_t (V − 1)^t``.
 
     >>> bits_available(32, 2)
     32.0
+    >>> round(bits_available(32, 2, variable=True), 2)
+    5.04
     """
+    if variable:
+        return math.log2(sum((vocabulary - 1) ** count for count in range(length + 1)))
     return length * math.log2(vocabulary)

@@ -76,9 +76,9 @@ def donsker_varadhan(*, all_pairs: bool = False, decay: float = 0.99) -> Informa
         now = jax.lax.stop_gradient(_log_mean_exp(others))
         kept = memory + (math.log(decay) if decay else -jnp.inf)
         mixed = jnp.where(jnp.isfinite(memory), jnp.logaddexp(kept, now + math.log1p(-decay)), now)
-        # The gradient of the second term is E[exp T ∇T] over the average; its value is set to be the bound's.
+        # Its gradient is E[exp T ∇T] over the average; the value stands for a message's share, not for the bound.
         term = jnp.exp(others - mixed).mean(0)
-        return joint - term + jax.lax.stop_gradient(term - now), mixed
+        return joint - term, mixed
 
     return Information(climb, lambda joint, others: joint.mean() - _log_mean_exp(others), all_pairs)
 
@@ -200,7 +200,19 @@ def estimate(
     Returns:
         Scalar: nats, mean over batches of ``batch_size`` held-out pairs, as many as there are whole ones.
 
+    Raises:
+        PalaverError: inputs and messages that are not pairs, or fewer held-out ones than a batch.
+
     """
+    if len(x) != len(s) or len(held_out[0]) != len(held_out[1]):
+        raise PalaverError(
+            f"{len(x)} inputs with {len(s)} messages, held out {len(held_out[0])} with {len(held_out[1])}: "
+            "give as many of both"
+        )
+    if len(held_out[0]) < batch_size or batch_size < 2:
+        raise PalaverError(
+            f"{len(held_out[0])} held-out pairs for batches of {batch_size}: give at least as many, and 2 or more"
+        )
     made, drawn, left = jax.random.split(key, 3)
     critic = Critic(x.shape[1:], s.shape[1:], hidden=hidden, separable=separable, rngs=nnx.Rngs(made))
     structure, params = nnx.split(critic)

@@ -6,7 +6,9 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from palaver.language.generators import END
 from palaver.types import NO_PEER, Array, PalaverError
 
 Level: TypeAlias = Literal["none", "receiving", "feedback", "both"]
@@ -17,7 +19,7 @@ Level: TypeAlias = Literal["none", "receiving", "feedback", "both"]
 ``feedback``   B hears A (eq. 4.2.7): the same loss's gradient reaches A too.
 ``both``       each hears the other (eq. 4.2.8), with gradients to both.
 
-Of more agents, one hears its neighbours of lower number (``receiving``, ``feedback``) or all its neighbours (``both``).
+Of more agents, one hears those who speak to it: of lower number (``receiving``, ``feedback``) or all (``both``).
 """
 
 
@@ -36,14 +38,29 @@ def check(level: str) -> None:
         raise PalaverError(f"level is {level!r}: choose one of {', '.join(get_args(Level))}")
 
 
-def heard(level: Level, neighbours: Array) -> Heard:
-    """Whom each agent hears, of its neighbours ``[N, P]`` (padded with ``NO_PEER``)."""
-    own = jnp.arange(neighbours.shape[0])[:, None]
-    listens = (neighbours != NO_PEER) & (level != "none")
+def heard(level: Level, neighbours: Array, most: int) -> Heard:
+    """Whom each agent hears.
+
+    Args:
+        level: of communication.
+        neighbours: ``[N, Q]`` to whom each speaks, padded with ``NO_PEER``.
+        most: P, how many an agent hears at most.
+
+    """
+    own = jnp.arange(neighbours.shape[0])
+    hears = (neighbours[None] == own[:, None, None]).any(-1) & (level != "none")  # [listener, sender]
     if level in ("receiving", "feedback"):
-        listens &= neighbours < own
+        hears &= own[None] < own[:, None]
+    sender = jnp.argsort(~hears, axis=1, stable=True)[:, :most]
+    listens = jnp.take_along_axis(hears, sender, axis=1)
     count = listens.sum(1, keepdims=True)
-    return Heard(jnp.where(listens, neighbours, 0), listens / jnp.maximum(1, count))
+    return Heard(jnp.where(listens, sender, 0), listens / jnp.maximum(1, count))
+
+
+def in_degree(neighbours: Array) -> int:
+    """By how many an agent is spoken to at most."""
+    spoken = np.asarray(neighbours)
+    return int(np.bincount(spoken[spoken != NO_PEER], minlength=1).max())
 
 
 def reaches_sender(level: Level) -> bool:
@@ -57,10 +74,12 @@ def likelihood(log_probabilities: Array, symbols: Array, alive: Array) -> Array:
     Args:
         log_probabilities: ``[..., B, L, V]`` of the listener.
         symbols: ``[..., B, L, V]`` the sender's message.
-        alive: ``[..., B, L]``: what comes after a message's end does not count.
+        alive: ``[..., B, L]`` of the message: what comes after its end does not count.
 
     """
-    return -(alive[..., None] * symbols * log_probabilities).sum((-2, -1))
+    # As far as a message has ended its symbols are END, which nobody has to foresee.
+    said = symbols - (1 - alive[..., None]) * jax.nn.one_hot(END, symbols.shape[-1])
+    return -(said * log_probabilities).sum((-2, -1))
 
 
 def as_sent(symbols: Array, level: Level) -> Array:

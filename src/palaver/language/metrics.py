@@ -19,8 +19,7 @@ def _entropy(counts: np.ndarray) -> float:
 def message_entropy(symbols: np.ndarray) -> float:
     """Entropy in bits of whole messages, as often as they occur among these examples: at most ``log2 B``.
 
-    Messages are a function of the input in evaluation, so this is also what they say about which of these examples was
-    seen.
+    A hard message is a function of what was seen, so this is also what it tells about which of these views that was.
 
     >>> message_entropy(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
     2.0
@@ -33,9 +32,9 @@ def message_entropy(symbols: np.ndarray) -> float:
 
 
 def symbol_entropy(symbols: np.ndarray, vocabulary: int) -> float:
-    """Sum over positions of the entropy of their symbol, in bits: how many of the available bits are in use.
+    """Sum over positions of the entropy of their symbol, in bits.
 
-    More than the message's entropy where positions repeat each other.
+    More than the message's entropy where positions tell the same: one bit said twice counts twice.
 
     >>> symbol_entropy(np.array([[0, 0], [1, 1]]), 2)
     2.0
@@ -53,7 +52,7 @@ def lengths(symbols: np.ndarray) -> np.ndarray:
     return np.where(ended.any(1), ended.argmax(1) + 1, symbols.shape[1])
 
 
-def agreement(symbols: np.ndarray) -> float:
+def agreement(symbols: np.ndarray, *, variable: bool = False) -> float:
     """Share of positions at which two agents say the same symbol about the same example, mean over all pairs.
 
     Agents that always say the same one word agree fully: look at the entropy beside it.
@@ -62,13 +61,30 @@ def agreement(symbols: np.ndarray) -> float:
     0.5
 
     Args:
-        symbols: ``[N, B, L]`` ids; N at least 2.
+        symbols: ``[N, B, L]`` ids.
+        variable: whether ``END`` ends a message; positions after the end of both do not count.
+
+    Raises:
+        PalaverError: a single agent.
 
     """
-    count, most = len(symbols), symbols.max() + 1
-    # Of N agents k_v say symbol v at a place: of its N(N − 1)/2 pairs, Σ k_v (k_v − 1)/2 agree.
-    said = np.stack([(symbols == v).sum(0) for v in range(most)]).astype(np.float64)
-    return float((said * (said - 1)).sum(0).mean() / (count * (count - 1)))
+    if len(symbols) < 2:
+        raise PalaverError(f"agreement of {len(symbols)} agent: give at least 2")
+
+    def pairs(of: np.ndarray) -> int:
+        """How many pairs there are among so many agents, summed."""
+        return int((of.astype(np.int64) * (of - 1) // 2).sum())
+
+    # Of k agents that say a symbol at a place, k (k − 1)/2 pairs agree.
+    same = sum(pairs((symbols == v).sum(0)) for v in np.unique(symbols))
+    places = len(symbols) * (len(symbols) - 1) // 2 * symbols[0].size
+    if variable:
+        ended = np.arange(symbols.shape[2]) >= lengths(symbols.reshape(-1, symbols.shape[2])).reshape(
+            *symbols.shape[:2], 1
+        )
+        silent = pairs(ended.sum(0))
+        same, places = same - silent, places - silent
+    return same / places
 
 
 def topographic_similarity(x: np.ndarray, symbols: np.ndarray) -> float:

@@ -60,8 +60,8 @@ def _apart(a: Interval | None, b: Interval | None) -> Interval | None:
 
 _SAID = {
     "message_entropy.end": ("entropy, bits", _digits(1)),
-    "symbol_entropy.end": ("bits in use", _digits(1)),
-    "mutual_information.end": ("I(X; S), nats", _digits(2)),
+    "symbol_entropy.end": ("summed over positions", _digits(1)),
+    "mutual_information.end": ("I(X; S) ≥, nats", _digits(2)),
     "agreement.end": ("agreement %", percent),
     "topographic_similarity.end": ("topographic similarity", _digits(2)),
     "reconstruction_error.end": ("reconstruction error", _digits(4)),
@@ -100,8 +100,12 @@ def verdict(result: Result) -> str:
             if gain is None or gain["mean"] is None:
                 continue
             told = measured_cell(gain, lambda value: NOTHING if value is None else f"{100 * value:+.1f}")
-            sure = gain["low"] is not None and gain["high"] is not None and (gain["low"] > 0 or gain["high"] < 0)
-            parts.append(f"{told} points by {what}{'' if sure else ' (an interval that holds 0)'}")
+            low, high = gain["low"], gain["high"]
+            if low is None or high is None:
+                how = " (one seed: no interval)"
+            else:
+                how = "" if low > 0 or high < 0 else " (an interval that holds 0)"
+            parts.append(f"{told} points by {what}{how}")
         if parts:
             lines.append(f"“{name}” against “{base}”: {', '.join(parts)}.")
     return "\n".join(lines) or "No two configurations differ in communication alone."
@@ -160,7 +164,7 @@ def _read(result: Result) -> dict[int, dict[str, np.ndarray]]:
                 row, _, kind = key.split("/")
                 found.setdefault(int(row), {})[kind] = pack[key]
         for row, kinds in found.items():
-            if not 0 <= row < len(result.settings["rows"]) or set(kinds) != {"views", "messages", "classes"}:
+            if not 0 <= row < len(result.settings["rows"]) or {*kinds, "views"} != {"views", "messages", "classes"}:
                 raise ValueError(f"row {row} has {', '.join(sorted(kinds))}")
     except Exception as error:  # NumPy's reader fails in many ways
         said = (str(error).splitlines() or [type(error).__name__])[0]
@@ -170,35 +174,46 @@ def _read(result: Result) -> dict[int, dict[str, np.ndarray]]:
 
 def said(kinds: Mapping[str, np.ndarray]) -> str:
     """One configuration: what is seen, said and understood (Figure 4.1), and what is said of each class."""
-    views, messages, classes = kinds["views"], kinds["messages"], kinds["classes"]
-    agents, wide = len(messages), messages.shape[2]
-    names = ["input", *(f"agent {agent} sees" for agent in range(len(views) - 2)), "from the message"]
+    views, classes = kinds.get("views"), kinds["classes"]
+    heights = [0.0 if views is None else 0.62 * len(views), 2.6 * -(-len(classes) // 2)]
     with matplotlib.style.context(["default", STYLE, {"font.size": 8.5, "axes.grid": False}]):
-        figure = Figure(figsize=(7, 0.62 * len(views) + 2.6 * -(-agents // 2)), layout="constrained")
-        halves: Any = figure.subfigures(2, 1, height_ratios=[0.62 * len(views), 2.6 * -(-agents // 2)])
-        upper, lower = halves
-        axes = upper.add_subplot()
-        axes.imshow(raster(views), interpolation="none")
-        high = views.shape[2] + 1
-        axes.set_yticks([high * row + high / 2 for row in range(len(views))], names)
-        axes.set_xticks([])
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        for agent in range(agents):
-            axes = lower.add_subplot(-(-agents // 2), min(2, agents), agent + 1)
-            # Of two symbols the share of the second says all; of more, each position is V columns.
-            shown = (
-                classes[agent][..., 1] if classes.shape[-1] == 2 else classes[agent].reshape(len(classes[agent]), -1)
-            )
-            axes.imshow(shown, vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="none")
-            axes.set(title=f"agent {agent}", ylabel="class" if agent % 2 == 0 else None)
-            axes.set_yticks(range(len(shown)))
-            per = shown.shape[1] // wide
-            axes.set_xlabel("position in the message" if per == 1 else f"position, {per} symbols each")
-            ticks = range(0, wide, max(1, wide // 8))
-            axes.set_xticks([per * place for place in ticks], list(ticks))
+        figure = Figure(figsize=(7, sum(heights)), layout="constrained")
+        if views is None:
+            _usage(figure, classes)
+        else:
+            parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+            _tiles(parts[0], views)
+            _usage(parts[1], classes)
         return to_svg(figure)
+
+
+def _tiles(figure: Any, views: np.ndarray) -> None:
+    """Inputs, what agents see of them, and what comes back from a message."""
+    axes = figure.add_subplot()
+    axes.imshow(raster(views), interpolation="none")
+    high = views.shape[2] + 1
+    names = ["input", *(f"agent {agent} sees" for agent in range(len(views) - 2)), "from the message"]
+    axes.set_yticks([high * row + high / 2 for row in range(len(views))], names)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _usage(figure: Any, classes: np.ndarray) -> None:
+    """How often each symbol is said of each class, ``[agents, C, L, V]``."""
+    wide = classes.shape[2]
+    for agent, own in enumerate(classes):
+        axes = figure.add_subplot(-(-len(classes) // 2), min(2, len(classes)), agent + 1)
+        # Of two symbols the share of the second says all; of more, each position is V columns.
+        shown = own[..., 1] if own.shape[-1] == 2 else own.reshape(len(own), -1)
+        axes.imshow(shown, vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="none")
+        axes.set(title=f"agent {agent}", ylabel="class" if agent % 2 == 0 else None)
+        axes.set_yticks(range(len(shown)))
+        per = shown.shape[1] // wide
+        axes.set_xlabel("position in the message" if per == 1 else f"position, {per} symbols each")
+        ticks = range(0, wide, max(1, wide // 8))
+        axes.set_xticks([per * place for place in ticks], list(ticks))
 
 
 def figures(result: Result) -> dict[str, str | None]:
@@ -226,16 +241,19 @@ def words(result: Result, name: str) -> tuple[str, str]:
 
 
 HOW_PROBES = (
-    "Test accuracy of a linear reader of the students' features, at the step of the best validation accuracy, mean "
-    "over seeds with its 95 % interval (Student t) in brackets; the thesis's number beside ours. “Points by the end”:"
-    " how far validation accuracy has fallen since. “Messages”: the same of a linear reader of hard messages, at that"
-    " step and at the end."
+    "Test accuracy of a linear reader of the students' features, at the step of the best validation accuracy, "
+    "mean over seeds with its 95 % interval (Student t) in brackets; the thesis's number beside ours. “Points by "
+    "the end”: how much lower validation accuracy is at the last step than at the best of all evaluations, which "
+    "chance alone makes a little. “Messages”: the same of a linear reader of hard messages, at that step and at "
+    "the end."
 )
 HOW_MESSAGES = (
-    "Of hard messages about the test examples. Entropy: of whole messages, at most the logarithm of the number of "
-    "examples; bits in use: the sum of the entropies of the positions, to be held against the bits there. I(X; S): as"
-    " InfoNCE bounds it with the agent's own critic on 1,000 examples, at most 6.9 nats. Agreement: positions at "
-    "which two agents say the same; a language of one word agrees fully. Topographic similarity: rank correlation of "
-    "inputs' with messages' distances. Reconstruction error: mean square of a decoder of messages alone. Learns over "
-    "a wire: whether feedback needs numbers only, not the listener's gradients."
+    "Of hard messages about the test examples. Entropy: of whole messages, at most the bits there and the "
+    "logarithm of the number of test examples; beside it the sum of the entropies of the positions, where a bit "
+    "said twice counts twice. I(X; S): a lower bound, by a critic trained afterwards on hard messages about the "
+    "training set and judged on the test set by InfoNCE in batches of at most 512, so at most 6.2 nats. "
+    "Agreement: positions at which two agents say the same; a language of one word agrees fully. Topographic "
+    "similarity: rank correlation of inputs' with messages' distances. Reconstruction error: mean square of a "
+    "decoder trained afterwards on messages alone. Learns over a wire: whether feedback needs numbers only, not "
+    "the listener's gradients."
 )
