@@ -13,7 +13,14 @@ from palaver.report.language import messages_grid, probes_grid, verdict
 TINY = ["--scale", "tiny", "--seeds", "2", "--steps", "60", "--eval-every", "20", "--length", "8"]
 EVERY = {
     *("probe_accuracy", "message_probe_accuracy", "validation_probe_accuracy", "validation_message_probe_accuracy"),
-    *("message_entropy", "symbol_entropy", "mutual_information", "topographic_similarity", "information", "likelihood"),
+    *(
+        "message_entropy",
+        "symbol_entropy",
+        "critics_information",
+        "topographic_similarity",
+        "information",
+        "likelihood",
+    ),
     *("temperature", "agreement"),
 }
 
@@ -46,11 +53,13 @@ def test_a_run_on_digits(result):
         # The group's value is the student's, agent 1's.
         student = result.metrics.filter((pl.col("node") == 1) & (pl.col("seed") == seed) & (pl.col("round") == 60))
         told = dict(student.select("metric", "value").iter_rows())
-        for name in ("probe_accuracy", "message_entropy", "mutual_information"):
+        for name in ("probe_accuracy", "message_entropy", "critics_information"):
             np.testing.assert_allclose(wide[name][-1], told[name])
         assert (wide["message_entropy"] <= np.log2(270)).all() and (wide["symbol_entropy"] <= 8).all()
         assert (wide["message_entropy"] <= wide["symbol_entropy"] + 1e-9).all()
-        assert (wide["mutual_information"] <= np.log(270) + 1e-4).all()
+        assert (wide["critics_information"] <= np.log(270) + 1e-4).all()
+        assert 0 < metrics["mutual_information"]["values"][place] <= np.log(270) + 1e-4
+        assert metrics["mutual_information"] == metrics["mutual_information.end"]
         assert wide["temperature"].to_list() == [4.0, 4.0, 4.0]
         # What a decoder makes of eight bits is better than the mean picture, whose error is the pixels' variance.
         assert 0 < wide["reconstruction_error"][-1] < 0.09

@@ -136,7 +136,8 @@ def talking(language: Language, x: np.ndarray, y: np.ndarray, *, batch_size: int
         return jax.vmap(one)(groups)
 
     return Talking(
-        init=jax.jit(init),
+        # Run once: optimising the many random generators took nine of ten seconds, and they take milliseconds.
+        init=jax.jit(init, compiler_options={"xla_backend_optimization_level": 0}),
         advance=lambda at, steps: advance(at, rows_of_all, labels, jnp.int32(steps)),
         hear=hear,
         nats=nats,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from palaver.experiments import quickstart, table_2_1, table_2_3, table_3_1
+from palaver.experiments import quickstart, table_2_1, table_2_3, table_3_1, table_4_1
 from palaver.experiments.study import Row
 
 
@@ -31,6 +31,9 @@ EXPERIMENTS = {
     ),
     "table-3.1": Experiment(
         "thesis Table 3.1 and Figure 3.1: a teacher that picks the examples, on MNIST", table_3_1.rows, 5
+    ),
+    "table-4.1": Experiment(
+        "thesis Table 4.1 and Figures 4.1 to 4.3: agents that make up a language, on MNIST", table_4_1.rows, 5
     ),
 }
 SCALES = ("tiny", "cpu", "thesis")

@@ -43,7 +43,7 @@ class LanguageSettings:
     """Symbol 0 ends a message (recurrent)."""
     length_cost: float = 0.0
     """Nats for every symbol until the end of a message of variable length, 0 or more."""
-    hidden: tuple[int, ...] = (256,)
+    hidden: tuple[int, ...] = (64,)
     """Generator's hidden widths; the last are its features."""
     estimator: Literal["gumbel-softmax", "straight-through", "reinforce"] = "gumbel-softmax"
     """How gradients get through symbols."""
@@ -85,7 +85,7 @@ class LanguageSettings:
     """Adam's learning rate; 0: agents as they were made, of whom only the readers learn."""
     reader_rate: float = 0.001
     """Adam's learning rate of the linear readers, above 0."""
-    steps: int = 6000
+    steps: int = 4000
     """Steps of training."""
     eval_every: int = 200
     """Steps between evaluations."""

@@ -173,7 +173,10 @@ _EVERY = "validation_probe_accuracy"
 
 
 def _summary(row: Row, seeds: list[int], history: pl.DataFrame, diverged: np.ndarray) -> dict[str, Any]:
-    """Every metric at the students' best validation accuracy, and (``.end``) at the last step, by seed."""
+    """Every metric at the students' best validation accuracy, and (``.end``) at the last step, by seed.
+
+    What is measured at the last step alone is the same in both.
+    """
     settings: LanguageSettings = row.settings
     whole = history.filter(pl.col("node").is_null())
     wide = whole.pivot("metric", index=["seed", "round"], values="value").sort("round")
@@ -188,7 +191,7 @@ def _summary(row: Row, seeds: list[int], history: pl.DataFrame, diverged: np.nda
         best = own.row(int(own[_EVERY].arg_max() or 0), named=True)
         last = own.row(-1, named=True)
         for name in names:
-            values[name].append(best[name])
+            values[name].append(last[name] if best[name] is None else best[name])
             values[f"{name}.end"].append(last[name])
         values["best_step"].append(float(best["round"]))
     return {

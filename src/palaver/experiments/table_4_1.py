@@ -3,17 +3,72 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from palaver.experiments.language_settings import LanguageSettings
+from palaver.experiments.study import Row
 
-_BASE = LanguageSettings()
-THESIS = {
-    "none": _BASE,
-    "receiving": replace(_BASE, level="receiving", weight=0.01),
-    "feedback": replace(_BASE, level="feedback", weight=0.005),
-    "both": replace(_BASE, level="both", weight=0.005),
+_LEVELS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "receiving": {"level": "receiving", "weight": 0.01},
+    "feedback": {"level": "feedback", "weight": 0.005},
+    "both": {"level": "both", "weight": 0.005},
 }
+THESIS = {name: replace(LanguageSettings(), **how) for name, how in _LEVELS.items()}
 """The four rows of the table."""
+
+SCALES = {
+    "tiny": LanguageSettings(data="digits", hidden=(32,), critic_hidden=32, steps=60, eval_every=30),
+    "cpu": THESIS["none"],
+    "thesis": THESIS["none"],
+}
+"""The thesis's agents are so small that ``cpu`` is its own scale; ``tiny`` is on digits."""
 
 _NUMBERS = {"none": 0.644, "receiving": 0.657, "feedback": 0.694, "both": 0.714}
 """Test accuracy of the student's linear classifier, in the thesis."""
+
+
+def rows(scale: str, data: str | None = None) -> list[Row]:
+    """The table's rows, the same with views that differ more, what may turn the order, and every open end.
+
+    On other ``data`` the thesis's numbers do not apply.
+    """
+    base = SCALES[scale]
+    applies = data is None and scale != "tiny"
+    base = replace(base, data=data or base.data)
+    both = _LEVELS["both"]
+    wide = {"hidden": tuple(4 * width for width in base.hidden)}
+    nce = {"information": "info-nce", "critic": "separable", "batch_size": 2 * base.batch_size}
+    bits = base.length
+    found: dict[str, dict[str, Any]] = dict(_LEVELS)
+    # Views that complement each other: what the other sees is worth foreseeing.
+    for name, view in (("halves", {"view": "halves"}), ("windows", {"view": "crops", "crop": 0.5})):
+        found |= {f"{name}: {level}": view | how for level, how in _LEVELS.items()}
+    # What may turn the order under the thesis's masks: width, weight, what is foreseen, noise, steps.
+    found |= {f"four times as wide: {level}": wide | _LEVELS[level] for level in ("none", "both")}
+    found |= {
+        "ten times the weight: both": both | {"weight": 0.05},
+        "distributions foreseen: both": both | {"foresee": "distribution"},
+        "30 % noise: none": {"noise": 0.3},
+        "30 % noise: both": both | {"noise": 0.3},
+        "agents as they were made": {"learning_rate": 0.0},
+    }
+    # The chapter's open ends, in the setting where communication helps.
+    halves = both | {"view": "halves"}
+    found |= {
+        "halves, twice as long: both": halves | {"length": 2 * bits},
+        "halves, 16 symbols: both": halves | {"length": bits // 4, "vocabulary": 16},
+        "halves, recurrent: both": halves | {"generator": "recurrent"},
+        "halves, recurrent, variable length: both": halves
+        | {"generator": "recurrent", "length": bits // 4, "vocabulary": 17, "variable_length": True},
+        "halves, straight-through: both": halves | {"estimator": "straight-through"},
+        "halves, REINFORCE: both": halves | {"estimator": "reinforce"},
+        "halves, MINE: both": halves | {"information": "donsker-varadhan"},
+        "halves, InfoNCE: both": halves | nce,
+        "halves, 8 agents: both": halves | {"agents": 8},
+        "halves, 8 agents in a ring: both": halves | {"agents": 8, "topology": "ring"},
+    }
+    return [
+        Row(name, replace(base, **how), {"probe_accuracy": _NUMBERS[name]} if applies and name in _NUMBERS else {})
+        for name, how in found.items()
+    ]

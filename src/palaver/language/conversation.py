@@ -179,7 +179,7 @@ def conversation(
     def init(key: Array) -> Group:
         made, seen = jax.random.split(key)
         params = each(one.init)(jax.random.split(made, agents))
-        begun = jnp.full(agents, jnp.inf)
+        begun = jnp.full(agents, jnp.inf, jnp.float32)
         return Group(params, optimizer.init(params), view.init(seen, agents, shape), begun, jnp.int32(0))
 
     def see(key: Array, fixed: PyTree, x: Array) -> Array:

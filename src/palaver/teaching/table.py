@@ -52,6 +52,8 @@ class Indexed:
 
     For a PyTorch ``DataLoader`` that feeds a ``TeacherStack`` with a table. A sample that is no tuple has no label. Of
     a PyTorch ``Subset`` (what ``random_split`` gives) the index is the row in the whole data set, as the table has it.
+    Give a ``DataLoader`` with workers ``multiprocessing_context="spawn"``: JAX, which palaver has loaded, is threaded,
+    and a forked process may hang.
     """
 
     def __init__(self, dataset: Any):
