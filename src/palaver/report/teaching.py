@@ -218,21 +218,23 @@ def verdict(result: Result) -> str:
 
 
 def curves(result: Result, names: list[str]) -> str | None:
-    """Validation accuracy in percent over updates, forward passes, operations and seconds (Figure 3.1 is the first)."""
+    """Validation accuracy in percent over every cost: Figure 3.1 is the first, over updates."""
     found = {name: curve for name in names if (curve := curve_of(result, name, "validation_accuracy")) is not None}
     if not found:
         return None
     panels = {
         "backward_passes": ("updates (backward passes)", 1.0),
         "forward_passes": ("examples the student predicted, thousands", 1e-3),
+        "teacher_forwards": ("examples the teacher predicted, thousands", 1e-3),
         "student_flops": ("student's operations, GFLOP", 1e-9),
+        "flops": ("operations with the teacher's, GFLOP", 1e-9),
         "seconds": ("seconds of training, all seeds at once", 1.0),
     }
     with matplotlib.style.context(["default", STYLE, {"font.size": 8.5}]):
-        figure = canvas(5.2, [handle_of(result, name) for name in found])
+        figure = canvas(7.6, [handle_of(result, name) for name in found])
         top = 100 * max(float(np.nanmax(line)) for _, line, _, _ in found.values() if np.isfinite(line).any())
         for place, (cost, (label, factor)) in enumerate(panels.items()):
-            axes = figure.add_subplot(2, 2, place + 1)
+            axes = figure.add_subplot(3, 2, place + 1)
             furthest = 0.0
             for name, (rounds, middle, low, high) in found.items():
                 near = _near_its_best(middle)
@@ -245,7 +247,7 @@ def curves(result: Result, names: list[str]) -> str | None:
                 axes.plot(x, line, color=colour, lw=1.3, marker=marker, markersize=3, markevery=every)
                 axes.fill_between(x, under, above, color=colour, alpha=0.1, linewidth=0)
             axes.set(xlabel=label, ylabel="validation accuracy, %" if place % 2 == 0 else None)
-            axes.set(xlim=(0, furthest), ylim=(max(0.0, top - 8), top + 0.5))
+            axes.set(xlim=(0, furthest or 1.0), ylim=(max(0.0, top - 8), top + 0.5))
             axes.xaxis.set_major_locator(MaxNLocator(4))
         return to_svg(figure)
 
