@@ -235,12 +235,13 @@ def curves(result: Result, names: list[str]) -> str | None:
         top = 100 * max(float(np.nanmax(line)) for _, line, _, _ in found.values() if np.isfinite(line).any())
         for place, (cost, (label, factor)) in enumerate(panels.items()):
             axes = figure.add_subplot(3, 2, place + 1)
-            furthest = 0.0
-            for name, (rounds, middle, low, high) in found.items():
-                near = _near_its_best(middle)
-                shown = np.unique(np.linspace(0, min(len(rounds) - 1, 3 * near), _POINTS).astype(int))
-                spent = factor * _spent(result, name, cost, rounds)
-                furthest = max(furthest, float(spent[near]))
+            costs = {name: factor * _spent(result, name, cost, rounds) for name, (rounds, *_) in found.items()}
+            furthest = max(float(costs[name][_near_its_best(middle)]) for name, (_, middle, *_) in found.items())
+            for name, (_, middle, low, high) in found.items():
+                spent = costs[name]
+                # A cost may stand still while accuracy rises: the teacher predicts each example once.
+                last = min(max(int(np.searchsorted(spent, furthest)), _near_its_best(middle)), len(spent) - 1)
+                shown = np.unique(np.linspace(0, last, _POINTS).astype(int))
                 x, line, under, above = (values[shown] for values in (spent, 100 * middle, 100 * low, 100 * high))
                 colour, marker = look_of(result, name)
                 every = max(1, len(shown) // 6)
@@ -252,7 +253,7 @@ def curves(result: Result, names: list[str]) -> str | None:
         return to_svg(figure)
 
 
-_POINTS = 120
+_POINTS = 80
 """Of a curve that are drawn."""
 
 
