@@ -176,3 +176,9 @@ def test_an_unknown_level():
         made("both", weight=-1.0)
     with pytest.raises(PalaverError, match="a topology of 3 for 2 agents"):
         made("both", topology=topology.full(3))
+
+
+def test_where_nobody_speaks_nobody_is_surprised():
+    language = made("both", topology=topology.ring(2, 0))
+    group = language.init(jax.random.key(1))
+    assert not language.terms(jax.random.key(2), group, group.params, X, Y).likelihood.any()

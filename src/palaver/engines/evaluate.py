@@ -29,9 +29,9 @@ class Scores(NamedTuple):
     """``[S]`` the collective, by decision rule."""
 
 
-def chunks(x: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Equal chunks of at most ``CHUNK`` examples; the last is padded with examples of weight 0."""
-    size = min(CHUNK, len(y))
+def chunks(x: np.ndarray, y: np.ndarray, most: int = CHUNK) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Equal chunks of at most so many examples; the last is padded with examples of weight 0."""
+    size = min(most, len(y))
     chunks = []
     for start in range(0, len(y), size):
         rows = np.arange(start, start + size)

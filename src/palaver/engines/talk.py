@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from palaver.data.order import shuffled
+from palaver.engines.evaluate import chunks
 from palaver.engines.simulate import as_input
 from palaver.language import Group, Language
 from palaver.types import Array, PalaverError
@@ -108,21 +109,20 @@ def talking(language: Language, x: np.ndarray, y: np.ndarray, *, batch_size: int
         return at, jax.tree.map(lambda leaf: leaf / steps, total)
 
     @jax.jit
-    def hear_chunk(groups: Group, x: Array, y: Array, index: Array, counts: Array) -> Any:
+    def hear_chunk(groups: Group, x: Array, y: Array, index: Array, weight: Array) -> Any:
         def one(group: Group) -> Any:
             spoken = language.speak(group, language.look(group, as_input(x), index))
-            right = [((logits.argmax(-1) == y) & counts).sum(-1) for logits in language.read(group, spoken)]
+            right = [((logits.argmax(-1) == y) & (weight > 0)).sum(-1) for logits in language.read(group, spoken)]
             return spoken.symbols.astype(jnp.uint16), *right
 
         return jax.vmap(one)(groups)
 
     def hear(groups: Group, x: np.ndarray, y: np.ndarray) -> Heard:
-        size = min(chunk, len(y))
-        found = []
-        for start in range(0, len(y), size):
-            rows = np.arange(start, start + size)
-            counts, rows = rows < len(y), np.minimum(rows, len(y) - 1)
-            found.append(jax.tree.map(np.asarray, hear_chunk(groups, x[rows], y[rows], rows, counts)))
+        found, start = [], 0
+        for inputs, labels, weight in chunks(x, y, chunk):
+            heard = hear_chunk(groups, inputs, labels, start + np.arange(len(labels)), weight)
+            found.append(jax.tree.map(np.asarray, heard))
+            start += len(labels)
         symbols, features, messages = zip(*found, strict=True)
         said = np.concatenate(symbols, axis=2)[:, :, : len(y)]
         return Heard(said, np.sum(features, axis=0), np.sum(messages, axis=0))

@@ -129,21 +129,23 @@ def _understood(
 
     """
     train, vocabulary = _hear(engine, talkers, data, "train"), settings.vocabulary
-    inputs = [as_input(jnp.asarray(x)) for x in (data.x_train, data.x_test)]
+    inputs = [jnp.asarray(x) for x in (data.x_train, data.x_test)]
     batch = min(512, len(data.y_test))
 
-    @jax.jit
-    def one(key: jax.Array, group: Group, told: jax.Array, asked: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    @jax.jit  # the data set is an argument: a closure would make it a constant of the program
+    def one(
+        key: jax.Array, group: Group, told: jax.Array, asked: jax.Array, inputs: list[jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         decoded = reconstruct(key, told, inputs[0], asked, vocabulary=vocabulary)
-        seen = [language.look(group, x, jnp.arange(len(x)))[-1] for x in inputs]
+        seen = [language.look(group, as_input(x), jnp.arange(len(x)))[-1] for x in inputs]
         words = [jax.nn.one_hot(symbols, vocabulary) for symbols in (told, asked)]
         held_out = seen[1], words[1]
         nats = estimate(info_nce(), seen[0], words[0], held_out, key=key, separable=True, batch_size=batch, steps=1500)
-        return nats, ((decoded - inputs[1]) ** 2).mean(), decoded
+        return nats, ((decoded - as_input(inputs[1])) ** 2).mean(), decoded
 
     keys = jax.random.split(jax.random.key(0), len(test.symbols))
     found = [
-        one(key, jax.tree.map(lambda leaf: leaf[place], talkers.groups), told[-1], asked[-1])  # noqa: B023
+        one(key, jax.tree.map(lambda leaf: leaf[place], talkers.groups), told[-1], asked[-1], inputs)  # noqa: B023
         for place, (key, told, asked) in enumerate(zip(keys, train.symbols, test.symbols, strict=True))
     ]
     nats, error = (np.array([float(each[part]) for each in found]) for part in (0, 1))

@@ -58,9 +58,9 @@ def heard(level: Level, neighbours: Array, most: int) -> Heard:
 
 
 def in_degree(neighbours: Array) -> int:
-    """By how many an agent is spoken to at most."""
+    """By how many an agent is spoken to at most; 1 where nobody speaks, so that no axis is empty."""
     spoken = np.asarray(neighbours)
-    return int(np.bincount(spoken[spoken != NO_PEER], minlength=1).max())
+    return max(1, int(np.bincount(spoken[spoken != NO_PEER], minlength=1).max()))
 
 
 def reaches_sender(level: Level) -> bool:
