@@ -96,7 +96,7 @@ def test_a_random_view_of_an_example_does_not_depend_on_its_neighbours():
 def test_agents_learn_to_say_what_they_see():
     language = described(
         objective=information.info_nce(),
-        critic=lambda rngs: information.Critic((8, 8), (16, 2), hidden=64, separable=True, rngs=rngs),
+        critic=lambda rngs: information.Critic((8, 8), (16, 2), hidden=64, kind="separable", rngs=rngs),
     )
     engine = compiled(language, batch_size=64)
     begun = engine.init(seed_keys([0, 1]))

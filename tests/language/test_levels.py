@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from palaver import topology
-from palaver.language import conversation, estimators, generators, levels, observation
+from palaver.language import conversation, estimators, generators, information, levels, observation
+from palaver.language.information import Critic
 from palaver.types import PalaverError
 
 X = jax.random.uniform(jax.random.key(0), (9, 4, 4))
@@ -174,6 +175,8 @@ def test_an_unknown_level():
         made("none", agents=0)
     with pytest.raises(PalaverError, match="weight -1"):
         made("both", weight=-1.0)
+    with pytest.raises(PalaverError, match="scores are no likelihoods"):
+        made("none", objective=information.barber_agakov(), critic=lambda rngs: Critic((4, 4), (5, 3), rngs=rngs))
     with pytest.raises(PalaverError, match="a topology of 3 for 2 agents"):
         made("both", topology=topology.full(3))
 

@@ -59,12 +59,12 @@ class LanguageSettings:
     """Messages drawn for each input (reinforce)."""
     entropy: float = 0.01
     """Weight of the entropy bonus (reinforce), 0 or more."""
-    information: Literal["jensen-shannon", "donsker-varadhan", "info-nce"] = "jensen-shannon"
-    """Objective of mutual information: a GAN's discriminator, MINE, or InfoNCE."""
+    information: Literal["jensen-shannon", "donsker-varadhan", "info-nce", "barber-agakov"] = "jensen-shannon"
+    """Objective of mutual information: a GAN's discriminator, MINE, InfoNCE, or likelihood of the input."""
     all_pairs: bool = False
-    """Score each message with all other inputs of the batch, not with one (info-nce always does)."""
-    critic: Literal["joint", "separable"] = "joint"
-    """A network of input and message together, or the inner product of a code of each."""
+    """Score each message with all other inputs of the batch, not with one (info-nce, barber-agakov always do)."""
+    critic: Literal["joint", "separable", "likelihood"] = "joint"
+    """A network of input and message, inner product of a code of each, or a decoder's log q(x|s)."""
     critic_hidden: int = 256
     """The critic's hidden units."""
     level: Literal["none", "receiving", "feedback", "both"] = "none"
@@ -109,6 +109,11 @@ class LanguageSettings:
                 "0, for only variable_length makes a message shorter",
             ),
             ("length_cost", 0 <= self.length_cost < math.inf, "0 or more"),
+            (
+                "critic",
+                self.critic == "likelihood" or self.information != "barber-agakov",
+                "likelihood, for barber-agakov climbs it",
+            ),
             ("critic_hidden", self.critic_hidden >= 1, "at least 1"),
             ("weight", 0 <= self.weight < math.inf, "0 or more"),
             ("neighbours", 0 <= self.neighbours < max(self.agents, 1), f"0 to {self.agents - 1}"),
@@ -185,13 +190,14 @@ def make_language(settings: LanguageSettings, data: Dataset) -> Language:
 
     def critic(rngs: nnx.Rngs) -> nnx.Module:
         message = (settings.length, settings.vocabulary)
-        separable = settings.critic == "separable"
-        return information.Critic(data.shape, message, hidden=settings.critic_hidden, separable=separable, rngs=rngs)
+        kind = settings.critic
+        return information.Critic(data.shape, message, hidden=settings.critic_hidden, kind=kind, rngs=rngs)
 
     objective = {
         "jensen-shannon": information.jensen_shannon(all_pairs=settings.all_pairs),
         "donsker-varadhan": information.donsker_varadhan(all_pairs=settings.all_pairs),
         "info-nce": information.info_nce(),
+        "barber-agakov": information.barber_agakov(),
     }
     return conversation(
         data.shape,

@@ -140,7 +140,9 @@ def _understood(
         seen = [language.look(group, as_input(x), jnp.arange(len(x)))[-1] for x in inputs]
         words = [jax.nn.one_hot(symbols, vocabulary) for symbols in (told, asked)]
         held_out = seen[1], words[1]
-        nats = estimate(info_nce(), seen[0], words[0], held_out, key=key, separable=True, batch_size=batch, steps=1500)
+        nats = estimate(
+            info_nce(), seen[0], words[0], held_out, key=key, kind="separable", batch_size=batch, steps=1500
+        )
         return nats, ((decoded - as_input(inputs[1])) ** 2).mean(), decoded
 
     keys = jax.random.split(jax.random.key(0), len(test.symbols))

@@ -139,7 +139,7 @@ def conversation(
         generator: makes the module that writes messages (``palaver.language.generators``); None: ``AllAtOnce``.
         estimator: how gradients get through symbols; None: ``gumbel_softmax()``.
         objective: of mutual information; None: ``jensen_shannon()``.
-        critic: makes the critic of inputs and messages; None: ``Critic``.
+        critic: makes the critic of inputs and messages; None: ``Critic``, of likelihoods if the objective needs them.
         level: of communication.
         weight: λ of the likelihood term (eq. 4.2.5 with a weight); the thesis: 0.01 receiving, 0.005 with feedback.
         sampled: whether a listener foresees with its own soft sample s_B, as under eq. 4.2.6; otherwise, and always
@@ -150,7 +150,8 @@ def conversation(
         reader_optimizer: of the linear readers; None: the same.
 
     Raises:
-        PalaverError: an unknown level, no agent, a negative weight, or a topology of other agents.
+        PalaverError: an unknown level, no agent, a negative weight, a topology of other agents, or a critic without
+            likelihoods where the objective needs them.
 
     """
     levels.check(level)
@@ -172,7 +173,10 @@ def conversation(
     writes = (lambda rngs: AllAtOnce(shape, rngs=rngs)) if generator is None else generator
     plain = nnx.eval_shape(lambda: writes(nnx.Rngs(0)))
     message = (plain.length, plain.vocabulary)
-    judges = (lambda rngs: Critic(shape, message, rngs=rngs)) if critic is None else critic
+    kind = "likelihood" if objective.of_likelihoods else "joint"
+    judges = (lambda rngs: Critic(shape, message, kind=kind, rngs=rngs)) if critic is None else critic
+    if objective.of_likelihoods and getattr(nnx.eval_shape(lambda: judges(nnx.Rngs(0))), "kind", "") != "likelihood":
+        raise PalaverError("the critic's scores are no likelihoods: give one of kind likelihood, or another objective")
     one = agent(shape, classes, writes, judges, estimator=estimator, objective=objective, sampled=sampled)
     each = jax.vmap
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from palaver.models.blocks import Trunk
+from palaver.models.blocks import Decoder, Trunk
 from palaver.types import Array, PalaverError
 
 
@@ -31,6 +31,8 @@ class Information(NamedTuple):
     """``nats(joint [B], others [K, B])``: the estimate of I(X; S)."""
     all_pairs: bool
     """Whether each message is scored with all other inputs of the batch (K = B − 1), not with one (K = 1)."""
+    of_likelihoods: bool = False
+    """Whether scores have to be logarithms of probabilities, without which it has no upper bound."""
 
 
 def jensen_shannon(*, all_pairs: bool = False) -> Information:
@@ -99,6 +101,27 @@ def info_nce() -> Information:
     )
 
 
+def barber_agakov() -> Information:
+    """The variational bound of Barber and Agakov (2003): ``I(X; S) ≥ H(X) + E log q(x | s)``, less the constant H(X).
+
+    The critic is a decoder that reconstructs the input from the message, and no other input has to be told apart. In
+    nats, it is estimated as InfoNCE with these scores, since H(X) is not known.
+    """
+    nats = info_nce().nats
+    return Information(lambda joint, others, memory: (joint, memory), nats, all_pairs=True, of_likelihoods=True)
+
+
+Kind: TypeAlias = Literal["joint", "separable", "likelihood"]
+"""What a critic's score is:
+
+``joint``       a network of input and message together, of one hidden layer.
+``separable``   the inner product of a code of each, of as many units as are hidden, which makes all pairs as cheap as
+                one.
+``likelihood``  ``log q(x | s)``, of a decoder that reads the message: each number of the input, which has to be in
+                [0, 1], is a Bernoulli variable of its own. All pairs are as cheap as one here too.
+"""
+
+
 class Critic(nnx.Module):
     """Scores of inputs with messages.
 
@@ -106,11 +129,10 @@ class Critic(nnx.Module):
         shape: of one input; it is flattened.
         message: of one message; it is flattened.
         hidden: units of a hidden layer, ReLU.
-        separable: whether a score is the inner product of a code of the input and a code of the message, of ``hidden``
-            units each, which makes all pairs as cheap as one; otherwise a network of both (one hidden layer).
+        kind: of score.
 
     Raises:
-        PalaverError: ``hidden`` is below 1.
+        PalaverError: ``hidden`` is below 1, or an unknown kind.
 
     """
 
@@ -120,14 +142,18 @@ class Critic(nnx.Module):
         message: Sequence[int],
         *,
         hidden: int = 256,
-        separable: bool = False,
+        kind: Kind = "joint",
         rngs: nnx.Rngs,
     ):
         if hidden < 1:
             raise PalaverError(f"critic's hidden is {hidden}: give at least 1 unit")
-        self.separable, self.hidden = separable, hidden
+        if kind not in get_args(Kind):
+            raise PalaverError(f"critic's kind is {kind!r}: choose one of {', '.join(get_args(Kind))}")
+        self.kind, self.hidden = kind, hidden
         init = nnx.initializers.he_normal()
-        if separable:
+        if kind == "likelihood":
+            self.message = Decoder(shape, math.prod(message), [hidden], convolutional=False, rngs=rngs)
+        elif kind == "separable":
             self.input = Trunk(shape, [hidden], convolutional=False, rngs=rngs)
             self.message = Trunk(message, [hidden], convolutional=False, rngs=rngs)
             self.input_code = nnx.Linear(hidden, hidden, rngs=rngs)
@@ -141,18 +167,32 @@ class Critic(nnx.Module):
     def codes(self, x: Array, s: Array) -> tuple[Array, Array]:
         """``[A, H]`` and ``[B, H]``: what is computed once for each input and each message."""
         x, s = x.reshape(x.shape[0], -1), s.reshape(s.shape[0], -1)
+        if self.kind == "likelihood":
+            return x, self.message(s).reshape(s.shape[0], -1)
         x, s = self.input(x), self.message(s)
-        if not self.separable:
+        if self.kind == "joint":
             return x, s
         return self.input_code(x) / math.sqrt(self.hidden), self.message_code(s)
 
     def pairs(self, x: Array, s: Array) -> Array:
         """Scores of codes side by side: ``[..., H]`` and ``[..., H]`` to ``[...]``."""
-        return (x * s).sum(-1) if self.separable else self.head(nnx.relu(x + s))[..., 0]
+        match self.kind:
+            case "likelihood":
+                return (x * s).sum(-1) - nnx.softplus(s).sum(-1)
+            case "separable":
+                return (x * s).sum(-1)
+            case _:
+                return self.head(nnx.relu(x + s))[..., 0]
 
     def table(self, x: Array, s: Array) -> Array:
         """Scores of every input's code ``[A, H]`` with every message's ``[B, H]``: ``[A, B]``."""
-        return x @ s.T if self.separable else self.pairs(x[:, None], s[None])
+        match self.kind:
+            case "likelihood":
+                return x @ s.T - nnx.softplus(s).sum(-1)
+            case "separable":
+                return x @ s.T
+            case _:
+                return self.pairs(x[:, None], s[None])
 
 
 def scores(critic: Any, x: Array, s: Array, *, all_pairs: bool) -> tuple[Array, Array]:
@@ -178,7 +218,7 @@ def estimate(
     *,
     key: Array,
     hidden: int = 128,
-    separable: bool = False,
+    kind: Kind = "joint",
     batch_size: int = 256,
     steps: int = 3000,
     learning_rate: float = 1e-3,
@@ -192,7 +232,7 @@ def estimate(
         held_out: as many of both as the estimate is made on.
         key: of the critic and of the batches.
         hidden: units of the critic.
-        separable: see ``Critic``.
+        kind: of critic, see ``Critic``.
         batch_size: pairs in a batch.
         steps: of Adam.
         learning_rate: of Adam.
@@ -214,7 +254,7 @@ def estimate(
             f"{len(held_out[0])} held-out pairs for batches of {batch_size}: give at least as many, and 2 or more"
         )
     made, drawn, left = jax.random.split(key, 3)
-    critic = Critic(x.shape[1:], s.shape[1:], hidden=hidden, separable=separable, rngs=nnx.Rngs(made))
+    critic = Critic(x.shape[1:], s.shape[1:], hidden=hidden, kind=kind, rngs=nnx.Rngs(made))
     structure, params = nnx.split(critic)
     optimizer = optax.adam(learning_rate)
 
