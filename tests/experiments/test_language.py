@@ -205,6 +205,7 @@ def test_bad_input(tmp_path, capsys):
         (("--batch-size", "5000"), ("batch_size is 5000", "at most 1257")),
         (("--weight", "-1"), ("weight is -1.0", "0 or more")),
         (("--level", "loud"), ("loud",)),
+        (("--clip", "-1"), ("clip is -1.0", "0 (none) or more")),
         (("--information", "barber-agakov"), ("critic is joint", "give likelihood")),
         (("--agents", "3", "--topology", "random", "--neighbours", "1", "--level", "both"), ("neighbours", "even")),
         (("--agents", "3", "--neighbours", "1"), ("topology full",)),

@@ -92,7 +92,22 @@ def test_bits_of_variable_messages_are_those_of_all_that_can_be_said():
     assert bits_available(3, 4) == 6
 
 
-@pytest.mark.parametrize(("how", "words"), [({"length": 0}, "length is 0"), ({"vocabulary": 1}, "vocabulary is 1")])
+@pytest.mark.parametrize("kind", [AllAtOnce, Recurrent])
+def test_clipped_logits(kind):
+    free, clipped = (kind((4, 4), length=3, clip=clip, rngs=nnx.Rngs(0)) for clip in (0.0, 0.1))
+    said = [own.say(own.features(X), lambda _, logits: logits, jax.random.key(3)) for own in (free, clipped)]
+    first = np.asarray(said[0].logits[:, 0]), np.asarray(said[1].logits[:, 0])
+    middle = first[0] - first[0].mean(-1, keepdims=True)
+    np.testing.assert_allclose(first[1], 0.1 * np.tanh(middle / 0.1), rtol=1e-4, atol=1e-6)
+    assert np.abs(middle).max() > 0.1
+    read = clipped.read(clipped.features(X), said[1].symbols)
+    np.testing.assert_allclose(read, said[1].logits, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [({"length": 0}, "length is 0"), ({"vocabulary": 1}, "vocabulary is 1"), ({"clip": -1.0}, "clip is -1.0")],
+)
 @pytest.mark.parametrize("kind", [AllAtOnce, Recurrent])
 def test_bad_messages(kind, how, words):
     with pytest.raises(PalaverError, match=words):

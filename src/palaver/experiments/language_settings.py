@@ -43,6 +43,8 @@ class LanguageSettings:
     """Symbol 0 ends a message (recurrent)."""
     length_cost: float = 0.0
     """Nats for every symbol until the end of a message of variable length, 0 or more."""
+    clip: float = 0.0
+    """Bound C of the logits, C tanh(z / C), so that no symbol becomes certain; 0: none."""
     hidden: tuple[int, ...] = (64,)
     """Generator's hidden widths; the last are its features."""
     estimator: Literal["gumbel-softmax", "straight-through", "reinforce"] = "gumbel-softmax"
@@ -183,7 +185,7 @@ def make_language(settings: LanguageSettings, data: Dataset) -> Language:
     if min(len(data.y_validation), len(data.y_test)) < 3:
         raise PalaverError(f"{data.name} has fewer than 3 examples to validate or to test: give more examples")
 
-    how: dict[str, Any] = {"length": settings.length, "vocabulary": settings.vocabulary, "hidden": settings.hidden}
+    how: dict[str, Any] = {name: getattr(settings, name) for name in ("length", "vocabulary", "hidden", "clip")}
     kind: Any = generators.AllAtOnce
     if settings.generator == "recurrent":
         kind = partial(generators.Recurrent, variable=settings.variable_length)

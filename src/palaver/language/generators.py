@@ -38,11 +38,20 @@ class Said(NamedTuple):
     """``[B, L]`` in [0, 1]: whether the message had not ended before this position; with soft symbols how surely."""
 
 
-def _check(length: int, vocabulary: int) -> None:
+def _check(length: int, vocabulary: int, clip: float) -> None:
     if length < 1:
         raise PalaverError(f"length is {length}: give at least 1 symbol")
     if vocabulary < 2:
         raise PalaverError(f"vocabulary is {vocabulary}: give at least 2 symbols")
+    if not 0 <= clip < math.inf:
+        raise PalaverError(f"clip is {clip}: give 0 (none) or more")
+
+
+def _clipped(logits: Array, clip: float) -> Array:
+    if not clip:
+        return logits
+    # About their mean, which no probability depends on: two that are both far up would be the same.
+    return clip * jnp.tanh((logits - logits.mean(-1, keepdims=True)) / clip)
 
 
 class AllAtOnce(nnx.Module):
@@ -53,9 +62,11 @@ class AllAtOnce(nnx.Module):
         length: L, symbols in a message.
         vocabulary: V.
         hidden: widths of the hidden layers, at least one; the features are the last.
+        clip: C, logits less their mean are ``C tanh(z / C)`` (Bello et al. 2016): no symbol becomes
+            certain, so that a message has to survive its symbols' being drawn; 0: as they are.
 
     Raises:
-        PalaverError: no hidden layer, a length below 1 or a vocabulary below 2.
+        PalaverError: no hidden layer, a length below 1, a vocabulary below 2, or a clip of 0 or less.
 
     """
 
@@ -66,10 +77,11 @@ class AllAtOnce(nnx.Module):
         length: int = 32,
         vocabulary: int = 2,
         hidden: Sequence[int] = (256,),
+        clip: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        _check(length, vocabulary)
-        self.length, self.vocabulary, self.independent = length, vocabulary, True
+        _check(length, vocabulary, clip)
+        self.length, self.vocabulary, self.independent, self.clip = length, vocabulary, True, clip
         self.trunk = Trunk(shape, hidden, convolutional=False, rngs=rngs)
         self.heads = nnx.Linear(hidden[-1], length * vocabulary, rngs=rngs)
 
@@ -78,7 +90,7 @@ class AllAtOnce(nnx.Module):
         return self.trunk(x)
 
     def _logits(self, features: Array) -> Array:
-        return self.heads(features).reshape(-1, self.length, self.vocabulary)
+        return _clipped(self.heads(features).reshape(-1, self.length, self.vocabulary), self.clip)
 
     def say(self, features: Array, draw: Draw, key: Array) -> Said:
         """A message for each of the features ``[B, D]``."""
@@ -101,6 +113,7 @@ class Recurrent(nnx.Module):
         vocabulary: V.
         hidden: widths of the hidden layers, at least one; the features are the last, which is the GRU's width too.
         variable: whether the symbol ``END`` ends a message, which then repeats it; otherwise it is one like others.
+        clip: as ``AllAtOnce``.
 
     Raises:
         PalaverError: as ``AllAtOnce``.
@@ -115,10 +128,11 @@ class Recurrent(nnx.Module):
         vocabulary: int = 2,
         hidden: Sequence[int] = (256,),
         variable: bool = False,
+        clip: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        _check(length, vocabulary)
-        self.length, self.vocabulary, self.independent = length, vocabulary, False
+        _check(length, vocabulary, clip)
+        self.length, self.vocabulary, self.independent, self.clip = length, vocabulary, False, clip
         self.variable = variable
         self.trunk = Trunk(shape, hidden, convolutional=False, rngs=rngs)
         self.cell = nnx.GRUCell(vocabulary, hidden[-1], rngs=rngs)
@@ -136,7 +150,7 @@ class Recurrent(nnx.Module):
         def one(carry: tuple[Array, Array, Array], key: Array) -> tuple[tuple[Array, Array, Array], Said]:
             state, before, alive = carry
             state, _ = self.cell(state, before)
-            logits = self.head(state)
+            logits = _clipped(self.head(state), self.clip)
             symbols = draw(key, logits)
             if not self.variable:
                 return (state, symbols, alive), Said(symbols, logits, alive)
@@ -154,7 +168,7 @@ class Recurrent(nnx.Module):
 
         def one(state: Array, before: Array) -> tuple[Array, Array]:
             state, _ = self.cell(state, before)
-            return state, self.head(state)
+            return state, _clipped(self.head(state), self.clip)
 
         return jnp.moveaxis(jax.lax.scan(one, features, jnp.moveaxis(before, 1, 0))[1], 0, 1)
 
