@@ -19,7 +19,7 @@ class View(NamedTuple):
     """How agents see inputs, float32 in [0, 1]."""
 
     init: Callable[[Array, int, Sequence[int]], PyTree]
-    """``init(key, agents, shape)``: what stays fixed, leaves ``[N, ...]``; ``shape`` is one input's."""
+    """``init(key, agents, shape)``: what stays fixed, leaves ``[N, ...]`` if any; ``shape`` is one input's."""
     see: Callable[[Array, PyTree, Array], Array]
     """``see(key, own, x [B, *shape]) -> [B, *shape]``: what the agent with this fixed part sees."""
 
@@ -72,10 +72,10 @@ def crops(*, size: float = 0.75) -> View:
     if not 0 < size <= 1:
         raise PalaverError(f"size is {size}: give a fraction in (0, 1]")
 
-    def init(key: Array, agents: int, shape: Sequence[int]) -> Array:
+    def init(key: Array, agents: int, shape: Sequence[int]) -> PyTree:
         if len(shape) < 2:
             raise PalaverError(f"crops of inputs of shape {tuple(shape)}: give images, (H, W) or (H, W, C)")
-        return jnp.zeros((agents, 0))
+        return ()
 
     def see(key: Array, own: Array, x: Array) -> Array:
         windows = []
@@ -101,6 +101,6 @@ def additive(*, deviation: float = 0.3) -> View:
     if not deviation >= 0:
         raise PalaverError(f"deviation is {deviation}: give 0 or more")
     return View(
-        init=lambda key, agents, shape: jnp.zeros((agents, 0)),
+        init=lambda key, agents, shape: (),
         see=lambda key, own, x: x + deviation * jax.random.normal(key, x.shape),
     )
