@@ -139,7 +139,12 @@ def test_the_tables_rows():
         # Every open end of the chapter is a row.
         settings = [row.settings for row in rows.values()]
         assert {own.estimator for own in settings} == {"gumbel-softmax", "straight-through", "reinforce"}
-        assert {own.information for own in settings} == {"jensen-shannon", "donsker-varadhan", "info-nce"}
+        assert {own.information for own in settings} == {
+            "jensen-shannon",
+            "donsker-varadhan",
+            "info-nce",
+            "barber-agakov",
+        }
         assert max(own.length for own in settings) > 32 and max(own.vocabulary for own in settings) > 2
         assert {own.generator for own in settings} == {"all-at-once", "recurrent"}
         assert any(own.variable_length for own in settings) and max(own.agents for own in settings) > 2

@@ -68,6 +68,19 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
         "halves, 8 agents: both": halves | {"agents": 8},
         "halves, 8 agents in a ring: both": halves | {"agents": 8, "topology": "ring"},
     }
+    # Beyond the thesis: messages from which a decoder gets the view back, and which survive uncertain symbols.
+    decoded = {"information": "barber-agakov", "critic": "likelihood", "clip": 1.0, "foresee": "distribution"}
+    decoded |= {"hidden": wide["hidden"], "batch_size": nce["batch_size"], "reader_rate": 0.003}
+    windows = decoded | {"view": "crops", "crop": 0.7}
+    levels = {level: {"level": level, "weight": 4.0} for level in _LEVELS}
+    found |= {f"decoded windows: {level}": windows | how for level, how in levels.items()}
+    found |= {
+        "decoded windows, 16 symbols: both": windows | levels["both"] | {"length": bits // 4, "vocabulary": 16},
+        "decoded windows, unbounded logits: none": windows | levels["none"] | {"clip": 0.0},
+        "decoded windows, unbounded logits: both": windows | levels["both"] | {"clip": 0.0, "weight": 2.0},
+        "decoded masks: none": decoded | levels["none"],
+        "decoded masks: both": decoded | levels["both"],
+    }
     return [
         Row(name, replace(base, **how), {"probe_accuracy": _NUMBERS[name]} if applies and name in _NUMBERS else {})
         for name, how in found.items()
