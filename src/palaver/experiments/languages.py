@@ -25,7 +25,7 @@ from palaver.language.reconstruction import reconstruct
 from palaver.report.interval import interval
 from palaver.types import PyTree
 
-_JUDGED = 1000
+_JUDGED = 500
 """Held-out examples whose messages the agents' own critics tell apart, which they can at most as its logarithm."""
 
 _COMPARED = 300
@@ -130,7 +130,7 @@ def _understood(
     """
     train, vocabulary = _hear(engine, talkers, data, "train"), settings.vocabulary
     inputs = [jnp.asarray(x) for x in (data.x_train, data.x_test)]
-    batch = min(512, len(data.y_test))
+    judged = min(512, len(data.y_test))
 
     @jax.jit  # the data set is an argument: a closure would make it a constant of the program
     def one(
@@ -140,9 +140,8 @@ def _understood(
         seen = [language.look(group, as_input(x), jnp.arange(len(x)))[-1] for x in inputs]
         words = [jax.nn.one_hot(symbols, vocabulary) for symbols in (told, asked)]
         held_out = seen[1], words[1]
-        nats = estimate(
-            info_nce(), seen[0], words[0], held_out, key=key, kind="separable", batch_size=batch, steps=1500
-        )
+        how: dict[str, Any] = {"kind": "separable", "batch_size": 256, "judged": judged, "steps": 1500}
+        nats = estimate(info_nce(), seen[0], words[0], held_out, key=key, **how)
         return nats, ((decoded - as_input(inputs[1])) ** 2).mean(), decoded
 
     keys = jax.random.split(jax.random.key(0), len(test.symbols))

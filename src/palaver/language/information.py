@@ -220,6 +220,7 @@ def estimate(
     hidden: int = 128,
     kind: Kind = "joint",
     batch_size: int = 256,
+    judged: int | None = None,
     steps: int = 3000,
     learning_rate: float = 1e-3,
 ) -> Array:
@@ -233,12 +234,13 @@ def estimate(
         key: of the critic and of the batches.
         hidden: units of the critic.
         kind: of critic, see ``Critic``.
-        batch_size: pairs in a batch.
+        batch_size: pairs in a batch of training.
+        judged: held-out pairs in a batch, whose logarithm is the most that InfoNCE tells; None: ``batch_size``.
         steps: of Adam.
         learning_rate: of Adam.
 
     Returns:
-        Scalar: nats, mean over batches of ``batch_size`` held-out pairs, as many as there are whole ones.
+        Scalar: nats, mean over batches of ``judged`` held-out pairs, as many as there are whole ones.
 
     Raises:
         PalaverError: inputs and messages that are not pairs, or fewer held-out ones than a batch.
@@ -249,9 +251,11 @@ def estimate(
             f"{len(x)} inputs with {len(s)} messages, held out {len(held_out[0])} with {len(held_out[1])}: "
             "give as many of both"
         )
-    if len(held_out[0]) < batch_size or batch_size < 2:
+    judged = batch_size if judged is None else judged
+    if min(batch_size, judged) < 2 or len(held_out[0]) < judged:
         raise PalaverError(
-            f"{len(held_out[0])} held-out pairs for batches of {batch_size}: give at least as many, and 2 or more"
+            f"{len(held_out[0])} held-out pairs in batches of {judged}, training in batches of {batch_size}: "
+            "give at least 2 to a batch, and no larger batch than there are held-out pairs"
         )
     made, drawn, left = jax.random.split(key, 3)
     critic = Critic(x.shape[1:], s.shape[1:], hidden=hidden, kind=kind, rngs=nnx.Rngs(made))
@@ -272,8 +276,8 @@ def estimate(
 
     begun = (params, optimizer.init(params), jnp.float32(jnp.inf))
     (params, _, _), _ = jax.lax.scan(step, begun, jax.random.split(drawn, steps))
-    whole = held_out[0].shape[0] // batch_size * batch_size
-    order = jax.random.permutation(left, held_out[0].shape[0])[:whole].reshape(-1, batch_size)
+    whole = held_out[0].shape[0] // judged * judged
+    order = jax.random.permutation(left, held_out[0].shape[0])[:whole].reshape(-1, judged)
 
     def told(rows: Array) -> Array:
         pair = held_out[0][rows], held_out[1][rows]

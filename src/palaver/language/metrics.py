@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata
@@ -28,7 +30,8 @@ def message_entropy(symbols: np.ndarray) -> float:
         symbols: ``[B, L]`` ids.
 
     """
-    return _entropy(np.unique(symbols, axis=0, return_counts=True)[1])
+    # As rows of bytes: `np.unique(axis=0)` takes several times as long.
+    return _entropy(np.array(list(Counter(map(bytes, symbols)).values())))
 
 
 def symbol_entropy(symbols: np.ndarray, vocabulary: int) -> float:
