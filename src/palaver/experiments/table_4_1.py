@@ -44,27 +44,39 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
     # Views that complement each other: what the other sees is worth foreseeing.
     for name, view in (("halves", {"view": "halves"}), ("windows", {"view": "crops", "crop": 0.5})):
         found |= {f"{name}: {level}": view | how for level, how in _LEVELS.items()}
-    # What may turn the order under the thesis's masks: width, weight, what is foreseen, noise, steps.
-    found |= {f"four times as wide: {level}": wide | _LEVELS[level] for level in ("none", "both")}
+    # What may turn the order under the thesis's masks.
+    turns: dict[str, dict[str, Any]] = {
+        "four times as wide": wide,
+        "a quarter as long": {"length": bits // 4},
+        "twice as long": {"length": 2 * bits},
+        "straight-through": {"estimator": "straight-through"},
+        "30 % noise": {"noise": 0.3},
+    }
+    found |= {f"{name}: {level}": how | _LEVELS[level] for name, how in turns.items() for level in ("none", "both")}
     found |= {
         "ten times the weight: both": both | {"weight": 0.05},
         "distributions foreseen: both": both | {"foresee": "distribution"},
-        "30 % noise: none": {"noise": 0.3},
-        "30 % noise: both": both | {"noise": 0.3},
         "agents as they were made": {"learning_rate": 0.0},
     }
     # The chapter's open ends, in the setting where communication helps.
     halves = both | {"view": "halves"}
+    ends: dict[str, dict[str, Any]] = {
+        "straight-through": {"estimator": "straight-through"},
+        "REINFORCE": {"estimator": "reinforce"},
+        "MINE": {"information": "donsker-varadhan"},
+        "InfoNCE": nce,
+    }
+    found |= {
+        f"halves, {name}: {level}": halves | how | {"level": level}
+        for name, how in ends.items()
+        for level in ("none", "both")
+    }
     found |= {
         "halves, twice as long: both": halves | {"length": 2 * bits},
         "halves, 16 symbols: both": halves | {"length": bits // 4, "vocabulary": 16},
         "halves, recurrent: both": halves | {"generator": "recurrent"},
         "halves, recurrent, variable length: both": halves
         | {"generator": "recurrent", "length": bits // 4, "vocabulary": 17, "variable_length": True},
-        "halves, straight-through: both": halves | {"estimator": "straight-through"},
-        "halves, REINFORCE: both": halves | {"estimator": "reinforce"},
-        "halves, MINE: both": halves | {"information": "donsker-varadhan"},
-        "halves, InfoNCE: both": halves | nce,
         "halves, 8 agents: both": halves | {"agents": 8},
         "halves, 8 agents in a ring: both": halves | {"agents": 8, "topology": "ring"},
     }
