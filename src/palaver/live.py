@@ -69,8 +69,9 @@ def show(console: Console, result: Result) -> None:
         console.print(_spent(result))
         return
     if language.is_language(summary):
-        for grid in (language.probes_grid(summary), language.messages_grid(summary)):
-            whole(console, table_of(grid))
+        for grid in (language.probes_grid(summary), language.gains_grid(result), language.messages_grid(summary)):
+            if grid.rows:
+                whole(console, table_of(grid))
         _diverged(console, summary)
         console.print(language.verdict(result))
         console.print(_spent(result))

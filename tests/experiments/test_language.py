@@ -8,7 +8,7 @@ import browser as chrome
 from palaver.cli import main
 from palaver.experiments import EXPERIMENTS
 from palaver.report import read_result, write_report
-from palaver.report.language import messages_grid, probes_grid, verdict
+from palaver.report.language import gains_grid, messages_grid, probes_grid, verdict
 
 TINY = ["--scale", "tiny", "--seeds", "2", "--steps", "60", "--eval-every", "20", "--length", "8"]
 EVERY = {
@@ -154,7 +154,7 @@ def test_the_tables_rows():
 def test_the_page(result):
     page = write_report(result.folder)
     found = chrome.check_page(page, width=1100)
-    assert {"curves", "said_0"} <= set(found["figures"])
+    assert {"curves_0", "said_0"} <= set(found["figures"])
     assert found["console"] == [] and found["too_wide"] == 0
     assert write_report(result.folder).read_bytes() == page.read_bytes()
     (row,) = probes_grid(result.summary).rows
@@ -179,9 +179,10 @@ def test_the_verdict_by_hand(result):
             ]
         },
     )
+    assert gains_grid(told).rows == [("b", "a", "+10.0 [+10.0, +10.0]", "+5.0 [-185.6, +195.6]")]
     assert verdict(told) == (
-        "“b” against “a”: +10.0 [+10.0, +10.0] points by features, +5.0 [-185.6, +195.6] points by hard messages "
-        "(an interval that holds 0)."
+        "Of 1 comparison by features, communication helps in 1 (“b”) and harms in 0; undecided: 0.\n"
+        "Of 1 comparison by hard messages, communication helps in 0 and harms in 0; undecided: 1."
     )
     talking["length"] = 3
     assert verdict(told) == "No two configurations differ in communication alone."

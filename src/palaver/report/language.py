@@ -9,7 +9,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
-from palaver.report.drawing import STYLE, canvas, configurations, curve_of, handle_of, look_of, plain, to_svg
+from palaver.report.drawing import STYLE, canvas, curve_of, handle_of, look_of, plain, to_svg
 from palaver.report.files import Result
 from palaver.report.interval import Interval, interval
 from palaver.report.pictures import NAME, raster
@@ -85,43 +85,83 @@ def messages_grid(summary: Mapping[str, Any]) -> Grid:
     return Grid("hard messages at the end", headers, rows)
 
 
-def verdict(result: Result) -> str:
-    """Whether communication helps: who communicates against who does not and differs in nothing else."""
+_READERS = {"probe_accuracy": "features", "message_probe_accuracy.end": "hard messages"}
+
+
+def _compared(result: Result) -> dict[str, str]:
+    """Who communicates, and who does not and differs in nothing else."""
     settings = {row["configuration"]: row.get("settings") or {} for row in result.settings["rows"]}
+    found = {
+        name: next((o for o, its in settings.items() if _silent_twin(own, its)), None) for name, own in settings.items()
+    }
+    return {name: other for name, other in found.items() if other is not None}
+
+
+def _gain(result: Result, name: str, other: str, metric: str) -> Interval | None:
     rows = {row["configuration"]: row for row in result.summary["rows"]}
+    return _apart(_metric(rows[name], metric), _metric(rows[other], metric))
+
+
+def gains_grid(result: Result) -> Grid:
+    """What communication adds in points, by seed, to who is else the same and hears nobody."""
+
+    def points(value: float | None) -> str:
+        return NOTHING if value is None else f"{100 * value:+.1f}"
+
+    rows = [
+        (name, other, *(measured_cell(_gain(result, name, other, metric), points) for metric in _READERS))
+        for name, other in _compared(result).items()
+    ]
+    return Grid("what communication adds", ("configuration", "against", *_READERS.values()), rows, labels=2)
+
+
+def verdict(result: Result) -> str:
+    """Where communication helps, where it harms, and where the seeds do not tell: a line for each reader."""
+    compared = _compared(result)
+    if not compared:
+        return "No two configurations differ in communication alone."
     lines = []
-    for name, own in settings.items():
-        base = next((other for other, its in settings.items() if _silent_twin(own, its)), None)
-        if base is None:
-            continue
-        parts = []
-        for metric, what in (("probe_accuracy", "features"), ("message_probe_accuracy.end", "hard messages")):
-            gain = _apart(_metric(rows[name], metric), _metric(rows[base], metric))
-            if gain is None or gain["mean"] is None:
-                continue
-            told = measured_cell(gain, lambda value: NOTHING if value is None else f"{100 * value:+.1f}")
-            low, high = gain["low"], gain["high"]
+    for metric, what in _READERS.items():
+        adds, takes = [], []
+        for name, other in compared.items():
+            gain = _gain(result, name, other, metric)
+            low, high = (gain["low"], gain["high"]) if gain else (None, None)
             if low is None or high is None:
-                how = " (one seed: no interval)"
-            else:
-                how = "" if low > 0 or high < 0 else " (an interval that holds 0)"
-            parts.append(f"{told} points by {what}{how}")
-        if parts:
-            lines.append(f"“{name}” against “{base}”: {', '.join(parts)}.")
-    return "\n".join(lines) or "No two configurations differ in communication alone."
+                continue
+            adds += [f"“{name}”"] if low > 0 else []
+            takes += [f"“{name}”"] if high < 0 else []
+        helps, harms = (f"{len(of)}" + (f" ({', '.join(of)})" if of else "") for of in (adds, takes))
+        total = "1 comparison" if len(compared) == 1 else f"{len(compared)} comparisons"
+        left = len(compared) - len(adds) - len(takes)
+        lines.append(f"Of {total} by {what}, communication helps in {helps} and harms in {harms}; undecided: {left}.")
+    return "\n".join(lines)
 
 
 _OF_COMMUNICATION = {"level", "weight", "foresee", "topology", "neighbours", "graph_seed"}
 
 
+def _otherwise(settings: Mapping[str, Any]) -> str:
+    """All but how there is communication."""
+    return repr(sorted((key, value) for key, value in settings.items() if key not in _OF_COMMUNICATION))
+
+
 def _silent_twin(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the other is without communication and otherwise the same."""
-    same = all(own.get(key) == other.get(key) for key in {*own, *other} - _OF_COMMUNICATION)
-    return same and own.get("level") != "none" and other.get("level") == "none"
+    return _otherwise(own) == _otherwise(other) and own.get("level") != "none" and other.get("level") == "none"
 
 
-def curves(result: Result) -> str | None:
-    """Validation accuracy of both readers over steps (Figure 4.3 is the left panel)."""
+def _families(result: Result) -> list[list[str]]:
+    """Configurations to be drawn together: those that differ in communication alone, and then all that have no such."""
+    found: dict[str, list[str]] = {}
+    for row in result.settings["rows"]:
+        found.setdefault(_otherwise(row.get("settings") or {}), []).append(row["configuration"])
+    alone = [name for names in found.values() if len(names) == 1 for name in names]
+    families = [names for names in found.values() if len(names) > 1]
+    return families + ([alone] if alone else [])
+
+
+def curves(result: Result, names: list[str]) -> str | None:
+    """Validation accuracy of both readers of these configurations over steps (Figure 4.3 is the first panel)."""
     panels = {
         "validation_probe_accuracy": ("reader of features, validation %", 100.0),
         "validation_message_probe_accuracy": ("reader of hard messages, validation %", 100.0),
@@ -130,7 +170,7 @@ def curves(result: Result) -> str | None:
     }
     found = {
         name: {metric: curve for metric in panels if (curve := curve_of(result, name, metric)) is not None}
-        for name in configurations(result)
+        for name in names
     }
     found = {name: own for name, own in found.items() if own}
     if not found:
@@ -218,14 +258,16 @@ def _usage(figure: Any, classes: np.ndarray) -> None:
 
 def figures(result: Result) -> dict[str, str | None]:
     """Every figure of such a run."""
-    return {"curves": curves(result)} | {f"said_{row}": said(kinds) for row, kinds in _read(result).items()}
+    drawn = {f"curves_{place}": curves(result, names) for place, names in enumerate(_families(result))}
+    return drawn | {f"said_{row}": said(kinds) for row, kinds in _read(result).items()}
 
 
 def words(result: Result, name: str) -> tuple[str, str]:
     """A figure's title and caption."""
-    if name == "curves":
+    if name.startswith("curves_"):
+        names = _families(result)[int(name.removeprefix("curves_"))]
         return (
-            "What readers make of features and messages",
+            f"What readers make of features and messages: {plain(names[0])}" + (" and others" if names[1:] else ""),
             "Mean over seeds with the 95 % interval as band; Figure 4.3 of the thesis is the first panel. The readers "
             "are linear classifiers trained beside the agents, whom they do not touch. Messages are hard: at each "
             "position the likeliest symbol.",
@@ -246,6 +288,10 @@ HOW_PROBES = (
     "the end”: how much lower validation accuracy is at the last step than at the best of all evaluations, which "
     "chance alone makes a little. “Messages”: the same of a linear reader of hard messages, at that step and at "
     "the end."
+)
+HOW_GAINS = (
+    "Test accuracy less that of the configuration without communication that is otherwise the same, in points, by "
+    "seed: of the reader of features at the best step, of the reader of hard messages at the end."
 )
 HOW_MESSAGES = (
     "Of hard messages about the test examples. Entropy: of whole messages, at most the bits there and the "

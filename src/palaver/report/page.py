@@ -117,9 +117,11 @@ def _language(result: Result, drawn: Mapping[str, str]) -> list[str]:
     body += [html.paragraph(line, "notice") for line in _diverged(result.summary)]
     for title, how, grid in (
         ("Results", language.HOW_PROBES, language.probes_grid(result.summary)),
+        ("Communication", language.HOW_GAINS, language.gains_grid(result)),
         ("Messages", language.HOW_MESSAGES, language.messages_grid(result.summary)),
     ):
-        body += [html.heading(title), html.paragraph(how, "how"), html.table(grid, stacked=True)]
+        if grid.rows:
+            body += [html.heading(title), html.paragraph(how, "how"), html.table(grid, stacked=True)]
     body.append(html.heading("Figures"))
     return body + [html.figure(svg, name, *language.words(result, name)) for name, svg in drawn.items()]
 
