@@ -101,6 +101,7 @@ def test_the_same_seed_is_the_same_run(result, tmp_path):
             "info-nce",
         ),
         ("--agents", "1", "--learning-rate", "0"),
+        ("--information", "barber-agakov", "--critic", "likelihood", "--clip", "1", "--vocabulary", "3"),
     ],
 )
 def test_every_choice_runs(flags, tmp_path):
@@ -181,8 +182,14 @@ def test_the_verdict_by_hand(result):
     )
     assert gains_grid(told).rows == [("b", "a", "+10.0 [+10.0, +10.0]", "+5.0 [-185.6, +195.6]")]
     assert verdict(told) == (
-        "Of 1 comparison by features, communication helps in 1 (“b”) and harms in 0; undecided: 0.\n"
-        "Of 1 comparison by hard messages, communication helps in 0 and harms in 0; undecided: 1."
+        "Of 1 comparison by a reader of features, communication helps in 1 (“b”) and harms in 0; undecided: 0.\n"
+        "Of 1 comparison by a reader of hard messages, communication helps in 0 and harms in 0; undecided: 1."
+    )
+    told.summary["rows"][1]["metrics"] = metrics([0.4, 0.5], [0.4, None])
+    assert verdict(told) == (
+        "Of 1 comparison by a reader of features, communication helps in 0 and harms in 1 (“b”); undecided: 0.\n"
+        "Of 1 comparison by a reader of hard messages, communication helps in 0 and harms in 0; undecided: 0; "
+        "without an interval, for too few seeds: 1."
     )
     talking["length"] = 3
     assert verdict(told) == "No two configurations differ in communication alone."
@@ -211,8 +218,12 @@ def test_bad_input(tmp_path, capsys):
         (("--batch-size", "5000"), ("batch_size is 5000", "at most 1257")),
         (("--weight", "-1"), ("weight is -1.0", "0 or more")),
         (("--level", "loud"), ("loud",)),
+        (
+            ("--view", "additive", "--information", "barber-agakov", "--critic", "likelihood"),
+            ("view is additive", "give another"),
+        ),
         (("--clip", "-1"), ("clip is -1.0", "0 (none) or more")),
-        (("--information", "barber-agakov"), ("critic is joint", "give likelihood")),
+        (("--information", "barber-agakov"), ("critic is joint", "give likelihood with")),
         (("--agents", "3", "--topology", "random", "--neighbours", "1", "--level", "both"), ("neighbours", "even")),
         (("--agents", "3", "--neighbours", "1"), ("topology full",)),
         (("--examples", "8", "--batch-size", "2"), ("fewer than 3 examples",)),

@@ -64,7 +64,7 @@ class LanguageSettings:
     information: Literal["jensen-shannon", "donsker-varadhan", "info-nce", "barber-agakov"] = "jensen-shannon"
     """Objective of mutual information: a GAN's discriminator, MINE, InfoNCE, or likelihood of the input."""
     all_pairs: bool = False
-    """Score each message with all other inputs of the batch, not with one (info-nce, barber-agakov always do)."""
+    """Score each message with all other inputs of the batch, not with one (jensen-shannon, donsker-varadhan)."""
     critic: Literal["joint", "separable", "likelihood"] = "joint"
     """A network of input and message, inner product of a code of each, or a decoder's log q(x|s)."""
     critic_hidden: int = 256
@@ -113,8 +113,13 @@ class LanguageSettings:
             ("length_cost", 0 <= self.length_cost < math.inf, "0 or more"),
             (
                 "critic",
-                self.critic == "likelihood" or self.information != "barber-agakov",
-                "likelihood, for barber-agakov climbs it",
+                (self.critic == "likelihood") == (self.information == "barber-agakov"),
+                "likelihood with information barber-agakov, and with no other",
+            ),
+            (
+                "view",
+                self.view != "additive" or self.critic != "likelihood",
+                "another with critic likelihood, which is of numbers in [0, 1]",
             ),
             ("critic_hidden", self.critic_hidden >= 1, "at least 1"),
             ("weight", 0 <= self.weight < math.inf, "0 or more"),
@@ -192,8 +197,7 @@ def make_language(settings: LanguageSettings, data: Dataset) -> Language:
 
     def critic(rngs: nnx.Rngs) -> nnx.Module:
         message = (settings.length, settings.vocabulary)
-        kind = settings.critic
-        return information.Critic(data.shape, message, hidden=settings.critic_hidden, kind=kind, rngs=rngs)
+        return information.Critic(data.shape, message, hidden=settings.critic_hidden, kind=settings.critic, rngs=rngs)
 
     objective = {
         "jensen-shannon": information.jensen_shannon(all_pairs=settings.all_pairs),

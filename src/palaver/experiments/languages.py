@@ -26,7 +26,7 @@ from palaver.report.interval import interval
 from palaver.types import PyTree
 
 _JUDGED = 500
-"""Held-out examples whose messages the agents' own critics tell apart, which they can at most as its logarithm."""
+"""Held-out examples that the agents' own critics tell apart; its logarithm is the most that can show."""
 
 _COMPARED = 300
 """Held-out examples whose distances are compared with their messages'."""

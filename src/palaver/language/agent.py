@@ -80,7 +80,8 @@ def agent(
         return jax.lax.stop_gradient(said)
 
     def gain(params: PyTree, seen: Array, symbols: Array, memory: Array) -> tuple[Array, Array, Array]:
-        found = scores(module("critic", params), seen, symbols, all_pairs=objective.all_pairs)
+        how = {"all_pairs": objective.all_pairs, "of_likelihoods": objective.of_likelihoods}
+        found = scores(module("critic", params), seen, symbols, **how)
         return *objective.climb(*found, memory), objective.nats(*found)
 
     def surprise(params: PyTree, features: Array, own: Array, symbols: Array, alive: Array) -> Array:
@@ -98,7 +99,8 @@ def agent(
         judge = module("critic", params)
         inputs, messages = judge.codes(seen, symbols)
         table = jax.lax.map(lambda s: judge.table(inputs, s[None])[:, 0], messages, batch_size=64)
-        return (jnp.diagonal(table) - jax.nn.logsumexp(table, axis=1)).mean() + jnp.log(len(table))
+        others = 0 if objective.of_likelihoods else 1  # messages or inputs
+        return (jnp.diagonal(table) - jax.nn.logsumexp(table, axis=others)).mean() + jnp.log(len(table))
 
     return Agent(
         init=init,

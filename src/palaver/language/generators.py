@@ -44,7 +44,7 @@ def _check(length: int, vocabulary: int, clip: float) -> None:
     if vocabulary < 2:
         raise PalaverError(f"vocabulary is {vocabulary}: give at least 2 symbols")
     if not 0 <= clip < math.inf:
-        raise PalaverError(f"clip is {clip}: give 0 (none) or more")
+        raise PalaverError(f"clip is {clip}: give a finite number, 0 (none) or more")
 
 
 def _clipped(logits: Array, clip: float) -> Array:
@@ -66,7 +66,7 @@ class AllAtOnce(nnx.Module):
             certain, so that a message has to survive its symbols' being drawn; 0: as they are.
 
     Raises:
-        PalaverError: no hidden layer, a length below 1, a vocabulary below 2, or a clip of 0 or less.
+        PalaverError: no hidden layer, a length below 1, a vocabulary below 2, or a clip that is negative or infinite.
 
     """
 

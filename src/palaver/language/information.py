@@ -32,7 +32,9 @@ class Information(NamedTuple):
     all_pairs: bool
     """Whether each message is scored with all other inputs of the batch (K = B − 1), not with one (K = 1)."""
     of_likelihoods: bool = False
-    """Whether scores have to be logarithms of probabilities, without which it has no upper bound."""
+    """Whether scores have to be ``log q(x | s)``, without which it has no upper bound. Others are then scores of the
+    same input with other messages, which an input's own probability does not enter.
+    """
 
 
 def jensen_shannon(*, all_pairs: bool = False) -> Information:
@@ -104,8 +106,9 @@ def info_nce() -> Information:
 def barber_agakov() -> Information:
     """The variational bound of Barber and Agakov (2003): ``I(X; S) ≥ H(X) + E log q(x | s)``, less the constant H(X).
 
-    The critic is a decoder that reconstructs the input from the message, and no other input has to be told apart. In
-    nats, it is estimated as InfoNCE with these scores, since H(X) is not known.
+    The critic is a decoder that reconstructs the input from the message, and no other has to be told apart. Since H(X)
+    is not known, nats are ``E [log q(x | s) − log 1/B Σ_s′ q(x | s′)]``, at most ``log B``: a lower bound that is far
+    below the truth, and below 0, where a decoder takes the numbers of an input for independent and they are not.
     """
     nats = info_nce().nats
     return Information(lambda joint, others, memory: (joint, memory), nats, all_pairs=True, of_likelihoods=True)
@@ -119,6 +122,8 @@ Kind: TypeAlias = Literal["joint", "separable", "likelihood"]
                 one.
 ``likelihood``  ``log q(x | s)``, of a decoder that reads the message: each number of the input, which has to be in
                 [0, 1], is a Bernoulli variable of its own. All pairs are as cheap as one here too.
+
+A critic of one's own has the methods ``codes``, ``pairs`` and ``table``, and says by ``kind`` if it gives likelihoods.
 """
 
 
@@ -195,15 +200,19 @@ class Critic(nnx.Module):
                 return self.pairs(x[:, None], s[None])
 
 
-def scores(critic: Any, x: Array, s: Array, *, all_pairs: bool) -> tuple[Array, Array]:
-    """``joint [B]`` and ``others [K, B]`` of inputs and their messages, side by side in a batch.
+def scores(critic: Any, x: Array, s: Array, *, all_pairs: bool, of_likelihoods: bool = False) -> tuple[Array, Array]:
+    """``joint [B]`` and ``others [K, B]`` of inputs and their messages, side by side in a batch; see ``Information``.
 
-    The one other input of a message is its neighbour's in the batch.
+    Others are of a message with other inputs, or of an input with other messages if scores are likelihoods. The only
+    other, without ``all_pairs``, is the neighbour's in the batch.
     """
     x, s = critic.codes(x, s)
     if not all_pairs:
-        return critic.pairs(x, s), critic.pairs(jnp.roll(x, 1, axis=0), s)[None]
+        turned = (x, jnp.roll(s, 1, axis=0)) if of_likelihoods else (jnp.roll(x, 1, axis=0), s)
+        return critic.pairs(x, s), critic.pairs(*turned)[None]
     table = critic.table(x, s)
+    if of_likelihoods:
+        table = table.T
     count = table.shape[0]
     # Column b without its b-th row: the flat table falls into pieces that each begin with a diagonal element.
     others = table.T.reshape(-1)[:-1].reshape(count - 1, count + 1)[:, 1:].reshape(count, count - 1).T
@@ -228,7 +237,7 @@ def estimate(
 
     Args:
         information: the objective.
-        x: ``[M, ...]`` inputs.
+        x: ``[M, ...]`` inputs; for likelihoods numbers in [0, 1].
         s: ``[M, ...]`` what goes with each.
         held_out: as many of both as the estimate is made on.
         key: of the critic and of the batches.
@@ -243,7 +252,8 @@ def estimate(
         Scalar: nats, mean over batches of ``judged`` held-out pairs, as many as there are whole ones.
 
     Raises:
-        PalaverError: inputs and messages that are not pairs, or fewer held-out ones than a batch.
+        PalaverError: inputs and messages that are not pairs, fewer held-out ones than a batch, fewer than 2 to a
+            batch, or an objective of likelihoods with another kind of critic.
 
     """
     if len(x) != len(s) or len(held_out[0]) != len(held_out[1]):
@@ -251,6 +261,8 @@ def estimate(
             f"{len(x)} inputs with {len(s)} messages, held out {len(held_out[0])} with {len(held_out[1])}: "
             "give as many of both"
         )
+    if information.of_likelihoods and kind != "likelihood":
+        raise PalaverError(f"kind is {kind} for an objective of likelihoods: give likelihood")
     judged = batch_size if judged is None else judged
     if min(batch_size, judged) < 2 or len(held_out[0]) < judged:
         raise PalaverError(
@@ -260,10 +272,10 @@ def estimate(
     made, drawn, left = jax.random.split(key, 3)
     critic = Critic(x.shape[1:], s.shape[1:], hidden=hidden, kind=kind, rngs=nnx.Rngs(made))
     structure, params = nnx.split(critic)
-    optimizer = optax.adam(learning_rate)
+    optimizer, how = optax.adam(learning_rate), {"of_likelihoods": information.of_likelihoods}
 
     def loss(params: Any, memory: Array, rows: Array) -> tuple[Array, Array]:
-        joint, others = scores(nnx.merge(structure, params), x[rows], s[rows], all_pairs=information.all_pairs)
+        joint, others = scores(nnx.merge(structure, params), x[rows], s[rows], all_pairs=information.all_pairs, **how)
         values, memory = information.climb(joint, others, memory)
         return -values.mean(), memory
 
@@ -281,6 +293,6 @@ def estimate(
 
     def told(rows: Array) -> Array:
         pair = held_out[0][rows], held_out[1][rows]
-        return information.nats(*scores(nnx.merge(structure, params), *pair, all_pairs=True))
+        return information.nats(*scores(nnx.merge(structure, params), *pair, all_pairs=True, **how))
 
     return jax.lax.map(told, order).mean()

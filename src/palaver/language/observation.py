@@ -16,7 +16,7 @@ from palaver.types import Array, PalaverError, PyTree
 
 
 class View(NamedTuple):
-    """How agents see inputs, float32 in [0, 1]."""
+    """How agents see inputs, which are float32 in [0, 1]."""
 
     init: Callable[[Array, int, Sequence[int]], PyTree]
     """``init(key, agents, shape)``: what stays fixed, leaves ``[N, ...]`` if any; ``shape`` is one input's."""
@@ -92,7 +92,7 @@ def crops(*, size: float = 0.75) -> View:
 
 
 def additive(*, deviation: float = 0.3) -> View:
-    """At every look, normal noise of this standard deviation on every pixel; not clipped.
+    """At every look, normal noise of this standard deviation on every pixel; not clipped to [0, 1].
 
     Raises:
         PalaverError: ``deviation`` is negative.
