@@ -83,8 +83,9 @@ def main() -> None:
                 keys = jax.random.split(jax.random.key(0), SEEDS)
                 own = interval(np.asarray(jax.jit(jax.vmap(one))(keys), float).tolist())
                 found.setdefault(source, {}).setdefault(name, []).append((nats, own))
-                cells.append(f"{own['mean']:.2f} [{own['low']:.2f}, {own['high']:.2f}]")
-            print(f"| {level} | {nats:.2f} | " + " | ".join(cells) + " |", flush=True)
+                mean, low, high = (round(own[end], 2) + 0.0 for end in ("mean", "low", "high"))  # no minus before 0
+                cells.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
+            print(f"| {level} | {nats + 0.0:.2f} | " + " | ".join(cells) + " |", flush=True)
         print()
     if len(sys.argv) > 1:
         Path(sys.argv[1]).write_text(drawn(found))
