@@ -112,7 +112,7 @@ def test_every_choice_runs(flags, tmp_path):
     values = [value for metric in row["metrics"].values() for value in metric["values"]]
     assert values and np.isfinite(values).all()
     assert row["crosses_wire"] == ("reinforce" in flags)
-    assert ("agreement" in row["metrics"]) == ("1" not in flags)
+    assert ("agreement" in row["metrics"]) == ("--agents" not in flags or "1" not in flags)
     assert ("length" in row["metrics"]) == ("--variable-length" in flags)
     assert write_report(tmp_path / "run").exists()
 
