@@ -60,26 +60,24 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
     }
     # The chapter's open ends, where views complement each other.
     halves = both | {"view": "halves"}
+    recurrent = {"generator": "recurrent"}
     ends: dict[str, dict[str, Any]] = {
         "straight-through": {"estimator": "straight-through"},
         "REINFORCE": {"estimator": "reinforce"},
         "MINE": {"information": "donsker-varadhan"},
         "InfoNCE": nce,
+        "twice as long": {"length": 2 * bits},
+        "16 symbols": {"length": bits // 4, "vocabulary": 16},
+        "recurrent": recurrent,
+        "recurrent, variable length": recurrent | {"length": bits // 4, "vocabulary": 17, "variable_length": True},
+        "8 agents": {"agents": 8},
     }
     found |= {
         f"halves, {name}: {level}": halves | how | {"level": level}
         for name, how in ends.items()
         for level in ("none", "both")
     }
-    found |= {
-        "halves, twice as long: both": halves | {"length": 2 * bits},
-        "halves, 16 symbols: both": halves | {"length": bits // 4, "vocabulary": 16},
-        "halves, recurrent: both": halves | {"generator": "recurrent"},
-        "halves, recurrent, variable length: both": halves
-        | {"generator": "recurrent", "length": bits // 4, "vocabulary": 17, "variable_length": True},
-        "halves, 8 agents: both": halves | {"agents": 8},
-        "halves, 8 agents in a ring: both": halves | {"agents": 8, "topology": "ring"},
-    }
+    found["halves, 8 agents in a ring: both"] = halves | {"agents": 8, "topology": "ring"}
     # Beyond the thesis: messages from which a decoder gets the view back, and which survive uncertain symbols. They
     # differ from the rows above in much more, so they compare with each other alone.
     decoded = {"information": "barber-agakov", "critic": "likelihood", "clip": 1.0, "foresee": "distribution"}
