@@ -88,6 +88,7 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
     sixteen = {"length": bits // 4, "vocabulary": 16, "clip": 2.35}
     found |= {f"decoded windows: {level}": windows | how for level, how in levels.items()}
     found |= {
+        "decoded windows, 16 symbols: none": windows | levels["none"] | sixteen,
         "decoded windows, 16 symbols: both": windows | levels["both"] | sixteen,
         "decoded windows, unbounded logits: none": windows | levels["none"] | {"clip": 0.0},
         "decoded windows, unbounded logits: both": windows
