@@ -1,5 +1,8 @@
 """Languages end to end on digits: the run, what it measures, resuming, the page, and bad input."""
 
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +11,8 @@ import browser as chrome
 from palaver.cli import main
 from palaver.experiments import EXPERIMENTS
 from palaver.report import read_result, write_report
-from palaver.report.language import gains_grid, messages_grid, probes_grid, verdict
+from palaver.report.files import Result
+from palaver.report.language import gains_grid, messages_grid, probes_grid, verdict, words
 
 TINY = ["--scale", "tiny", "--seeds", "2", "--steps", "60", "--eval-every", "20", "--length", "8"]
 EVERY = {
@@ -146,6 +150,12 @@ def test_the_tables_rows():
             "info-nce",
             "barber-agakov",
         }
+        # What each costs can be told from what communication does there.
+        talking = {name for name, row in rows.items() if row.settings.level != "none"}
+        stored = [{"configuration": name, "settings": asdict(row.settings)} for name, row in rows.items()]
+        nothing = [{"configuration": name, "metrics": {}} for name in rows]
+        compared = gains_grid(Result(Path(), {"rows": stored}, pl.DataFrame(), {"rows": nothing}))
+        assert {name for name, *_ in compared.rows} == talking
         assert max(own.length for own in settings) > 32 and max(own.vocabulary for own in settings) > 2
         assert {own.generator for own in settings} == {"all-at-once", "recurrent"}
         assert any(own.variable_length for own in settings) and max(own.agents for own in settings) > 2
@@ -195,6 +205,26 @@ def test_the_verdict_by_hand(result):
     assert verdict(told) == "No two configurations differ in communication alone."
 
 
+def test_what_differs_in_communication_alone_is_drawn_together(result):
+    def row(name, **settings):
+        return {"configuration": name, "settings": settings}
+
+    told = result._replace(
+        settings={
+            "rows": [
+                row("long", length=64, level="none"),
+                row("none", length=32, level="none", weight=1.0),
+                row("both", length=32, level="both", weight=2.0),
+                row("short", length=8, level="none"),
+                row("ring", length=32, level="both", weight=2.0, topology="ring"),
+            ]
+        }
+    )
+    title, _ = words(told, "curves_0")
+    rest, _ = words(told, "curves_1")
+    assert title.endswith(": none; both; ring") and rest.endswith(": long; short")
+
+
 def bad(tmp_path, capsys, flags, *words):
     assert main(["run", "language", "--scale", "tiny", *flags, "--out", str(tmp_path / "x")]) == 2
     said = capsys.readouterr().err
@@ -203,7 +233,7 @@ def bad(tmp_path, capsys, flags, *words):
 
 
 def test_bad_input(tmp_path, capsys):
-    for flags, words in (
+    for flags, told in (
         (("--agents", "0"), ("agents is 0", "at least 1")),
         (("--agents", "1", "--level", "both"), ("level is both with 1 agent",)),
         (("--noise", "2"), ("noise is 2.0", "[0, 1]")),
@@ -228,4 +258,4 @@ def test_bad_input(tmp_path, capsys):
         (("--agents", "3", "--neighbours", "1"), ("topology full",)),
         (("--examples", "8", "--batch-size", "2"), ("fewer than 3 examples",)),
     ):
-        bad(tmp_path, capsys, flags, *words)
+        bad(tmp_path, capsys, flags, *told)
