@@ -79,7 +79,11 @@ def likelihood(log_probabilities: Array, symbols: Array, alive: Array) -> Array:
     """
     # As far as a message has ended its symbols are END, which nobody has to foresee.
     said = symbols - (1 - alive[..., None]) * jax.nn.one_hot(END, symbols.shape[-1])
-    return -(said * log_probabilities).sum((-2, -1))
+    # One axis of symbols, for jaxlib 0.10.2 to 0.11 sum up products of seven axes with a segmentation fault
+    # (jax-ml/jax#40412), and seeds, samples, listeners, senders and examples are five.
+    flat = symbols.shape[-2] * symbols.shape[-1]
+    pairs = said.reshape(*said.shape[:-2], flat), log_probabilities.reshape(*log_probabilities.shape[:-2], flat)
+    return -(pairs[0] * pairs[1]).sum(-1)
 
 
 def as_sent(symbols: Array, level: Level) -> Array:
