@@ -105,16 +105,13 @@ def test_the_same_seed_is_the_same_run(result, tmp_path):
             "info-nce",
         ),
         ("--agents", "1", "--learning-rate", "0"),
-        ("--agents", "3", "--level", "both"),
+        ("--agents", "3", "--level", "both", "--length", "32", "--seeds", "2"),  # crashed jaxlib
         ("--information", "barber-agakov", "--critic", "likelihood", "--clip", "1", "--vocabulary", "3"),
     ],
 )
 def test_every_choice_runs(flags, tmp_path):
-    """Each with two evaluations, on few examples; that it learns is tested where it is measured.
-
-    Two seeds, for with three agents they crashed jaxlib.
-    """
-    short = ["--steps", "4", "--eval-every", "2", "--examples", "200", "--seeds", "2", "--batch-size", "16"]
+    """Each with two evaluations, on few examples; that it learns is tested where it is measured."""
+    short = ["--steps", "4", "--eval-every", "2", "--examples", "200", "--seeds", "1", "--batch-size", "16"]
     assert run(tmp_path / "run", *short, *flags) == 0
     (row,) = read_result(tmp_path / "run").summary["rows"]
     values = [value for metric in row["metrics"].values() for value in metric["values"]]
