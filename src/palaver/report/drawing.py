@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,9 +64,12 @@ def of_seeds(frame: pl.DataFrame, seeds: int) -> tuple[np.ndarray, ...]:
     return found["round"].to_numpy(), *lines
 
 
-def look_of(result: Result, configuration: str) -> tuple[str, str]:
-    """Colour and marker: the same for a configuration in every figure; the pair repeats only after 49."""
-    place = configurations(result).index(configuration)
+def look_of(result: Result, configuration: str, among: Sequence[str] = ()) -> tuple[str, str]:
+    """Colour and marker: the same for a configuration in every figure, or by its place ``among`` those drawn together.
+
+    The pair repeats only after 49.
+    """
+    place = (among or configurations(result)).index(configuration)
     return COLOURS[place % len(COLOURS)], MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
 
 
@@ -74,9 +78,9 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def handle_of(result: Result, configuration: str) -> Line2D:
+def handle_of(result: Result, configuration: str, among: Sequence[str] = ()) -> Line2D:
     """Its entry in a legend."""
-    colour, marker = look_of(result, configuration)
+    colour, marker = look_of(result, configuration, among)
     label = plain(textwrap.shorten(configuration, 84, placeholder=" …"))
     return Line2D([], [], color=colour, marker=marker, markersize=5, lw=1.9, label=label)
 

@@ -168,8 +168,8 @@ def _families(result: Result) -> list[list[str]]:
 def curves(result: Result, names: list[str]) -> str | None:
     """Validation accuracy of both readers of these configurations over steps (Figure 4.3 is the first panel)."""
     panels = {
-        "validation_probe_accuracy": ("reader of features, validation %", 100.0),
-        "validation_message_probe_accuracy": ("reader of hard messages, validation %", 100.0),
+        "validation_probe_accuracy": ("read from features, validation %", 100.0),
+        "validation_message_probe_accuracy": ("read from messages, validation %", 100.0),
         "message_entropy": ("entropy of hard messages, bits", 1.0),
         "agreement": ("agreement between agents, %", 100.0),
     }
@@ -181,14 +181,14 @@ def curves(result: Result, names: list[str]) -> str | None:
     if not found:
         return None
     with matplotlib.style.context(["default", STYLE, {"font.size": 8.5}]):
-        figure = canvas(5.4, [handle_of(result, name) for name in found])
+        figure = canvas(5.4, [handle_of(result, name, names) for name in found])
         for place, (metric, (label, factor)) in enumerate(panels.items()):
             axes = figure.add_subplot(2, 2, place + 1)
             for name, own in found.items():
                 if metric not in own:
                     continue
                 steps, middle, low, high = own[metric]
-                colour, marker = look_of(result, name)
+                colour, marker = look_of(result, name, names)
                 every = max(1, len(steps) // 6)
                 axes.plot(steps, factor * middle, color=colour, lw=1.3, marker=marker, markersize=3, markevery=every)
                 axes.fill_between(steps, factor * low, factor * high, color=colour, alpha=0.1, linewidth=0)
@@ -235,7 +235,7 @@ def said(kinds: Mapping[str, np.ndarray]) -> str:
 def _tiles(figure: Any, views: np.ndarray) -> None:
     """Inputs, what agents see of them, and what comes back from a message."""
     axes = figure.add_subplot()
-    axes.imshow(raster(views), interpolation="none")
+    axes.imshow(raster(views), interpolation="none", aspect="auto")
     high = views.shape[2] + 1
     names = ["input", *(f"agent {agent} sees" for agent in range(len(views) - 2)), "from the message"]
     axes.set_yticks([high * row + high / 2 for row in range(len(views))], names)
