@@ -8,7 +8,7 @@ demo: .venv/.installed
 	$(BIN)/palaver run quickstart --out runs/quickstart --overwrite
 
 test: .venv/.installed-dev .venv/.chromium
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint test
 

@@ -13,3 +13,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported, her
     folder = tempfile.mkdtemp(prefix="palaver-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # JAX does not write its files in one go: to each worker its own
+    os.environ["JAX_COMPILATION_CACHE_DIR"] += f"/{worker}"
