@@ -238,7 +238,7 @@ def test_bad_input(tmp_path, capsys):
         (("--agents", "0"), ("agents is 0", "at least 1")),
         (("--agents", "1", "--level", "both"), ("level is both with 1 agent",)),
         (("--noise", "2"), ("noise is 2.0", "[0, 1]")),
-        (("--view", "crops", "--crop", "0"), ("size is 0.0", "(0, 1]")),
+        (("--view", "crops", "--crop", "0"), ("size of crops is 0.0", "(0, 1]")),
         (("--length", "0"), ("length is 0",)),
         (("--vocabulary", "1"), ("vocabulary is 1",)),
         (("--variable-length",), ("variable_length is True", "all-at-once")),

@@ -70,7 +70,7 @@ def crops(*, size: float = 0.75) -> View:
 
     """
     if not 0 < size <= 1:
-        raise PalaverError(f"size is {size}: give a fraction in (0, 1]")
+        raise PalaverError(f"the size of crops is {size}: give a fraction in (0, 1]")
 
     def init(key: Array, agents: int, shape: Sequence[int]) -> PyTree:
         if len(shape) < 2:
