@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -60,6 +60,17 @@ class Talking(NamedTuple):
     """``nats(groups, x) -> [S, N]``: I(X; S) of hard messages about these examples, see ``Language.nats``."""
 
 
+@cache
+def _without_ynn() -> dict[str, str]:
+    """XLA's YNN kernels on the CPU took up to three times as long as its others for matrices of this size."""
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:  # a jaxlib that does not know them
+        return {}
+    return options
+
+
 def talking(language: Language, x: np.ndarray, y: np.ndarray, *, batch_size: int, chunk: int = 500) -> Talking:
     """Compiles a language on a training set.
 
@@ -98,7 +109,7 @@ def talking(language: Language, x: np.ndarray, y: np.ndarray, *, batch_size: int
         groups, learned = jax.vmap(one)(at.groups, at.order, at.key)
         return at._replace(groups=groups), learned
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, compiler_options=_without_ynn())
     def advance(at: Talkers, x: Array, y: Array, steps: Array) -> tuple[Talkers, Learned]:
         def further(_: Array, carry: tuple[Talkers, Learned]) -> tuple[Talkers, Learned]:
             at, learned = step(carry[0], x, y)
