@@ -14,8 +14,9 @@ import numpy as np
 
 from palaver.data import Dataset, load
 from palaver.engines import ONE_DEVICE, Spread, across, seed_keys, simulation
-from palaver.engines.simulate import local_batch, train_round
+from palaver.engines.simulate import node_keys, of_nodes, train_round
 from palaver.engines.state import Shards, State
+from palaver.exchange.protocol import local_batch
 from palaver.experiments.settings import CollectiveSettings, make_collective, make_shards
 from palaver.types import PalaverError
 
@@ -90,13 +91,16 @@ def _bare(prepared: Prepared, rounds: int) -> Callable[[State, Shards], State]:
     group, spread = prepared.group, prepared.spread
 
     def body(state: State, _: None, shards: Shards) -> tuple[State, None]:
-        own = jax.vmap(local_batch, in_axes=(0, 0, 0, None))(state.key, state.position, shards.size, group.batch_size)
+        keys = node_keys(state.key, group.nodes)
+        own = of_nodes(partial(local_batch, group.protocol))(keys, state.position, shards.size)
         index = jnp.take_along_axis(shards.index, own, axis=2)
         mine = spread.own(index, 0, group.nodes).shape[:2]
         heard = (jax.tree.map(lambda pool: jnp.zeros((*mine, *pool.shape[2:]), pool.dtype), state.packets.payload),)
         nobody = jnp.zeros(index.shape[:2], bool)
-        nodes, _, _ = train_round(state, shards, index, heard, nobody, group=group, spread=_mute(spread), loop=None)
-        return state._replace(nodes=nodes, position=state.position + group.batch_size), None
+        nodes, _, _ = train_round(
+            state, shards, keys, index, heard, nobody, group=group, spread=_mute(spread), loop=None
+        )
+        return state._replace(nodes=nodes, position=state.position + group.protocol.batch_size), None
 
     def run(state: State, shards: Shards) -> State:
         return jax.lax.scan(partial(body, shards=shards), state, None, length=rounds)[0]

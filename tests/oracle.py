@@ -17,7 +17,7 @@ from palaver.data.order import shuffled
 
 NOBODY = -1
 CODE_OF_THE_ORDER = 2**31 - 1
-"""What the engine folds into a seed's key to draw the nodes' shuffling keys."""
+"""What the engine folds into a node's key to draw its shuffling key."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Run:
 
 def shards(key: jax.Array, index: np.ndarray, size: np.ndarray) -> list[Shard]:
     """Every node's shard with its own shuffling key, for the key of one seed."""
-    root = jax.random.fold_in(key, CODE_OF_THE_ORDER)
-    words = [np.asarray(jax.random.bits(jax.random.fold_in(root, node), (2,))) for node in range(len(size))]
+    own = [jax.random.fold_in(jax.random.fold_in(key, node), CODE_OF_THE_ORDER) for node in range(len(size))]
+    words = [np.asarray(jax.random.bits(each, (2,))) for each in own]
     return [Shard(rows[:n].tolist(), w) for rows, n, w in zip(index, size, words, strict=True)]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from palaver import inbox, topology
-from palaver.engines.simulate import draws
+from palaver.exchange.protocol import Protocol, node_key, toss
 from palaver.types import NO_PACKET, NO_PEER, PalaverError
 
 NODES, PEERS = 5, 4
@@ -147,10 +147,12 @@ class Traffic(NamedTuple):
 @jax.jit
 def _traffic(keys, neighbours, p_broadcast):
     def one(key):
+        own_keys = jax.vmap(lambda node: node_key(key, node))(jnp.arange(MANY))
+
         def body(state, step):
-            coin = draws(key, step, MANY, P_CONSUME, p_broadcast)
-            state, _ = inbox.pop(state, coin.consume)
-            state, delivery = inbox.push(state, neighbours, coin.speak)
+            coins = jax.vmap(lambda own: toss(Protocol(P_CONSUME, p_broadcast, 1), own, step))(own_keys)
+            state, _ = inbox.pop(state, coins.consume)
+            state, delivery = inbox.push(state, neighbours, coins.broadcast)
             return state, (delivery.sent.sum(), delivery.dropped.sum(), state.count.sum())
 
         sums = jax.lax.scan(body, inbox.empty(MANY, CAPACITY), jnp.arange(ROUNDS))[1]

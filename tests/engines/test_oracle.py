@@ -12,8 +12,9 @@ import pytest
 import oracle
 from palaver import channels, topology
 from palaver.engines.description import Collective, collective
-from palaver.engines.simulate import Simulation, draws, simulation
+from palaver.engines.simulate import Simulation, node_keys, of_nodes, simulation
 from palaver.engines.state import Decisions, Shards, State
+from palaver.exchange.protocol import toss
 from palaver.models import MLP
 from palaver.node import supervised
 from palaver.types import NO_LABEL, NO_PEER, Node, NodeState
@@ -118,21 +119,22 @@ def play(sim: Simulation, group: Collective, shards: Shards, state: State) -> Pl
     keys, start = state.key.copy(), int(state.round)
     state, decisions = sim.trace(state, ROUNDS)
     runs = []
+    own_keys = node_keys(keys, group.nodes)
+    rounds = start + np.arange(ROUNDS)
+    drawn = jax.vmap(lambda step: of_nodes(lambda key: toss(group.protocol, key, step))(own_keys))(jnp.asarray(rounds))
     for seed in range(SEEDS):
-        toss = jax.vmap(lambda step, key=keys[seed]: draws(key, step, group.nodes, group.p_consume, group.p_broadcast))
-        rounds = start + np.arange(ROUNDS)
-        coins = jax.tree.map(np.asarray, toss(jnp.asarray(rounds)))
-        speak = coins.speak & (rounds >= group.burn_in)[:, None]
+        consume, speak = (np.asarray(coin[:, seed]) for coin in (drawn.consume, drawn.broadcast))
+        speak = speak & (rounds >= group.protocol.burn_in)[:, None]
         own = oracle.shards(keys[seed], np.asarray(shards.index[seed]), np.asarray(shards.size[seed]))
         runs.append(
             oracle.algorithm_2(
-                zip(coins.consume, speak, strict=True),
+                zip(consume, speak, strict=True),
                 own,
                 group.topology,
                 start=start,
                 capacity=group.capacity,
                 overflow=group.overflow,
-                rebroadcast=group.rebroadcast,
+                rebroadcast=group.protocol.rebroadcast,
                 batch_size=BATCH,
             )
         )
@@ -191,7 +193,7 @@ def test_every_decision_is_the_oracles(name, compiled):
         heard = run.field("sender") >= 0
         assert heard.sum() > 10
         assert run.field("dropped").sum() > 5
-        assert bool((heard & run.field("spoke")).any()) == group.rebroadcast
+        assert bool((heard & run.field("spoke")).any()) == group.protocol.rebroadcast
     # What each node read is what was said: by that sender, in that round, about those rows.
     (witnessed,) = played.state.nodes
     log = {k: np.moveaxis(np.asarray(witnessed.extra[k]), 2, 0) for k in ("sender", "step", "x", "seen")}

@@ -9,6 +9,8 @@ from palaver import topology
 from palaver.engines.description import collective
 from palaver.engines.simulate import simulation
 from palaver.engines.state import Shards, State
+from palaver.models import MLP
+from palaver.node import supervised
 from palaver.types import Node, NodeState, Outputs
 
 ROUNDS, NODES, BATCH, SEEDS, EXAMPLES = 20, 4, 4, 3, 60
@@ -135,3 +137,23 @@ def test_the_first_broken_round_is_kept_when_a_run_goes_on(together):
     state, _ = together.trace(state, ROUNDS)
     assert state.diverged.tolist() == [3, -1, 25]
     assert int(state.round) == 2 * ROUNDS
+
+
+def test_a_nodes_draws_do_not_depend_on_how_many_nodes_there_are():
+    """Coins, own batches, initial parameters and dropout of the first nodes of a collective and of a larger one."""
+
+    def dropped_out(nodes: int):
+        node = supervised(lambda rngs: MLP((2,), 3, hidden=(8,), dropout=0.5, rngs=rngs))
+        group = collective(node, topology.full(nodes), p_consume=0.0, p_broadcast=0.5, batch_size=BATCH)
+        index = jnp.broadcast_to(jnp.arange(8 * nodes).reshape(nodes, 8) % EXAMPLES, (1, nodes, 8))
+        data = shards()._replace(index=index, size=jnp.full((1, nodes), 8))
+        sim = simulation(group, data)
+        return sim.trace(sim.init(keys([5])), ROUNDS)
+
+    (few, few_trace), (many, many_trace) = (dropped_out(nodes) for nodes in (3, 7))
+    for name in ("index", "spoke"):
+        few_field, many_field = (np.asarray(getattr(trace, name)) for trace in (few_trace, many_trace))
+        np.testing.assert_array_equal(few_field, many_field[:, :, :3], err_msg=name)
+    assert few_trace.spoke.any()
+    for one, other in zip(jax.tree.leaves(few.nodes[0].params), jax.tree.leaves(many.nodes[0].params), strict=True):
+        np.testing.assert_allclose(one, other[:, :3], rtol=1e-5, atol=1e-6)

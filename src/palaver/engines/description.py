@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from palaver.exchange.protocol import Protocol
 from palaver.inbox import OVERFLOW
 from palaver.topology import mean_degree
 from palaver.types import Node, PalaverError, Topology
@@ -19,13 +20,12 @@ class Collective(NamedTuple):
     groups: tuple[tuple[Node, int], ...]
     """Nodes of the same kind, and how many; ids run through the groups in order."""
     topology: Topology
-    p_consume: float
-    p_broadcast: float
+    protocol: Protocol
+    """When a node reads its inbox and when it broadcasts."""
     capacity: int
+    """K, packets an inbox holds."""
     overflow: str
-    rebroadcast: bool
-    burn_in: int
-    batch_size: int
+    """What a full inbox does with one packet more."""
 
     @property
     def nodes(self) -> int:
@@ -85,5 +85,5 @@ def collective(
         raise PalaverError(f"burn-in is {burn_in}: give 0 or more rounds")
     if overflow not in OVERFLOW:
         raise PalaverError(f"overflow is {overflow!r}: choose one of {', '.join(OVERFLOW)}")
-    p_consume, p_broadcast = float(p_consume), float(p_broadcast)
-    return Collective(groups, topology, p_consume, p_broadcast, capacity, overflow, rebroadcast, burn_in, batch_size)
+    protocol = Protocol(float(p_consume), float(p_broadcast), batch_size, rebroadcast, burn_in)
+    return Collective(groups, topology, protocol, capacity, overflow)

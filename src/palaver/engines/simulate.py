@@ -16,35 +16,28 @@ import numpy as np
 from jax.tree_util import Partial
 
 from palaver import inbox as boxes
-from palaver.data.order import shuffled
 from palaver.engines.description import Collective
 from palaver.engines.mesh import ONE_DEVICE, Spread
-from palaver.engines.state import NEVER, Counts, Decisions, Draws, Losses, Shards, State, World
+from palaver.engines.state import NEVER, Counts, Decisions, Losses, Shards, State, World
+from palaver.exchange import protocol
 from palaver.types import NO_LABEL, NO_PACKET, Array, Batch, Node, NodeState, Packet, PalaverError, PyTree
 
 _Carry: TypeAlias = tuple[State, list[Losses]]
 
 
-def draws(key: Array, step: Array, nodes: int, p_consume: float, p_broadcast: float) -> Draws:
-    """The coins of round ``step`` for one seed: Algorithm 2, lines 5 and 6."""
-    key = jax.random.fold_in(key, step)
-    return Draws(
-        consume=jax.random.bernoulli(jax.random.fold_in(key, 0), p_consume, (nodes,)),
-        speak=jax.random.bernoulli(jax.random.fold_in(key, 1), p_broadcast, (nodes,)),
-    )
-
-
-def local_batch(key: Array, position: Array, size: Array, batch_size: int) -> Array:
-    """Places in its shard of each node's next local minibatch ``[N, B]``: shuffled passes without replacement."""
-    nodes = position.shape[0]
-    node_keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, 2**31 - 1)))(jnp.arange(nodes))
-    words = jax.vmap(lambda k: jax.random.bits(k, (2,)))(node_keys)
-    return shuffled(words[:, None, :], position[:, None] + jnp.arange(batch_size), size[:, None])
-
-
 def as_input(x: Array) -> Array:
     """What the models see: uint8 images scaled to [0, 1], anything else as it is."""
     return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+
+
+def of_nodes(function: Any) -> Any:
+    """``function`` of one node mapped over leading axes ``[S, N]`` of its arguments."""
+    return jax.vmap(jax.vmap(function))
+
+
+def node_keys(keys: Array, nodes: int) -> Array:
+    """The keys ``[S, N]`` of all nodes, for seeds' keys ``[S]``."""
+    return jax.vmap(lambda key: jax.vmap(partial(protocol.node_key, key))(jnp.arange(nodes)))(keys)
 
 
 def each(function: Any, loop: str) -> Any:
@@ -180,8 +173,8 @@ def _effort(level: int) -> dict[str, bool | int | str] | None:
 
 def _payload(group: Collective, shards: Shards) -> tuple[PyTree, int]:
     """Shapes of a packet's payload, the same for every group, and its declared bits per example."""
-    x = jax.eval_shape(as_input, jax.ShapeDtypeStruct((group.batch_size, *shards.x.shape[1:]), shards.x.dtype))
-    y = jax.ShapeDtypeStruct((group.batch_size,), jnp.int32)
+    x = jax.eval_shape(as_input, jax.ShapeDtypeStruct((group.protocol.batch_size, *shards.x.shape[1:]), shards.x.dtype))
+    y = jax.ShapeDtypeStruct((group.protocol.batch_size,), jnp.int32)
     said = [node.payload(x, y) for node, _ in group.groups]
     bits = [node.bits(payload) for (node, _), payload in zip(group.groups, said, strict=True)]
     shapes = [str(jax.tree.map(lambda a: (a.shape, a.dtype), payload)) for payload in said]
@@ -211,8 +204,8 @@ def _init(group: Collective, payload: PyTree, keys: Array) -> State:
         nodes=tuple(states),
         position=none,
         inbox=jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)), inbox),
-        packets=_blank(payload, group.batch_size, seeds, slots),
-        said=_blank(payload, group.batch_size, seeds, nodes),
+        packets=_blank(payload, group.protocol.batch_size, seeds, slots),
+        said=_blank(payload, group.protocol.batch_size, seeds, nodes),
         slot=jnp.full((seeds, nodes), slots, jnp.int32),
         counts=Counts(none, none, none, none),
         loss=jnp.zeros((seeds, nodes)),
@@ -244,22 +237,27 @@ def _round(
         jax.tree.map(lambda _: state.slot, state.packets),
         state.said,
     )
-    coins = jax.vmap(lambda k: draws(k, state.round, group.nodes, group.p_consume, group.p_broadcast))(state.key)
-    inbox, slot = jax.vmap(boxes.pop)(state.inbox, coins.consume)
-    consumed = slot != NO_PACKET
-    own = jax.vmap(local_batch, in_axes=(0, 0, 0, None))(state.key, state.position, shards.size, group.batch_size)
+    keys = node_keys(state.key, group.nodes)
+    coins = of_nodes(lambda key: protocol.toss(group.protocol, key, state.round))(keys)
+    decision = of_nodes(lambda *own: protocol.decide(group.protocol, own[0], state.round, own[1]))(
+        coins, state.inbox.count
+    )
+    inbox, slot = jax.vmap(boxes.pop)(state.inbox, decision.consume)
+    consumed = decision.consume
+    own = of_nodes(partial(protocol.local_batch, group.protocol))(keys, state.position, shards.size)
     read = jnp.maximum(slot, 0)
     heard = tuple(
         jax.tree.map(lambda pool, mine=mine: _take(pool, mine), packets.payload)
         for mine in _by_group(read, group, spread)
     )
     index = jnp.where(consumed[..., None], _take(packets.index, read), jnp.take_along_axis(shards.index, own, axis=2))
-    nodes, said, losses = train_round(state, shards, index, heard, consumed, group=group, spread=spread, loop=loop)
-
-    speak = coins.speak & (state.round >= group.burn_in)
-    speak = speak if group.rebroadcast else speak & ~consumed
+    nodes, said, losses = train_round(
+        state, shards, coins.key, index, heard, consumed, group=group, spread=spread, loop=loop
+    )
     neighbours = world.topology(state.round)
-    inbox, delivery = jax.vmap(lambda i, s: boxes.push(i, neighbours, s, overflow=group.overflow))(inbox, speak)
+    inbox, delivery = jax.vmap(lambda i, s: boxes.push(i, neighbours, s, overflow=group.overflow))(
+        inbox, decision.broadcast
+    )
     spoke = delivery.slot < inbox.references.shape[-1]
     counts = Counts(
         *(
@@ -279,7 +277,7 @@ def _round(
         round=state.round + 1,
         key=state.key,
         nodes=nodes,
-        position=state.position + jnp.where(consumed, 0, group.batch_size),
+        position=state.position + jnp.where(consumed, 0, group.protocol.batch_size),
         inbox=inbox,
         packets=packets,
         said=Packet(
@@ -320,6 +318,7 @@ def _by_group(x: Array, group: Collective, spread: Spread) -> list[Array]:
 def train_round(
     state: State,
     shards: Shards,
+    keys: Array,
     index: Array,
     heard: tuple[PyTree, ...],
     consumed: Array,
@@ -335,6 +334,7 @@ def train_round(
     Args:
         state: before the round.
         shards: the data.
+        keys: ``[S, N]`` random keys of the nodes' steps.
         index: ``[S, N, B]`` rows that each node trains on.
         heard: a group each, the payloads of its nodes on this device ``[S, n, B, ...]``.
         consumed: ``[S, N]`` whose rows and payload came from a packet.
@@ -343,9 +343,7 @@ def train_round(
         loop: see ``simulation``.
 
     """
-    keys = jax.vmap(lambda k: jax.random.fold_in(jax.random.fold_in(k, state.round), 2))(state.key)
-    node_keys = jax.vmap(lambda k: jax.vmap(partial(jax.random.fold_in, k))(jnp.arange(group.nodes)))(keys)
-    shares = zip(*(_by_group(x, group, spread) for x in (node_keys, index, consumed)), strict=True)
+    shares = zip(*(_by_group(x, group, spread) for x in (keys, index, consumed)), strict=True)
     states, told, losses = [], [], []
     for (node, _), nodes, payload, (key, rows, consume) in zip(group.groups, state.nodes, heard, shares, strict=True):
 

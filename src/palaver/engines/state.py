@@ -71,13 +71,6 @@ class State(NamedTuple):
     """``[S]`` int32: first round with a loss that is not finite, -1 if none."""
 
 
-class Draws(NamedTuple):
-    """One round's coins, ``[N]`` bool."""
-
-    consume: Array
-    speak: Array
-
-
 class Losses(NamedTuple):
     """One group's losses on this device during one ``advance``, ``[S, n]``."""
 

@@ -1,0 +1,1 @@
+"""Nodes that learn from each other's outputs (thesis ch. 2)."""

@@ -1,0 +1,97 @@
+"""Algorithm 2 of the thesis for one node and one round: what it trains on, and whether it broadcasts.
+
+Pure functions of one node. The simulation maps them over nodes and seeds; a node on a machine of its own calls them as
+they are. All randomness of a node comes from its own key, which depends on the seed and the node's id alone: what a
+node draws does not depend on how many others there are.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from palaver.data.order import shuffled
+from palaver.types import Array
+
+_ORDER = 2**31 - 1
+"""Folded into a node's key for the order of its shard; rounds are smaller numbers."""
+
+
+class Protocol(NamedTuple):
+    """How a node takes part; the same for every node of a collective."""
+
+    p_consume: float
+    """p_c, the probability of reading the inbox in a round."""
+    p_broadcast: float
+    """p_b, the probability of broadcasting in a round."""
+    batch_size: int
+    """B, examples in a minibatch."""
+    rebroadcast: bool = True
+    """Whether a consumed batch may be broadcast again."""
+    burn_in: int = 0
+    """Rounds before anyone broadcasts."""
+
+
+class Coins(NamedTuple):
+    """One node's random draws in one round (Algorithm 2, lines 5 and 6), and the key of its training step."""
+
+    consume: Array
+    """Scalar bool: whether it wants to read its inbox."""
+    broadcast: Array
+    """Scalar bool: whether it wants to broadcast."""
+    key: Array
+    """Random key for whatever the training step draws."""
+
+
+class Decision(NamedTuple):
+    """What one node does in one round, scalar bools."""
+
+    consume: Array
+    """It trains on the oldest packet of its inbox; otherwise on its next own minibatch."""
+    broadcast: Array
+    """It broadcasts the batch that it trained on."""
+
+
+def node_key(seed_key: Array, node: Array) -> Array:
+    """The key that all draws of a node come from, by the run's seed and the node's id."""
+    return jax.random.fold_in(seed_key, node)
+
+
+def toss(protocol: Protocol, key: Array, step: Array) -> Coins:
+    """A node's coins in round ``step``.
+
+    Args:
+        protocol: with the probabilities.
+        key: from ``node_key``.
+        step: the round, counted from 0.
+
+    """
+    consume, broadcast, training = jax.random.split(jax.random.fold_in(key, step), 3)
+    return Coins(
+        consume=jax.random.bernoulli(consume, protocol.p_consume),
+        broadcast=jax.random.bernoulli(broadcast, protocol.p_broadcast),
+        key=training,
+    )
+
+
+def decide(protocol: Protocol, coins: Coins, step: Array, waiting: Array) -> Decision:
+    """What a node does with its coins in round ``step`` when ``waiting`` packets lie in its inbox."""
+    consume = coins.consume & (waiting > 0)
+    broadcast = coins.broadcast & (step >= protocol.burn_in)
+    return Decision(consume, broadcast if protocol.rebroadcast else broadcast & ~consume)
+
+
+def local_batch(protocol: Protocol, key: Array, position: Array, size: Array) -> Array:
+    """Places ``[B]`` in its shard of a node's next own minibatch: shuffled passes without replacement.
+
+    Args:
+        protocol: with the batch size.
+        key: from ``node_key``.
+        position: scalar int32: own examples read so far.
+        size: scalar int32: examples in the shard.
+
+    """
+    words = jax.random.bits(jax.random.fold_in(key, _ORDER), (2,))
+    return shuffled(words, position + jnp.arange(protocol.batch_size), size)
