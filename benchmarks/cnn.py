@@ -3,7 +3,7 @@
 (c) What the exchange costs there, fully connected: the share of a round that training alone would not take.
 """
 
-from palaver.engines import use_cores
+from palaver.devices import use_cores
 
 use_cores()
 
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P  # noqa: E402
 
 from benchmarks.measure import Prepared, alternate, real, say  # noqa: E402
 from benchmarks.torch_nodes import cnn, rounds  # noqa: E402
-from palaver.experiments.settings import CollectiveSettings  # noqa: E402
+from palaver.exchange.settings import CollectiveSettings  # noqa: E402
 
 COUNT, SIZE = 4, 2048
 LAYERS = ((16 * 16, 48, 32), (8 * 8, 512, 64), (4 * 4, 1024, 128), (1, 2048, 10))

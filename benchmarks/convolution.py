@@ -4,7 +4,7 @@
 after the other on each core) against each alternative.
 """
 
-from palaver.engines import use_cores
+from palaver.devices import use_cores
 
 use_cores()
 
@@ -12,7 +12,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 from benchmarks.measure import Prepared, alternate, real, say  # noqa: E402
-from palaver.experiments.settings import CollectiveSettings  # noqa: E402
+from palaver.exchange.settings import CollectiveSettings  # noqa: E402
 from palaver.models import convolution as lowering  # noqa: E402
 
 COUNT = 2

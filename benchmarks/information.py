@@ -1,6 +1,6 @@
-"""Estimates of mutual information against what it is: correlated normal numbers and noisy bits. Not in ``make bench``.
+"""Estimates of mutual information against its true value: correlated normal numbers and noisy bits.
 
-``python -m benchmarks.information [FIGURE.svg]`` prints a table and draws it; five seeds.
+``python -m benchmarks.information [FIGURE.svg]`` prints a table and draws it, of five seeds; not in ``make bench``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import entropy
 
 from palaver.language.information import barber_agakov, donsker_varadhan, estimate, info_nce, jensen_shannon
 from palaver.report.drawing import COLOURS, MARKERS, STYLE, to_svg
-from palaver.report.interval import interval
+from palaver.studies.statistics import interval
 
 OBJECTIVES = {
     "Jensen–Shannon": jensen_shannon(),
@@ -28,7 +29,7 @@ OBJECTIVES = {
     "InfoNCE": info_nce(),
     "Barber–Agakov": barber_agakov(),
 }
-"""The last is of likelihoods of bits, so it has no value for normal numbers."""
+"""The scores of the last are likelihoods of bits, so it has no value for normal numbers."""
 TRAINING = {"hidden": 32, "batch_size": 128, "judged": 256, "steps": 1500, "learning_rate": 3e-3}
 SEEDS, PAIRS, HELD_OUT, WIDTH = 5, 20_000, 10_000, 4
 
@@ -40,15 +41,11 @@ def gaussians(correlation: float, key: jax.Array) -> tuple[jax.Array, jax.Array]
 
 
 def channel(flip: float, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Four bits and, one-hot, what a binary symmetric channel makes of them."""
+    """Four bits and, one-hot, the output of a binary symmetric channel for them."""
     sent, flipped = jax.random.split(key)
     bits = jax.random.bernoulli(sent, 0.5, (PAIRS + HELD_OUT, WIDTH))
     got = bits ^ jax.random.bernoulli(flipped, flip, bits.shape)
     return bits.astype(jnp.float32), jax.nn.one_hot(got.astype(int), 2)
-
-
-def entropy(p: float) -> float:
-    return 0.0 if p in (0, 1) else -p * math.log(p) - (1 - p) * math.log(1 - p)
 
 
 SOURCES = {
@@ -56,7 +53,8 @@ SOURCES = {
         rho: (-WIDTH / 2 * math.log(1 - rho**2), partial(gaussians, rho)) for rho in (0.0, 0.3, 0.6, 0.8, 0.9)
     },
     "bits flipped with probability": {
-        flip: (WIDTH * (math.log(2) - entropy(flip)), partial(channel, flip)) for flip in (0.5, 0.3, 0.2, 0.1, 0.01)
+        flip: (WIDTH * (math.log(2) - float(entropy([flip, 1 - flip]))), partial(channel, flip))
+        for flip in (0.5, 0.3, 0.2, 0.1, 0.01)
     },
 }
 
@@ -88,10 +86,10 @@ def main() -> None:
             print(f"| {level} | {nats + 0.0:.2f} | " + " | ".join(cells) + " |", flush=True)
         print()
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(drawn(found))
+        Path(sys.argv[1]).write_text(figure_of(found))
 
 
-def drawn(found: dict[str, dict[str, list[tuple[float, dict]]]]) -> str:
+def figure_of(found: dict[str, dict[str, list[tuple[float, dict]]]]) -> str:
     """The estimates' errors over the truth, with intervals."""
     with matplotlib.style.context(["default", STYLE, {"font.size": 9}]):
         figure = Figure(figsize=(7, 3.4), layout="constrained")

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.measure import alternate, real, say
-from palaver.engines import seed_keys
-from palaver.engines.talk import talking
-from palaver.experiments.language_settings import make_language
 from palaver.experiments.table_4_1 import THESIS
+from palaver.language.settings import make_language
+from palaver.language.train import language_training
+from palaver.studies.seeds import seed_keys
 
 STEPS, THEIRS = 200, 60
 SETTINGS = THESIS["both"]
@@ -21,19 +21,19 @@ data = real("mnist", (28, 28))
 
 
 class Side:
-    """Groups of two agents, some seeds at once."""
+    """Games of two agents, some seeds at once."""
 
     def __init__(self, seeds: int):
-        language = make_language(SETTINGS, data)
-        self.engine = talking(language, data.x_train, data.y_train, batch_size=B)
-        self.talkers = self.engine.init(seed_keys(range(seeds)))
+        game = make_language(SETTINGS, data)
+        self.training = language_training(game, data.x_train, data.y_train, batch_size=B)
+        self.state = self.training.init(seed_keys(range(seeds)))
 
     def __call__(self) -> None:
-        self.talkers, _ = jax.block_until_ready(self.engine.advance(self.talkers, STEPS))
+        self.state, _ = jax.block_until_ready(self.training.advance(self.state, STEPS))
 
 
 class Agent(nn.Module):
-    """Generator, discriminator and the two linear readers of one agent."""
+    """Generator, discriminator and the two online probes of one agent."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ class Agent(nn.Module):
         self.trunk, self.heads = nn.Sequential(*layers), nn.Linear(H, L * V)
         hidden = SETTINGS.critic_hidden
         self.critic = nn.Sequential(nn.Linear(784 + L * V, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-        self.reader, self.message_reader = nn.Linear(H, 10), nn.Linear(L * V, 10)
+        self.probe, self.message_probe = nn.Linear(H, 10), nn.Linear(L * V, 10)
         self.register_buffer("mask", torch.rand(784) < SETTINGS.noise)
 
 
@@ -53,12 +53,12 @@ y_train = torch.from_numpy(data.y_train).long()
 
 
 def torch_steps() -> None:
-    """The same step, eagerly: views, messages, both objectives, both readers, Adam."""
+    """The same step, eagerly: views, messages, both objectives, both probes, Adam."""
     order = torch.randperm(len(x_train))
     for start in range(0, THEIRS * B, B):
         rows = order[start : start + B]
         x, y = x_train[rows].float() / 255, y_train[rows]
-        said, loss = [], 0.0
+        messages, loss = [], 0.0
         for agent in agents:
             seen = torch.where(agent.mask, 1 - x, x)
             features = agent.trunk(seen)
@@ -66,13 +66,13 @@ def torch_steps() -> None:
             symbols = F.gumbel_softmax(logits, tau=SETTINGS.temperature)
             flat = symbols.view(B, L * V)
             pairs = torch.cat([torch.cat([seen, flat], 1), torch.cat([seen.roll(1, 0), flat], 1)])
-            joint, others = agent.critic(pairs)[:, 0].split(B)
-            loss = loss - (F.logsigmoid(joint) + F.logsigmoid(-others)).mean()
+            positives, negatives = agent.critic(pairs)[:, 0].split(B)
+            loss = loss - (F.logsigmoid(positives) + F.logsigmoid(-negatives)).mean()
             hard = F.one_hot(logits.argmax(-1), V).float().view(B, L * V)
-            loss = loss + F.cross_entropy(agent.reader(features.detach()), y)
-            loss = loss + F.cross_entropy(agent.message_reader(hard), y)
-            said.append(symbols)
-        a, b = said
+            loss = loss + F.cross_entropy(agent.probe(features.detach()), y)
+            loss = loss + F.cross_entropy(agent.message_probe(hard), y)
+            messages.append(symbols)
+        a, b = messages
         loss = loss - SETTINGS.weight * (a * b.clamp_min(1e-38).log() + b * a.clamp_min(1e-38).log()).sum((1, 2)).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from palaver.data import Dataset, load
-from palaver.engines import ONE_DEVICE, Spread, across, seed_keys, simulation
-from palaver.engines.simulate import node_keys, of_nodes, train_round
-from palaver.engines.state import Shards, State
 from palaver.exchange.protocol import local_batch
-from palaver.experiments.settings import CollectiveSettings, make_collective, make_shards
+from palaver.exchange.round import node_keys, of_nodes, train_round
+from palaver.exchange.settings import CollectiveSettings, make_collective, make_shards
+from palaver.exchange.sharding import ONE_DEVICE, auto_sharding
+from palaver.exchange.simulate import simulation
+from palaver.exchange.state import Shards, State
+from palaver.studies.seeds import seed_keys
 from palaver.types import PalaverError
 
 
@@ -44,7 +46,7 @@ def say(**entries: tuple[float, float, str]) -> None:
 
 
 def real(name: str, shape: tuple[int, ...]) -> Dataset:
-    """The data set where it can be had, else random inputs of its shape, which cost the same; said in one line."""
+    """The data set, or if its files are missing random inputs of its shape, which cost the same; a line says so."""
     try:
         return load(name)
     except PalaverError:
@@ -70,8 +72,8 @@ class Prepared:
     ):
         self.group, self.rounds = make_collective(settings, data), rounds
         self.shards = make_shards(settings, data, [0])
-        self.spread = across([count for _, count in self.group.groups], devices)
-        self.sim = simulation(self.group, self.shards, spread=self.spread, loop=loop)
+        self.sharding = auto_sharding([count for _, count in self.group.groups], devices)
+        self.sim = simulation(self.group, self.shards, sharding=self.sharding, loop=loop)
         self.state = self.sim.init(seed_keys([0]))
         self.bare = _bare(self, rounds)
         self.bare_state = self.sim.init(seed_keys([0]))
@@ -88,27 +90,21 @@ class Prepared:
 
 
 def _bare(prepared: Prepared, rounds: int) -> Callable[[State, Shards], State]:
-    group, spread = prepared.group, prepared.spread
+    group, sharding = prepared.group, prepared.sharding
 
     def body(state: State, _: None, shards: Shards) -> tuple[State, None]:
         keys = node_keys(state.key, group.nodes)
         own = of_nodes(partial(local_batch, group.protocol))(keys, state.position, shards.size)
         index = jnp.take_along_axis(shards.index, own, axis=2)
-        mine = spread.own(index, 0, group.nodes).shape[:2]
-        heard = (jax.tree.map(lambda pool: jnp.zeros((*mine, *pool.shape[2:]), pool.dtype), state.packets.payload),)
-        nobody = jnp.zeros(index.shape[:2], bool)
-        nodes, _, _ = train_round(
-            state, shards, keys, index, heard, nobody, group=group, spread=_mute(spread), loop=None
-        )
+        mine = sharding.local_slice(index, 0, group.nodes).shape[:2]
+        received = (jax.tree.map(lambda pool: jnp.zeros((*mine, *pool.shape[2:]), pool.dtype), state.packets.payload),)
+        consumed = jnp.zeros(index.shape[:2], bool)
+        bare = sharding._replace(gather=ONE_DEVICE.gather)  # payloads are not gathered
+        nodes, _, _ = train_round(state, shards, keys, index, received, consumed, group=group, sharding=bare, loop=None)
         return state._replace(nodes=nodes, position=state.position + group.protocol.batch_size), None
 
     def run(state: State, shards: Shards) -> State:
         return jax.lax.scan(partial(body, shards=shards), state, None, length=rounds)[0]
 
-    parts = State(*[spread.whole] * len(State._fields))._replace(nodes=spread.nodes)
-    return jax.jit(spread.program(run, (parts, spread.whole), parts), donate_argnums=0)
-
-
-def _mute(spread: Spread) -> Spread:
-    """The same placement without the gathering of what was said."""
-    return spread._replace(gather=ONE_DEVICE.gather)
+    specs = State(*[sharding.replicated] * len(State._fields))._replace(nodes=sharding.nodes)
+    return jax.jit(sharding.program(run, (specs, sharding.replicated), specs), donate_argnums=0)

@@ -1,6 +1,6 @@
-"""(a) MNIST MLP 784-32-32-10, batch 32, 10 nodes talking, against silent PyTorch nodes one after the other."""
+"""(a) MNIST MLP 784-32-32-10, batch 32, 10 nodes with exchange, against PyTorch nodes without, one after the other."""
 
-from palaver.engines import use_cores
+from palaver.devices import use_cores
 
 use_cores()
 
@@ -8,7 +8,7 @@ import torch  # noqa: E402
 
 from benchmarks.measure import Prepared, alternate, real, say  # noqa: E402
 from benchmarks.torch_nodes import mlp, rounds  # noqa: E402
-from palaver.experiments.settings import CollectiveSettings  # noqa: E402
+from palaver.exchange.settings import CollectiveSettings  # noqa: E402
 
 OURS, THEIRS = 200, 10
 

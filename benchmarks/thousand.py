@@ -1,6 +1,6 @@
 """(d) 1,000 MLP nodes on digits, fully connected: peak memory, and the exchange's share of a round."""
 
-from palaver.engines import use_cores
+from palaver.devices import use_cores
 
 use_cores()
 
@@ -8,7 +8,7 @@ import resource  # noqa: E402
 
 from benchmarks.measure import Prepared, alternate, say  # noqa: E402
 from palaver.data import load  # noqa: E402
-from palaver.experiments.settings import CollectiveSettings  # noqa: E402
+from palaver.exchange.settings import CollectiveSettings  # noqa: E402
 
 prepared = Prepared(CollectiveSettings(nodes=1000, channel="logits"), load("digits"), 20)
 medians = alternate({"ours": prepared.advance, "bare": prepared.advance_bare})

@@ -1,4 +1,4 @@
-"""The thesis's way: PyTorch nodes trained one after the other, eagerly, on batches that are already at hand."""
+"""As in the thesis: PyTorch nodes trained one after the other, eagerly, on batches that are already in memory."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def vae_cnn(widths: tuple[int, ...], latent: int, side: int = 32) -> nn.Module:
 
 
 def classified(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The cross-entropy with some labels or other: which ones costs the same."""
+    """The cross-entropy with arbitrary labels: the cost does not depend on them."""
     return nn.functional.cross_entropy(model(x), torch.arange(len(x)) % 10)
 
 

@@ -1,9 +1,9 @@
-"""(e) VAEs, 10 nodes talking, against the same VAEs in PyTorch, silent and one after the other.
+"""(e) VAEs, 10 nodes with exchange, against the same VAEs in PyTorch without, one after the other.
 
 Convolutional at the cpu scale of Table 2.3 on CIFAR-10 (PyTorch channels-last), dense on digits and on MNIST.
 """
 
-from palaver.engines import use_cores
+from palaver.devices import use_cores
 
 use_cores()
 

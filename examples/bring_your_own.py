@@ -22,7 +22,7 @@ class Net(nnx.Module):
 
 
 def boldest(logits, answered):
-    """A decision rule: whoever is surest of anything decides."""
+    """A decision rule: for each example, the node with the largest logit decides."""
     score = jnp.where(answered, logits.max(-1), -jnp.inf)
     return nnx.softmax(jnp.take_along_axis(logits, score.argmax(0)[None, :, None], axis=0)[0])
 

@@ -1,6 +1,6 @@
-"""A PyTorch loop whose teacher picks the examples: what changed is marked "# palaver".
+"""A PyTorch training loop whose examples a teacher chooses: the lines that palaver needs are marked "# palaver".
 
-It wants the extra ``torch``: ``pip install -c constraints.txt -e ".[torch]"``.
+It needs the extra ``torch``: ``pip install -c constraints.txt -e ".[torch]"``.
 """
 
 import tempfile
@@ -17,7 +17,7 @@ from palaver.data import load
 from palaver.teaching import Indexed, TeacherStack, precompute  # palaver
 
 PASSES = 15
-"""Over the training set without a teacher; five times as many, with a fifth of the updates each, with it."""
+"""Over the training set without a teacher; with it, five times as many passes of a fifth of the updates each."""
 
 
 def mlp(*widths: int) -> torch.nn.Sequential:
@@ -29,7 +29,7 @@ def mlp(*widths: int) -> torch.nn.Sequential:
 
 
 def accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    """In percent."""
+    """Share of the examples that are classified right, in percent."""
     with torch.no_grad():
         return 100 * (model(x).argmax(-1) == y).float().mean().item()
 
@@ -45,9 +45,9 @@ def train(model: torch.nn.Module, batches: Iterable[tuple[Tensor, Tensor]], pass
 
 
 def main() -> None:
-    """A teacher, a student without it, and one that it picks the examples for, both in as many updates."""
+    """Trains a teacher, a student without it, and a student whose examples it chooses, with as many updates."""
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # networks so small are only slowed down by more
+    torch.set_num_threads(1)  # more threads slow networks of this size down
     digits = load("digits")
     parts = (digits.x_train, digits.x_test)
     x, x_test = (torch.as_tensor(part.reshape(len(part), -1), dtype=torch.float32) / 255 for part in parts)
@@ -64,13 +64,13 @@ def main() -> None:
     print(f"no teacher {accuracy(plain, x_test, y_test):.1f} % after {PASSES * -(-len(x) // 32)} updates")
 
     student = mlp(64, 16, 10)
-    predict = torch.no_grad()(lambda seen: student(seen).softmax(-1))  # palaver
-    table = precompute(lambda seen: teacher(seen).softmax(-1), x, Path(tempfile.mkdtemp()) / "teacher.npy")  # palaver
+    predict = torch.no_grad()(lambda x: student(x).softmax(-1))  # palaver
+    table = precompute(lambda x: teacher(x).softmax(-1), x, Path(tempfile.mkdtemp()) / "teacher.npy")  # palaver
     batches = DataLoader(Indexed(data), batch_size=32, shuffle=True)  # palaver
     stack = TeacherStack(batches, predict, table, size=5)  # palaver
-    train(student, stack, passes=5 * PASSES)  # palaver: a minibatch of five, and what the teacher says of it
+    train(student, stack, passes=5 * PASSES)  # palaver: one minibatch of every five, with soft targets
     print(f"n=5 {accuracy(student, x_test, y_test):.1f} % after {stack.counts.updates} updates")
-    print(f"{stack.counts.student_forwards} examples asked about, {stack.counts.chosen} trained on")
+    print(f"{stack.counts.student_forwards} examples scored, {stack.counts.chosen} trained on")
 
 
 if __name__ == "__main__":

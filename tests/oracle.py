@@ -1,6 +1,6 @@
 """Algorithm 2 of the thesis with real queues: slow, literal, one node after the other.
 
-Nothing here is shared with the engine but the coins and the permutation of each pass over a shard.
+Nothing here is shared with the simulation but the coins and the permutation of each pass over a shard.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 from palaver.data.order import shuffled
 
-NOBODY = -1
-CODE_OF_THE_ORDER = 2**31 - 1
-"""What the engine folds into a node's key to draw its shuffling key."""
+NO_NODE = -1
+ORDER = 2**31 - 1
+"""What the simulation folds into a node's key to draw its shuffling key."""
 
 
 @dataclass(frozen=True)
-class Said:
-    """One packet: who said it, when, and about which rows of the training set."""
+class Message:
+    """One packet: its sender, the round in which it was broadcast, and its rows of the training set."""
 
     sender: int
     step: int
@@ -62,13 +62,13 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Told:
+class Event:
     """What happened to one node in one round."""
 
     sender: int
     step: int
     index: tuple[int, ...]
-    spoke: bool
+    broadcast: bool
     sent: int
     dropped: int
 
@@ -77,18 +77,18 @@ class Told:
 class Run:
     """A whole run: ``rounds[t][i]`` is what happened to node ``i``, ``waiting[i]`` what it never read."""
 
-    rounds: list[list[Told]]
-    waiting: list[list[Said]]
+    rounds: list[list[Event]]
+    waiting: list[list[Message]]
 
     def field(self, name: str) -> np.ndarray:
-        """``[rounds, N, ...]`` of one field of ``Told``."""
-        return np.array([[getattr(told, name) for told in told_now] for told_now in self.rounds])
+        """``[rounds, N, ...]`` of one field of ``Event``."""
+        return np.array([[getattr(event, name) for event in events] for events in self.rounds])
 
 
 def shards(key: jax.Array, index: np.ndarray, size: np.ndarray) -> list[Shard]:
     """Every node's shard with its own shuffling key, for the key of one seed."""
-    own = [jax.random.fold_in(jax.random.fold_in(key, node), CODE_OF_THE_ORDER) for node in range(len(size))]
-    words = [np.asarray(jax.random.bits(each, (2,))) for each in own]
+    own = [jax.random.fold_in(jax.random.fold_in(key, node), ORDER) for node in range(len(size))]
+    words = [np.asarray(jax.random.bits(node_key, (2,))) for node_key in own]
     return [Shard(rows[:n].tolist(), w) for rows, n, w in zip(index, size, words, strict=True)]
 
 
@@ -105,30 +105,30 @@ def algorithm_2(
 ) -> Run:
     """Plays the rounds from ``start`` for which there are coins: pairs of ``consume [N]`` and ``broadcast [N]``."""
     nodes = len(own)
-    inbox: list[deque[Said]] = [deque() for _ in range(nodes)]
+    inbox: list[deque[Message]] = [deque() for _ in range(nodes)]
     rounds = []
     for step, (consume, broadcast) in enumerate(coins, start):
         neighbours = [
-            [peer for peer in row if peer != NOBODY] for row in np.asarray(topology(jnp.int32(step))).tolist()
+            [peer for peer in row if peer != NO_NODE] for row in np.asarray(topology(jnp.int32(step))).tolist()
         ]
 
-        read: list[Said | None] = []
+        read: list[Message | None] = []
         for node in range(nodes):
             wants = bool(consume[node]) and len(inbox[node]) > 0
             read.append(inbox[node].popleft() if wants else None)
 
         rows = []
         for node in range(nodes):
-            heard = read[node]
-            rows.append(own[node].read(batch_size) if heard is None else heard.rows)
+            message = read[node]
+            rows.append(own[node].read(batch_size) if message is None else message.rows)
 
-        spoke, sent, dropped = [False] * nodes, [0] * nodes, [0] * nodes
+        broadcasts, sent, dropped = [False] * nodes, [0] * nodes, [0] * nodes
         for node in range(nodes):
             if not broadcast[node] or not neighbours[node]:
                 continue
             if read[node] is not None and not rebroadcast:
                 continue
-            spoke[node] = True
+            broadcasts[node] = True
             for peer in neighbours[node]:
                 sent[node] += 1
                 if len(inbox[peer]) == capacity:
@@ -136,19 +136,12 @@ def algorithm_2(
                     if overflow == "drop_newest":
                         continue
                     inbox[peer].popleft()
-                inbox[peer].append(Said(node, step, rows[node]))
+                inbox[peer].append(Message(node, step, rows[node]))
 
-        rounds.append(
-            [
-                Told(
-                    sender=NOBODY if (heard := read[node]) is None else heard.sender,
-                    step=-1 if heard is None else heard.step,
-                    index=rows[node],
-                    spoke=spoke[node],
-                    sent=sent[node],
-                    dropped=dropped[node],
-                )
-                for node in range(nodes)
-            ]
-        )
+        rounds.append([_event(*of_node) for of_node in zip(read, rows, broadcasts, sent, dropped, strict=True)])
     return Run(rounds, [list(queue) for queue in inbox])
+
+
+def _event(message: Message | None, rows: tuple[int, ...], broadcast: bool, sent: int, dropped: int) -> Event:
+    sender, step = (NO_NODE, -1) if message is None else (message.sender, message.step)
+    return Event(sender, step, rows, broadcast, sent, dropped)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
+import tomllib
 
 import numpy as np
+import polars as pl
 import pytest
 
+import palaver as pv
 from palaver.cli import main
+from palaver.data import load
+from palaver.exchange.settings import CollectiveSettings, make_collective
+from palaver.experiments import CHAPTERS, EXPERIMENTS
+from palaver.studies.results import read_result
 
 
 def bad(args, tmp_path, capsys, *words):
     """One line on stderr with all the words, exit code 2, and nothing written."""
     before = sorted(tmp_path.rglob("*"))
     assert main([*args]) == 2
-    said = capsys.readouterr()
-    assert said.err.count("\n") == 1, said.err
-    assert said.err.startswith("palaver: ")
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert error.startswith("palaver: ")
     for word in words:
-        assert word in said.err
+        assert word in error
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -34,24 +42,31 @@ def bad(args, tmp_path, capsys, *words):
         (["--p-broadcast", "-0.5"], ["p_broadcast is -0.5"]),
         (["--channel", "logits", "--temperature", "0"], ["temperature is 0", "above 0"]),
         (["--channel", "labels+logits", "--mix", "2"], ["mix is 2"]),
-        (["--split", "dirichlet", "--skew", "0"], ["alpha"]),
+        (["--split", "dirichlet", "--skew", "0"], ["skew is 0", "above 0"]),
         (["--model", "cnn", "--widths", "8", "8", "8", "8"], ["digits", "(8, 8)"]),
-        (["--dropout", "1"], ["dropout"]),
+        (["--dropout", "1"], ["dropout is 1", "[0, 1)"]),
+        (["--widths", "8", "0"], ["widths holds 0", "at least 1"]),
         (["--rounds", "0"], ["rounds is 0"]),
         (["--inbox", "0"], ["inbox is 0"]),
         (["--batch-size", "0"], ["batch_size is 0"]),
-        (["--target", "85"], ["target is 85"]),
+        (["--target", "85"], ["target is 85", "(0, 1)"]),
+        (["--target", "nan"], ["target is nan", "finite"]),
+        (["--graph-seed", "-1"], ["graph_seed is -1"]),
+        (["--checkpoint-seconds", "-1"], ["checkpoint_seconds is -1"]),
         (["--seeds", "0"], ["seeds is 0"]),
         (["--first-seed", "4294967296"], ["first_seed is 4294967296"]),
         (["--out", "/"], ["/"]),
         (["--devices", "0"], ["devices is 0"]),
-        (["--nodes", "ten"], ["--nodes", "ten"]),
+        (["--nodes", "ten"], ["--nodes takes INT", "ten"]),
+        (["--seeds"], ["--seeds needs a value"]),
+        (["--only", "5 nodes*"], ["--only '5 nodes*' fits no configuration", "10 nodes, labels, full"]),
         (["--channel", "gradients"], ["gradients", "labels"]),
         (["--nodez", "3"], ["--nodez"]),
         (["--settings", "missing.toml"], ["missing.toml"]),
         (["--resume", "never-started"], ["nothing to resume", "never-started"]),
         (["--resume", "interrupted", "--nodes", "20"], ["--resume interrupted", "settings it was started with"]),
         (["--resume", "interrupted", "--seeds", "2"], ["--resume interrupted", "settings it was started with"]),
+        (["--resume", "interrupted", "--only", "*"], ["--resume interrupted", "settings it was started with"]),
         (["--channel", "gaussian"], ["gaussian", "objective labels"]),
         (["--objective", "vae", "--channel", "logits"], ["logits", "none, features, gaussian"]),
         (["--objective", "bigan", "--channel", "gaussian"], ["gaussian", "none, features"]),
@@ -67,6 +82,30 @@ def bad(args, tmp_path, capsys, *words):
 def test_bad_flags_get_one_line(flags, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     bad(["run", "collective", *flags], tmp_path, capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (
+            ["table-2.1", "--only", "3 nodes*"],
+            ["'3 nodes*' fits no configuration", "10 nodes, logits; 10 nodes, labels"],
+        ),
+        (["table-2.1", "--only", "10*", "--only", "x"], ["--only 'x' fits no configuration"]),
+        (["table-2.1", "--resume", "x", "--rounds", "4"], ["--resume x", "settings it was started with"]),
+        (["quickstart", "--nodez", "4"], ["--nodez", "palaver run quickstart"]),
+        (["quickstart", "--p-consume", "2"], ["“1 node, everything”: p_consume is 2", "[0, 1]"]),
+        # All rows but one take it, or all of one family: that one is named.
+        (["quickstart", "--nodes", "300"], ["nodes is 300 for 126 training examples"]),
+        (["table-2.3", "--beta", "2"], ["“BiGAN, 10 nodes, untrained”: beta is 2", "objective bigan"]),
+        (["table-2.3", "--settings", "my.toml"], ["my.toml: “VAE, gaussian after burn-in”: burn_in is 133"]),
+        (["table-4.1", "--steps", "9", "--length-cost", "1"], ["“none”: length_cost is 1", "variable_length"]),
+    ],
+)
+def test_bad_flags_of_experiments_get_one_line(args, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.toml").write_text("rounds = 100\n")
+    bad(["run", *args], tmp_path, capsys, *words)
 
 
 def test_bad_data_gets_one_line(tmp_path, monkeypatch, capsys):
@@ -107,21 +146,95 @@ def test_unknown_commands(tmp_path, capsys):
 
 def test_list_shows_every_experiment(capsys):
     assert main(["list"]) == 0
-    said = capsys.readouterr().out
-    for name in ("quickstart", "table-2.1", "collective"):
-        assert name in said
+    printed = capsys.readouterr().out
+    for name in (*EXPERIMENTS, *CHAPTERS):
+        assert f"\n{name} " in f"\n{printed}"
 
 
-def test_settings_file_and_flags(tmp_path, monkeypatch, capsys):
+def test_listing_and_help_do_not_wait_for_jax():
+    """JAX and its libraries take seconds to import."""
+    commands = [["list"], ["--help"], ["run", "--help"], ["--version"], ["dance"], ["run", "table-9"]]
+    program = f"""
+import sys
+from palaver.cli import main
+codes = [main(args) for args in {commands}]
+slow = {{"jax", "flax", "sklearn", "polars", "matplotlib"}} & {{*sys.modules}}
+assert (codes, slow) == ([0, 0, 0, 0, 2, 2], set()), (codes, slow)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: palaver" in done.stdout and "table-4.1" in done.stdout and pv.__version__ in done.stdout
+
+
+TOML = """nodes = 4
+topology = "ring"
+p-consume = 0.9
+widths = [8]
+rounds = 6
+target = 0.1
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with a file of settings and flags, and what it printed."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "my.toml").write_text(TOML)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        args = ["run", "collective", "--scale", "tiny", "--settings", "my.toml", "--eval-every", "3", "--seeds", "2"]
+        # The folder is named like a flag, which must not count as that flag.
+        assert main([*args, "--first-seed", "5", "--rounds", "9", "--out", "nodes"]) == 0
+    return read_result(folder / "nodes")
+
+
+def test_flags_override_the_settings_file(finished):
+    (row,) = finished.settings["rows"]
+    settings = row["settings"]
+    for name, value in tomllib.loads(TOML).items():
+        if name != "rounds":
+            assert settings[name.replace("-", "_")] == value
+    assert (settings["rounds"], settings["eval_every"], settings["examples"]) == (9, 3, 2000)
+    assert finished.settings["seeds"] == [5, 6]
+    assert row["configuration"] == "4 nodes, labels, ring"
+
+
+def test_a_bad_settings_file_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my.toml").write_text('nodes = 4\ntopology = "ring"\np-consume = 0.25\nwidths = [8]\nrounds = 6\n')
-    args = ["run", "collective", "--scale", "tiny", "--settings", "my.toml", "--eval-every", "3", "--seeds", "2"]
-    assert main([*args, "--rounds", "9", "--out", "run"]) == 0
-    settings = json.loads((tmp_path / "run" / "settings.json").read_text())["rows"][0]["settings"]
-    assert (settings["nodes"], settings["topology"], settings["p_consume"]) == (4, "ring", 0.25)
-    assert (settings["rounds"], settings["eval_every"], settings["widths"]) == (9, 3, [8])
-    (tmp_path / "bad.toml").write_text("nodez = 4\n")
-    capsys.readouterr()
-    bad(["run", "collective", "--settings", "bad.toml"], tmp_path, capsys, "nodez")
-    (tmp_path / "bad.toml").write_text('nodes = "four"\n')
-    bad(["run", "collective", "--settings", "bad.toml"], tmp_path, capsys, "four", "int")
+    for content, words in (
+        ("nodez = 4", ["nodez is no setting", "nodes"]),
+        ('nodes = "four"', ["nodes is 'four'", "a whole number"]),
+        ('widths = [4, "x"]', ["widths holds 'x'", "whole numbers"]),
+        ("p-consume = 0.1\np_consume = 0.2", ["p_consume twice"]),
+        ("nodes = ", ["cannot be read"]),
+    ):
+        (tmp_path / "bad.toml").write_text(content)
+        bad(["run", "collective", "--settings", "bad.toml"], tmp_path, capsys, "bad.toml", *words)
+
+
+def test_python_and_the_command_line_give_the_same_numbers(finished):
+    """Every metric of every evaluation, to the last bit; so also the summary with its intervals and bits."""
+    settings = CollectiveSettings(**finished.settings["rows"][0]["settings"])
+    data = settings.load(load)
+    group = make_collective(settings, data)
+    history = pv.train(group, data, rounds=9, seeds=[5, 6], eval_every=3, target=settings.target)
+    (row,) = finished.summary["rows"]
+    assert history.metrics.drop("configuration").equals(finished.metrics.drop("configuration"))
+    for part in ("metrics", "diverged"):
+        assert history.summary[part] == row[part]
+    assert {"bits.examples", "bits.payload", "bits.ratio", "rounds_to_target"} <= set(row["metrics"])
+    # By hand: a label is 8 bits beside 64 pixels of 8, a ring has two neighbours, B is 32.
+    of_seed = finished.metrics.filter((pl.col("seed") == 6) & (pl.col("round") == 9) & pl.col("node").is_null())
+    last = dict(of_seed.select("metric", "value").iter_rows())
+    assert last["sent"] == 2 * last["broadcast"] > 0
+    assert last["bits.examples"] == last["sent"] * 32 * 64 * 8
+    assert last["bits.payload"] == last["sent"] * 32 * 8
+    parameters = 64 * 8 + 8 + 8 * 10 + 10
+    assert last["bits.gradient_exchange"] == 9 * 2 * 32 * parameters
+    assert last["bits.ratio"] == last["bits.gradient_exchange"] / (last["bits.examples"] + last["bits.payload"])
+    # The arrays are these metrics.
+    np.testing.assert_array_equal(history.rounds, [3, 6, 9])
+    assert history.nodes.shape == (3, 2, 4)
+    np.testing.assert_allclose(history.nodes[-1].mean(1), row["metrics"]["average_accuracy"]["values"], rtol=1e-6)
+    for rule, accuracy in history.rules.items():
+        assert accuracy[-1].tolist() == row["metrics"][f"collective_accuracy.{rule}"]["values"]

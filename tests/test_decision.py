@@ -34,7 +34,7 @@ def test_majority_by_hand():
     # Votes: class 0, class 1, class 2.
     np.testing.assert_allclose(decide(majority, logits_of(*P)), [1 / 3, 1 / 3, 1 / 3], rtol=1e-6)
     np.testing.assert_allclose(decide(majority, logits_of(P[0], P[1], P[1])), [1 / 3, 2 / 3, 0], rtol=1e-6)
-    # A node that wavers between classes 1 and 2 votes for the lower.
+    # A node whose classes 1 and 2 are equally probable votes for the lower.
     np.testing.assert_allclose(decide(majority, jnp.array([[[0.0, 5.0, 5.0]]])), [0, 1, 0])
 
 
@@ -48,7 +48,7 @@ def test_confidence_and_entropy_as_printed_weigh_the_opposite_way():
     certain = np.log(3) - h
     np.testing.assert_allclose(decide(confidence, logits_of(*P)), certain @ P / certain.sum(), rtol=1e-5)
     np.testing.assert_allclose(decide(entropy_as_printed, logits_of(*P)), h @ P / h.sum(), rtol=1e-5)
-    # Two nodes: one sure of class 0, one that hardly leans to class 1.
+    # Two nodes: one certain of class 0, one almost uniform.
     two = np.array([[0.98, 0.01, 0.01], [0.33, 0.34, 0.33]])
     h = entropy(two)
     np.testing.assert_allclose(
@@ -65,8 +65,8 @@ def test_nodes_that_agree_keep_their_distribution(name):
     np.testing.assert_allclose(decide(RULES[name], same), expected, rtol=1e-5)
 
 
-def test_all_certain_has_no_entropy_to_weigh_by():
-    # Every h is 0: printed Algorithm 3 divides 0 by 0; all nodes then count alike, as they do under confidence.
+def test_without_entropy_all_nodes_weigh_the_same():
+    # Every h is 0: printed Algorithm 3 divides 0 by 0; all nodes then weigh the same, as they do under confidence.
     certain = 1000 * jnp.eye(3)[jnp.array([0, 0, 2])][:, None, :]
     for name in ("mean", "majority", "confidence", "entropy_as_printed"):
         np.testing.assert_allclose(decide(RULES[name], certain), [2 / 3, 0, 1 / 3], atol=1e-6, err_msg=name)
@@ -75,7 +75,7 @@ def test_all_certain_has_no_entropy_to_weigh_by():
 
 @pytest.mark.parametrize("name", RULES)
 def test_all_uniform_is_uniform(name):
-    # log C − h is 0 (or a rounding error) for all: nobody may be preferred. A vote for a tie goes to class 0.
+    # log C − h is 0 (or a rounding error) for all: no node may be preferred. A vote for a tie goes to class 0.
     expected = [1, 0, 0, 0] if name == "majority" else [0.25] * 4
     np.testing.assert_allclose(decide(RULES[name], jnp.zeros((3, 1, 4))), expected, atol=1e-6)
 
@@ -96,7 +96,7 @@ def test_a_node_that_is_not_finite_does_not_exist(name, poison):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_nobody_answered_is_uniform(name):
+def test_without_answers_it_is_uniform(name):
     np.testing.assert_allclose(decide(RULES[name], logits_of(*P), [False] * 3), [1 / 3] * 3, rtol=1e-6)
     np.testing.assert_allclose(decide(RULES[name], jnp.full((2, 1, 3), jnp.nan)), [1 / 3] * 3, rtol=1e-6)
 

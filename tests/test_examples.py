@@ -1,4 +1,4 @@
-"""The README's example runs and gets where it says."""
+"""The examples run and reach the accuracies that the README gives."""
 
 import re
 import subprocess

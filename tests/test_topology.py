@@ -1,4 +1,4 @@
-"""Graphs by hand and by property: who speaks to whom."""
+"""Graphs by hand and by property, and topologies by name."""
 
 from functools import partial
 
@@ -30,7 +30,7 @@ def matrix(peers):
 
 
 def assert_simple(peers, degree):
-    """``degree`` different neighbours each, nobody its own."""
+    """``degree`` different neighbours each, no node its own."""
     counts = matrix(peers)
     assert counts.max(initial=0) <= 1
     assert not counts.diagonal().any()
@@ -58,7 +58,7 @@ def test_ring_is_the_nearest(nodes, data):
     else:  # one more clockwise
         assert counts[0, (neighbours + 1) // 2] == 1
         assert counts[0, nodes - (neighbours + 1) // 2] == 0
-    # Nobody further than half the neighbours away, and the same seen from every node.
+    # No neighbour is further than half the neighbours away, and the same holds from every node.
     distance = np.minimum(np.arange(nodes), nodes - np.arange(nodes))
     assert (distance[counts[0] == 1] <= (neighbours + 1) // 2).all()
     assert all((np.roll(counts[0], node) == counts[node]).all() for node in range(nodes))
@@ -133,9 +133,9 @@ def test_from_graph_keeps_the_adjacency(nodes, data):
     assert (matrix(peers) == adjacency).all()
     assert peers.shape == (nodes, max(1, adjacency.sum(1).max()))
     for row in peers:  # ascending, the padding last
-        said = row[row != NO_PEER]
-        assert (np.diff(said) > 0).all()
-        assert (row[len(said) :] == NO_PEER).all()
+        named = row[row != NO_PEER]
+        assert (np.diff(named) > 0).all()
+        assert (row[len(named) :] == NO_PEER).all()
 
 
 def test_mean_degree():
@@ -191,3 +191,30 @@ def test_mistakes_are_named(make, message):
 def test_a_multigraph_names_each_neighbour_once():
     double = nx.MultiGraph([(0, 1), (0, 1)])
     assert table(topology.from_graph(double)).tolist() == [[1], [0]]
+
+
+def test_names_and_their_default_numbers_of_neighbours():
+    expected = {
+        "ring": topology.ring(9, 2),
+        "full": topology.full(9),
+        "random": topology.random_regular(9, 4, seed=3),
+        "random-changing": topology.random_changing(9, 4, every=2, rounds=6, seed=3),
+    }
+    assert set(expected) == set(topology.TOPOLOGIES)
+    for name, where in expected.items():
+        found = topology.named(name, 9, seed=3, every=2, rounds=6)
+        for step in range(6):
+            np.testing.assert_array_equal(table(found, step), table(where, step))
+        assert table(topology.named(name, 1)).tolist() == [[NO_PEER]]
+    # A number of neighbours that is given is taken; the default is at most all others.
+    assert table(topology.named("ring", 9, 4)).tolist() == table(topology.ring(9, 4)).tolist()
+    assert table(topology.named("ring", 2)).tolist() == [[1], [0]]
+    assert table(topology.named("random", 3)).tolist() == [[1, 2], [0, 2], [0, 1]]
+
+
+def test_a_topology_of_ones_own_by_name(monkeypatch):
+    star = lambda nodes, _, **__: topology.from_graph(nx.star_graph(nodes - 1))  # noqa: E731
+    with pytest.raises(PalaverError, match="topology is 'star': choose one of ring, full, random, random-changing"):
+        topology.named("star", 4)
+    monkeypatch.setitem(topology.TOPOLOGIES, "star", star)
+    assert table(topology.named("star", 3)).tolist() == [[1, 2], [0, NO_PEER], [0, NO_PEER]]

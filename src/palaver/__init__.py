@@ -1,34 +1,10 @@
-"""palaver: many models that learn by talking to each other; labels, logits or features travel, never gradients."""
+"""palaver: many models that learn by exchanging labels, logits, features or a language, never gradients or weights.
 
-from palaver import channels, data, decision, models, objectives, probe, teaching, topology
-from palaver.engines import History, collective, evaluate, simulation, train, use_cores
-from palaver.node import learner, supervised
-from palaver.types import NO_PEER, Batch, Channel, Node, NodeState, Outputs, PalaverError
+The public names are listed in ``__init__.pyi``; each is imported when first used, since JAX takes a second to import.
+"""
 
-__version__ = "0.1.0"
+import lazy_loader
 
-__all__ = [
-    "NO_PEER",
-    "Batch",
-    "Channel",
-    "History",
-    "Node",
-    "NodeState",
-    "Outputs",
-    "PalaverError",
-    "channels",
-    "collective",
-    "data",
-    "decision",
-    "evaluate",
-    "learner",
-    "models",
-    "objectives",
-    "probe",
-    "simulation",
-    "supervised",
-    "teaching",
-    "topology",
-    "train",
-    "use_cores",
-]
+from palaver.version import __version__ as __version__
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,11 +1,9 @@
 """The collective's decision: many nodes' distributions over the classes become one (thesis §2.2.2.4, Algorithm 3).
 
 A rule takes logits ``[N, B, C]`` and a mask ``[N, B]`` of the nodes that answered and returns a distribution
-``[B, C]``. A node whose logits are not finite counts as one that did not answer. Where nobody answered the
+``[B, C]``. A node whose logits are not finite counts as one that did not answer. Where no node answered the
 decision is uniform.
 """
-
-from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +11,8 @@ import jax.numpy as jnp
 from palaver.types import Array, DecisionRule
 
 
-def _heard(logits: Array, answered: Array) -> tuple[Array, Array]:
-    """Log-probabilities ``[N, B, C]`` with silent or non-finite nodes made uniform, and the mask of the others."""
+def _valid(logits: Array, answered: Array) -> tuple[Array, Array]:
+    """Log-probabilities ``[N, B, C]``, uniform where a node gave no finite answer, and the mask of those that did."""
     answered = answered & jnp.isfinite(logits).all(-1)
     log_p = jax.nn.log_softmax(jnp.where(answered[..., None], logits, 0.0))
     # Finite logits may lie further apart than the type reaches; -inf would turn into NaN where it meets a factor of 0.
@@ -28,7 +26,7 @@ def _normalised(weights: Array) -> Array:
 
 
 def _weighted(log_p: Array, weights: Array, answered: Array) -> Array:
-    """``Σ w_i y_i`` with the weights normalised over the nodes; all weights zero: every node that answered alike."""
+    """``Σ w_i y_i``, weights normalised over the nodes; where all are zero every node that answered weighs the same."""
     weights = jnp.where(answered, weights, 0.0)
     weights = jnp.where(weights.sum(0) > 0, weights, answered.astype(log_p.dtype))
     return _normalised(jnp.einsum("nb,nbc->bc", weights, jnp.exp(log_p)))
@@ -40,39 +38,42 @@ def _entropy(log_p: Array) -> Array:
 
 def mean(logits: Array, answered: Array) -> Array:
     """The mean of the nodes' distributions."""
-    log_p, answered = _heard(logits, answered)
+    log_p, answered = _valid(logits, answered)
     return _weighted(log_p, jnp.ones(answered.shape, log_p.dtype), answered)
 
 
 def majority(logits: Array, answered: Array) -> Array:
-    """One vote a node for its most probable class; the distribution of the votes. Ties go to the lowest class id."""
-    log_p, answered = _heard(logits, answered)
+    """The distribution of votes: each node votes for its most probable class, of equals for the lowest class id."""
+    log_p, answered = _valid(logits, answered)
     votes = jax.nn.one_hot(log_p.argmax(-1), log_p.shape[-1]) * answered[..., None]
     return _normalised(votes.sum(0))
 
 
 def product(logits: Array, answered: Array) -> Array:
     """Product of experts (Hinton 2002): the normalised product of the nodes' distributions."""
-    log_p, answered = _heard(logits, answered)
+    log_p, answered = _valid(logits, answered)
     return jax.nn.softmax((log_p * answered[..., None]).sum(0))
 
 
 def confidence(logits: Array, answered: Array) -> Array:
-    """The certain weigh more: ``w_i ∝ log C − h_i``, what Algorithm 3 of the thesis describes in words."""
-    log_p, answered = _heard(logits, answered)
+    """Nodes of low entropy h_i weigh more: ``w_i ∝ log C − h_i``, what Algorithm 3 of the thesis describes in words."""
+    log_p, answered = _valid(logits, answered)
     return _weighted(log_p, jnp.maximum(jnp.log(log_p.shape[-1]) - _entropy(log_p), 0.0), answered)
 
 
 def entropy_as_printed(logits: Array, answered: Array) -> Array:
-    """Algorithm 3 as the thesis prints it: ``w_i = h_i / Σ h``, so that the *less* certain weigh more."""
-    log_p, answered = _heard(logits, answered)
+    """Algorithm 3 as the thesis prints it: ``w_i = h_i / Σ h``, so that nodes of *high* entropy weigh more."""
+    log_p, answered = _valid(logits, answered)
     return _weighted(log_p, _entropy(log_p), answered)
 
 
 RULES: dict[str, DecisionRule] = {
     rule.__name__: rule for rule in (confidence, entropy_as_printed, majority, mean, product)
 }
-"""Every rule by its name; ``confidence`` is the default."""
+"""Every rule by its name. A rule that is added here is evaluated and reported everywhere."""
+
+DEFAULT_RULE = "confidence"
+"""The rule whose accuracy is *the* collective accuracy where a single number is given."""
 
 
 def fit_temperature(logits: Array, labels: Array, *, steps: int = 40) -> Array:
@@ -91,14 +92,14 @@ def fit_temperature(logits: Array, labels: Array, *, steps: int = 40) -> Array:
     """
     picked = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
-    def slope(log_beta: Array) -> Array:
+    def grad(log_beta: Array) -> Array:
         p = jax.nn.softmax(logits * jnp.exp(log_beta))
         return ((p * logits).sum(-1) - picked).mean()
 
     def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) / 2
-        too_sharp = slope(middle) > 0
+        too_sharp = grad(middle) > 0
         return jnp.where(too_sharp, low, middle), jnp.where(too_sharp, middle, high)
 
     widest = jnp.log(jnp.asarray(20.0, logits.dtype))

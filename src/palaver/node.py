@@ -1,22 +1,26 @@
 """A node: model + objective + channel + optimiser, as pure functions for one node and one batch."""
 
-from __future__ import annotations
-
 import itertools
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
+from palaver.channels import none
 from palaver.objectives import Objective, as_outputs, cross_entropy
-from palaver.types import Array, Batch, Channel, Node, NodeState, Outputs, PalaverError, PyTree
+from palaver.types import Array, Batch, Channel, Node, NodeState, Outputs, PalaverError, PyTree, StepInfo
 
 _PROJECTION = "projection"
+
+_Losses: TypeAlias = Callable[
+    [PyTree, PyTree, Batch, PyTree, Array, Array], tuple[tuple[Array, ...], tuple[Outputs, PyTree]]
+]
+"""``losses(params, model_state, batch, payload, consume, key)``: scalars, the outputs, the model state afterwards."""
 
 
 class _Group(NamedTuple):
@@ -24,25 +28,25 @@ class _Group(NamedTuple):
 
     parts: tuple[str, ...]
     loss: int
-    on_own: bool
-    """Whether they learn from the node's own data; otherwise they stand still then, momentum and all."""
-    on_heard: bool
-    """Whether they learn from what is heard; otherwise they stand still then."""
+    on_local: bool
+    """Whether the node's own batches train them; if not, these batches leave parameters and optimiser unchanged."""
+    on_received: bool
+    """Whether received batches train them; if not, these batches leave parameters and optimiser unchanged."""
 
 
 def _groups(objective: Objective, attributes: set[str]) -> list[_Group]:
-    """Who descends what, for a module with these trained attributes. One that is in no group is never trained."""
+    """Which of these trained attributes of a module descend which loss. One that is in no group is never trained."""
     parts = objective.parts or (tuple(sorted(attributes - {_PROJECTION})),)
-    missing = {*itertools.chain(*parts), *(objective.listens or ())} - attributes
+    missing = {*itertools.chain(*parts), *(objective.channel_trains or ())} - attributes
     if missing:
         raise PalaverError(f"the model has no {', '.join(sorted(missing))} to train: its objective needs one")
     groups = []
     for loss, part in enumerate(parts):
-        listening = tuple(name for name in part if objective.listens is None or name in objective.listens)
-        still = tuple(name for name in part if name not in listening)
-        groups += [_Group(names, loss, True, hears) for names, hears in ((listening, True), (still, False)) if names]
+        both = tuple(name for name in part if objective.channel_trains is None or name in objective.channel_trains)
+        local = tuple(name for name in part if name not in both)
+        groups += [_Group(names, loss, True, receives) for names, receives in ((both, True), (local, False)) if names]
     if _PROJECTION in attributes:
-        loss = next(group.loss for group in groups if group.on_heard)
+        loss = next(group.loss for group in groups if group.on_received)
         groups.append(_Group((_PROJECTION,), loss, False, True))
     return groups
 
@@ -56,24 +60,34 @@ def _descend(
     optimizer: optax.GradientTransformation,
     groups: list[_Group],
     state: NodeState,
-    slopes: list[dict[str, PyTree]],
-    extra: dict[str, PyTree],
+    grads: list[dict[str, PyTree]],
+    model_state: dict[str, PyTree],
     consume: Array,
 ) -> NodeState:
-    """One step of every group on its own loss; ``slopes``: a loss each, ``extra``: what the forward pass left."""
+    """One step of every group on its own loss.
+
+    Args:
+        optimizer: of every group.
+        groups: from ``_groups``.
+        state: before the step.
+        grads: a loss each.
+        model_state: as the forward pass left it.
+        consume: scalar bool: whether the batch was received.
+
+    """
     params, opt_state = dict(state.params), []
     for group, old in zip(groups, state.opt_state, strict=True):
-        before = _of(state.params, group.parts), old, _of(state.extra, group.parts)
-        updates, new = optimizer.update(_of(slopes[group.loss], group.parts), old, before[0])
+        before = _of(state.params, group.parts), old, _of(state.model_state, group.parts)
+        updates, new = optimizer.update(_of(grads[group.loss], group.parts), old, before[0])
         moved: Any = optax.apply_updates(before[0], updates)
-        after = moved, new, _of(extra, group.parts)
-        if not (group.on_own and group.on_heard):
-            moves = consume if group.on_heard else ~jnp.asarray(consume)
-            after = jax.tree.map(partial(jnp.where, moves), after, before)
+        after = moved, new, _of(model_state, group.parts)
+        if not (group.on_local and group.on_received):
+            trains = consume if group.on_received else ~jnp.asarray(consume)
+            after = jax.tree.map(partial(jnp.where, trains), after, before)
         params |= after[0]
         opt_state.append(after[1])
-        extra = extra | after[2]
-    return NodeState(params, extra, opt_state)
+        model_state = model_state | after[2]
+    return NodeState(params, model_state, opt_state)
 
 
 def _build(model: Callable[[nnx.Rngs], nnx.Module], projection: int, key: Array) -> nnx.Module:
@@ -93,9 +107,52 @@ def _definition(build: Callable[[Array], nnx.Module], mode: str) -> nnx.GraphDef
     return nnx.split(abstract, nnx.Param, ...)[0]
 
 
-def silence() -> Channel:
-    """The channel of nodes that never speak: an empty payload of zero bits."""
-    return Channel(encode=lambda _o, _l: (), loss=lambda outputs, _p: jnp.zeros(()), bits=lambda _s: 0)
+def _sizes(build: Callable[[Array], nnx.Module]) -> dict[str, int]:
+    """Trained numbers of each attribute of the module that has any."""
+    params = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.split(build(jax.random.key(0)), nnx.Param, ...)[1]))
+    sizes = {name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part)) for name, part in params.items()}
+    if not sum(sizes.values()):
+        raise PalaverError("the model has no nnx.Param: give a module with something to train")
+    return sizes
+
+
+def _losses(definition: nnx.GraphDef[Any], objective: Objective, channel: Channel, projected: bool) -> _Losses:
+    """The objective's losses on a batch of the node's own, or on a received one the channel's in place of each."""
+
+    def losses(params: PyTree, model_state: PyTree, batch: Batch, payload: PyTree, consume: Array, key: Array):
+        module = nnx.merge(definition, params, model_state)
+        outputs, local = objective.losses(module, batch, key)
+        # Where nothing was received the channel's loss is masked, but its gradient must be finite all the same.
+        own = jax.lax.stop_gradient(channel.encode(outputs, batch.labels))
+        payload = jax.tree.map(partial(jnp.where, consume), payload, own)
+        compared = outputs
+        if projected:
+            compared = outputs._replace(features=getattr(module, _PROJECTION)(outputs.features))
+        received = channel.loss(compared, payload)
+        _, _, rest = nnx.split(module, nnx.Param, ...)
+        return tuple(jnp.where(consume, received, loss) for loss in local), (outputs, nnx.to_pure_dict(rest))
+
+    return losses
+
+
+def _step(
+    losses: _Losses, channel: Channel, optimizer: optax.GradientTransformation, groups: list[_Group]
+) -> Callable[[Array, NodeState, Batch, PyTree, Array], tuple[NodeState, StepInfo]]:
+    """See ``Node.step``."""
+
+    def step(key: Array, state: NodeState, batch: Batch, payload: PyTree, consume: Array):
+        values, pull, (outputs, model_state) = jax.vjp(
+            lambda params: losses(params, state.model_state, batch, payload, consume, key), state.params, has_aux=True
+        )
+        places = range(len(values))
+        grads = [pull(tuple(jnp.float32(place == other) for other in places))[0] for place in places]
+        after = _descend(optimizer, groups, state, grads, model_state, consume)
+        labels = batch.labels
+        if channel.labels_of is not None:
+            labels = jnp.where(consume, channel.labels_of(payload).astype(labels.dtype), labels)
+        return after, StepInfo(payload=channel.encode(outputs, labels), loss=jnp.mean(jnp.stack(values)))
+
+    return step
 
 
 def supervised(
@@ -104,7 +161,18 @@ def supervised(
     *,
     optimizer: optax.GradientTransformation | None = None,
 ) -> Node:
-    """A node that learns labels: ``learner`` with the cross-entropy on its own data."""
+    """A node that learns labels: ``learner`` with the cross-entropy on its own data.
+
+    Args:
+        model: makes the module from its random streams; called on ``[B, ...]`` inputs it returns ``Outputs`` or logits
+            ``[B, C]``.
+        channel: what nodes send each other; ``None``: nothing (``channels.none``).
+        optimizer: an optax transformation; ``None``: Adam with its default learning rate 0.001, as in the thesis.
+
+    Raises:
+        PalaverError: if the model has nothing to train.
+
+    """
     return learner(model, cross_entropy(), channel, optimizer=optimizer)
 
 
@@ -116,69 +184,41 @@ def learner(
     optimizer: optax.GradientTransformation | None = None,
     projection: int = 0,
 ) -> Node:
-    """A node that descends its objective on its own data, and its channel's on what it hears.
+    """A node that descends its objective on its own data, and its channel's on received data.
 
     Args:
         model: makes the module from its random streams. Called on ``[B, ...]`` inputs it returns ``Outputs`` or logits
             ``[B, C]``; the objective may ask more of it. ``train()`` and ``eval()`` are called on it (batch norm,
             dropout).
         objective: from ``palaver.objectives``.
-        channel: what the node says and how it learns from what it hears; ``None``: it never speaks.
+        channel: what the node sends and how it learns from what it receives; ``None``: nothing (``channels.none``).
         optimizer: an optax transformation; ``None``: Adam with its default learning rate 0.001, as in the thesis.
             Where the objective trains parts of the module for different losses, each part has one of its own.
         projection: D, the width of the features, puts a learned linear map (at first the identity) between the node's
-            features and those it hears; 0: they are compared as they are.
+            features and those it receives; 0: they are compared as they are.
 
     Raises:
         PalaverError: if the model has nothing to train, or lacks a part that the objective trains.
 
     """
-    channel = silence() if channel is None else channel
+    channel = none() if channel is None else channel
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
 
     build = partial(_build, model, projection)
     train_def, eval_def = _definition(build, "train"), _definition(build, "eval")
-    shapes = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.split(build(jax.random.key(0)), nnx.Param, ...)[1]))
-    size = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
-    if size == 0:
-        raise PalaverError("the model has no nnx.Param: give a module with something to train")
-    groups = _groups(objective, set(shapes))
+    sizes = _sizes(build)
+    groups = _groups(objective, set(sizes))
 
     def init(key: Array) -> NodeState:
         _, *states = nnx.split(build(key), nnx.Param, ...)
-        params, extra = map(nnx.to_pure_dict, states)
-        return NodeState(params, extra, [optimizer.init(_of(params, group.parts)) for group in groups])
+        params, model_state = map(nnx.to_pure_dict, states)
+        return NodeState(params, model_state, [optimizer.init(_of(params, group.parts)) for group in groups])
 
-    def losses(params: PyTree, extra: PyTree, batch: Batch, payload: PyTree, consume: Array, key: Array) -> Any:
-        module = nnx.merge(train_def, params, extra)
-        outputs, local = objective.losses(module, batch, key)
-        # Where nothing was heard the channel's loss is masked, but its gradient must be finite all the same.
-        own = jax.lax.stop_gradient(channel.encode(outputs, batch.labels))
-        payload = jax.tree.map(partial(jnp.where, consume), payload, own)
-        compared = outputs
-        if projection:
-            compared = outputs._replace(features=getattr(module, _PROJECTION)(outputs.features))
-        heard = channel.loss(compared, payload)
-        _, _, rest = nnx.split(module, nnx.Param, ...)
-        return tuple(jnp.where(consume, heard, loss) for loss in local), (outputs, nnx.to_pure_dict(rest))
-
-    def step(key: Array, state: NodeState, batch: Batch, payload: PyTree, consume: Array):
-        values, pull, (outputs, extra) = jax.vjp(
-            lambda params: losses(params, state.extra, batch, payload, consume, key), state.params, has_aux=True
-        )
-        places = range(len(values))
-        slopes = [pull(tuple(jnp.float32(place == other) for other in places))[0] for place in places]
-        after = _descend(optimizer, groups, state, slopes, extra, consume)
-        labels = batch.labels
-        if channel.known is not None:
-            labels = jnp.where(consume, channel.known(payload).astype(labels.dtype), labels)
-        return after, channel.encode(outputs, labels), jnp.mean(jnp.stack(values))
-
-    def asked(state: NodeState) -> Any:
-        return nnx.merge(eval_def, state.params, state.extra)
+    def evaluated(state: NodeState) -> Any:
+        return nnx.merge(eval_def, state.params, state.model_state)
 
     def predict(state: NodeState, x: Array) -> Outputs:
-        return as_outputs(asked(state)(x))
+        return as_outputs(evaluated(state)(x))
 
     def payload(x: PyTree, labels: PyTree) -> PyTree:
         state = jax.eval_shape(init, jax.random.key(0))
@@ -187,11 +227,11 @@ def learner(
     metrics, pictures = objective.metrics, objective.pictures
     return Node(
         init=init,
-        step=step,
+        step=_step(_losses(train_def, objective, channel, projection > 0), channel, optimizer, groups),
         predict=predict,
         payload=payload,
         bits=channel.bits,
-        parameters=lambda: size,
-        metrics=None if metrics is None else lambda key, state, x: metrics(asked(state), x, key),
-        pictures=None if pictures is None else lambda key, state, x: pictures(asked(state), x, key),
+        parameters=lambda: sum(sizes.values()),
+        metrics=None if metrics is None else lambda key, state, x: metrics(evaluated(state), x, key),
+        pictures=None if pictures is None else lambda key, state, x: pictures(evaluated(state), x, key),
     )

@@ -3,8 +3,6 @@
 An objective is an ``Objective`` made by a factory and works on the node's flax module.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -21,34 +19,34 @@ USED_UNIT = 0.01
 """A latent unit counts as used where the variance of its mean over the examples is above this (Burda et al. 2016)."""
 
 CERTAIN = 0.99
-"""A discriminator right more often than this leaves the generator and the encoder little to learn from."""
+"""A discriminator with a higher accuracy than this leaves the generator and the encoder little to learn from."""
 
-STILL = 0.01
+COLLAPSED = 0.01
 """Codes, or generated pixels relative to real ones, of less variance than this no longer depend on their input."""
 
 
 class Objective(NamedTuple):
     """A local objective, as functions of a module in training mode (``losses``) or evaluation mode (the others)."""
 
-    losses: Callable[[Any, Batch, Array], tuple[Outputs, tuple[Array, ...]]]
-    """``losses(module, batch, key)``: what the module says about the batch, and scalars, means over the batch."""
+    losses: Callable[[nnx.Module, Batch, Array], tuple[Outputs, tuple[Array, ...]]]
+    """``losses(module, batch, key)``: the module's outputs on the batch, and scalars, means over the batch."""
     parts: tuple[tuple[str, ...], ...] | None = None
     """Attributes of the module that descend each of the losses; ``None``: all of it descends the only one."""
-    listens: tuple[str, ...] | None = None
-    """Attributes that learn from what is heard, while the others stand still; ``None``: all."""
-    metrics: Callable[[Any, Array, Array], dict[str, Array]] | None = None
+    channel_trains: tuple[str, ...] | None = None
+    """Attributes that are trained on received packets, while the others do not change; ``None``: all."""
+    metrics: Callable[[nnx.Module, Array, Array], dict[str, Array]] | None = None
     """``metrics(module, x, key)``: see ``palaver.types.Node``."""
-    pictures: Callable[[Any, Array, Array], dict[str, Array]] | None = None
+    pictures: Callable[[nnx.Module, Array, Array], dict[str, Array]] | None = None
     """``pictures(module, x, key)``: see ``palaver.types.Node``."""
 
 
-def as_outputs(said: Any) -> Outputs:
-    """What a module returned: ``Outputs``, or bare logits ``[B, C]``, which are then their own features."""
-    return said if isinstance(said, Outputs) else Outputs(logits=said, features=said)
+def as_outputs(returned: Outputs | Array) -> Outputs:
+    """What a module returned as ``Outputs``: logits ``[B, C]`` alone are their own features."""
+    return returned if isinstance(returned, Outputs) else Outputs(logits=returned, features=returned)
 
 
 def cross_entropy() -> Objective:
-    """The labels of its own data, in nats."""
+    """The cross-entropy with the labels of the node's own data, in nats, mean over the batch."""
 
     def losses(module: Any, batch: Batch, _key: Array) -> tuple[Outputs, tuple[Array, ...]]:
         outputs = as_outputs(module(batch.x))
@@ -58,7 +56,7 @@ def cross_entropy() -> Objective:
 
 
 def distributions() -> Objective:
-    """The distributions that a teacher gives: ``batch.labels`` is ``[B, C]``; cross-entropy in nats."""
+    """The cross-entropy with a teacher's distributions, ``batch.labels`` of ``[B, C]``, in nats."""
 
     def losses(module: Any, batch: Batch, _key: Array) -> tuple[Outputs, tuple[Array, ...]]:
         outputs = as_outputs(module(batch.x))
@@ -97,7 +95,7 @@ def elbo(*, beta: float = 1.0) -> Objective:
 
     For modules with ``encode(x) -> Gaussian`` and ``decode(z) -> logits [B, *shape]`` of Bernoulli pixels, whose
     attributes are ``encoder`` and ``decoder``, and which called on x give ``Outputs`` with features μ, then log σ²;
-    ``encoder`` learns from what is heard.
+    received packets train ``encoder`` alone.
 
     Args:
         beta: weight β of the divergence (Higgins et al. 2017); 1 is the bound itself.
@@ -121,37 +119,40 @@ def elbo(*, beta: float = 1.0) -> Objective:
 
     def metrics(module: Any, x: Array, key: Array) -> dict[str, Array]:
         code, nll, kl = terms(module, x, key)
-        spread = code.mean.var(0)
+        variance = code.mean.var(0)
         return {
             "elbo": -nll - kl,
             "reconstruction": nll,
             "kl": kl,
-            "active_units": (spread > USED_UNIT).sum().astype(jnp.float32),
-            "feature_variance": spread.mean(),
+            "active_units": (variance > USED_UNIT).sum().astype(jnp.float32),
+            "feature_variance": variance.mean(),
         }
 
     def pictures(module: Any, x: Array, key: Array) -> dict[str, Array]:
         return _pictures(x, module.encode(x).mean, lambda z: nnx.sigmoid(module.decode(z)), key)
 
-    return Objective(losses, listens=("encoder",), metrics=metrics, pictures=pictures)
+    return Objective(losses, channel_trains=("encoder",), metrics=metrics, pictures=pictures)
 
 
 def adversarial() -> Objective:
-    """The game of a BiGAN (Donahue et al. 2017), without saturation, in nats.
+    """The losses of a BiGAN (Donahue et al. 2017) in their non-saturating form, in nats.
 
-    The discriminator tells pairs (x, E(x)) from (G(z), z), z ~ N(0, 1); generator and encoder make it err. For modules
-    with ``encode(x) -> [B, Z]``, ``generate(z) -> [B, *shape]`` in [0, 1], ``discriminate(x, z) -> [B]`` and
-    ``latent`` (Z), whose attributes are ``encoder``, ``generator`` and ``discriminator``, and which called on x give
-    ``Outputs`` whose features are the code; ``encoder`` learns from what is heard. The discriminator sees real and made
-    pairs as one batch, so that its batch norm is the same function in training and in evaluation.
+    The discriminator D tells pairs (x, E(x)) from (G(z), z), z ~ N(0, 1): it descends
+    ``−log D(x, E(x)) − log(1 − D(G(z), z))``; generator and encoder descend ``−log(1 − D(x, E(x))) − log D(G(z), z)``.
+
+    For modules with ``encode(x) -> [B, Z]``, ``generate(z) -> [B, *shape]`` in [0, 1], ``discriminate(x, z) -> [B]``
+    (the logit of D) and ``latent`` (Z), whose attributes are ``encoder``, ``generator`` and ``discriminator``, and
+    which called on x give ``Outputs`` whose features are the code; received packets train ``encoder`` alone. The
+    discriminator gets real and generated pairs as one batch, so that its batch norm is the same function in training
+    and in evaluation.
     """
 
     def game(module: Any, x: Array, key: Array) -> tuple[Array, Array, Array, Array]:
         z = jax.random.normal(key, (x.shape[0], module.latent))
-        code, made = module.encode(x), module.generate(z)
-        pairs = jnp.concatenate([x, made]), jnp.concatenate([code, z])
+        code, generated = module.encode(x), module.generate(z)
+        pairs = jnp.concatenate([x, generated]), jnp.concatenate([code, z])
         real, fake = jnp.split(module.discriminate(*pairs), 2)
-        return code, made, real, fake
+        return code, generated, real, fake
 
     def losses(module: Any, batch: Batch, key: Array) -> tuple[Outputs, tuple[Array, ...]]:
         code, _, real, fake = game(module, batch.x, key)
@@ -160,11 +161,11 @@ def adversarial() -> Objective:
         return Outputs(jnp.zeros((batch.x.shape[0], 0)), code), (discriminator, others)
 
     def metrics(module: Any, x: Array, key: Array) -> dict[str, Array]:
-        code, made, real, fake = game(module, x, key)
+        code, generated, real, fake = game(module, x, key)
         return {
             "discriminator_accuracy": ((real > 0).mean() + (fake < 0).mean()) / 2,
             "feature_variance": code.var(0).mean(),
-            "sample_variance": made.var(0).mean() / x.var(0).mean(),
+            "sample_variance": generated.var(0).mean() / x.var(0).mean(),
             "reconstruction_error": ((module.generate(code) - x) ** 2).mean(),
         }
 
@@ -172,30 +173,44 @@ def adversarial() -> Objective:
         return _pictures(x, module.encode(x), module.generate, key)
 
     parts = (("discriminator",), ("encoder", "generator"))
-    return Objective(losses, parts=parts, listens=("encoder",), metrics=metrics, pictures=pictures)
+    return Objective(losses, parts=parts, channel_trains=("encoder",), metrics=metrics, pictures=pictures)
+
+
+OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
+    "labels": lambda _: cross_entropy(),
+    "vae": lambda settings: elbo(beta=settings.beta),
+    "bigan": lambda _: adversarial(),
+}
+"""Every objective by the name that settings give it; an entry that is added here is accepted wherever names are.
+
+The settings object has ``beta``.
+"""
 
 
 def collapsed(metrics: Mapping[str, ArrayLike]) -> Array:
-    """Whether what a node has learnt no longer depends on its input, elementwise over these metrics of nodes.
+    """Whether a node's codes or samples no longer depend on their input, elementwise over these metrics of nodes.
 
-    Of a VAE: no latent unit is in use (``active_units``; posterior collapse). Of a BiGAN: its codes
-    (``feature_variance``, where the prior's is 1) or its samples (``sample_variance``, relative to the data's) stand
-    still.
+    VAE: no latent unit is in use (``active_units``; posterior collapse). BiGAN: the variance of its codes
+    (``feature_variance``, where the prior's is 1) or of its samples (``sample_variance``, relative to the data's) is
+    below ``COLLAPSED``.
+
+    >>> collapsed({"active_units": [0.0, 3.0]}).tolist()
+    [True, False]
     """
     if "active_units" in metrics:
         return jnp.asarray(metrics["active_units"]) < 1
-    return jnp.minimum(jnp.asarray(metrics["feature_variance"]), jnp.asarray(metrics["sample_variance"])) < STILL
+    return jnp.minimum(jnp.asarray(metrics["feature_variance"]), jnp.asarray(metrics["sample_variance"])) < COLLAPSED
 
 
 def _pictures(x: Array, code: Array, draw: Callable[[Array], Array], key: Array) -> dict[str, Array]:
-    """Grids ``[rows, columns, *shape]``: images over their reconstructions, samples, walks from code to code."""
+    """Grids ``[rows, columns, *shape]``: images and their reconstructions, samples, interpolations between codes."""
     count = x.shape[0]
     half = max(1, count // 2)
     share = jnp.linspace(0, 1, count)[None, :, None]
-    walks = (1 - share) * code[:half, None] + share * code[-half:, None]
+    between = (1 - share) * code[:half, None] + share * code[-half:, None]
     samples = draw(jax.random.normal(key, (2 * count, code.shape[-1])))
     return {
         "reconstructions": jnp.stack([x, draw(code)]),
         "samples": samples.reshape(2, count, *x.shape[1:]),
-        "interpolations": draw(walks.reshape(half * count, -1)).reshape(half, count, *x.shape[1:]),
+        "interpolations": draw(between.reshape(half * count, -1)).reshape(half, count, *x.shape[1:]),
     }

@@ -1,14 +1,16 @@
 """The linear probe: what a linear classifier can read from frozen features (thesis §2.2.4.1)."""
 
-from __future__ import annotations
-
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from palaver.types import Array
+from palaver.types import Array, PyTree
+
+_Params: TypeAlias = tuple[Array, Array]
+"""Weight and bias."""
 
 
 class Probe(NamedTuple):
@@ -20,25 +22,28 @@ class Probe(NamedTuple):
     """``[C]``."""
     center: Array
     """``[D]`` mean of each training feature."""
-    spread: Array
+    scale: Array
     """``[D]`` its standard deviation; 1 for a feature that changes by no more than rounding."""
     accuracy: Array
     """Scalar: validation accuracy, a fraction in [0, 1]; NaN where a feature is NaN or infinite."""
 
     def logits(self, features: Array) -> Array:
         """``[B, D]`` to ``[B, C]``."""
-        return (features - self.center) / self.spread @ self.weight + self.bias
+        return (features - self.center) / self.scale @ self.weight + self.bias
 
 
 class _Search(NamedTuple):
-    """Where the fit stands: the current and the best parameters, and for how many looks it has not got better."""
+    """The fit between two evaluations."""
 
-    params: Any
-    state: Any
-    best: Any
+    params: _Params
+    solver: PyTree
+    best: _Params
+    """The parameters of the evaluation with the highest validation accuracy."""
     accuracy: Array
+    """Of ``best``."""
     stale: Array
-    looks: Array
+    """Evaluations since ``best``."""
+    evaluations: Array
 
 
 def fit(
@@ -50,7 +55,7 @@ def fit(
     classes: int,
     penalty: float = 1.0,
     steps: int = 200,
-    look_every: int = 5,
+    eval_every: int = 5,
     patience: int = 4,
 ) -> Probe:
     """Fits a probe by L-BFGS on all examples at once; early stopping on validation. ``vmap`` it over nodes.
@@ -64,52 +69,67 @@ def fit(
         validation_labels: ``[V]``.
         classes: C.
         penalty: weight of the squared norm.
-        steps: of L-BFGS at most, rounded up to whole looks; at least 1.
-        look_every: steps between two looks at the validation accuracy.
-        patience: looks without a better one before it stops.
+        steps: of L-BFGS at most, rounded up to a multiple of ``eval_every``; at least 1.
+        eval_every: steps between two evaluations of the validation accuracy.
+        patience: evaluations without a new highest accuracy after which the fit stops.
 
     Returns:
-        The probe of the look with the highest validation accuracy, the first of equals.
+        The probe of the evaluation with the highest validation accuracy, the first of equals.
 
     """
-    center, spread = features.mean(0), features.std(0)
-    spread = jnp.where(spread > 10 * jnp.finfo(features.dtype).eps * jnp.abs(center), spread, 1.0)
-    x, seen = (features - center) / spread, (validation - center) / spread
+    center, scale = features.mean(0), features.std(0)
+    scale = jnp.where(scale > 10 * jnp.finfo(features.dtype).eps * jnp.abs(center), scale, 1.0)
+    x, x_validation = (features - center) / scale, (validation - center) / scale
     count = x.shape[0]
 
-    def loss(params: tuple[Array, Array]) -> Array:
+    def loss(params: _Params) -> Array:
         weight, bias = params
         entropy = optax.softmax_cross_entropy_with_integer_labels(x @ weight + bias, labels).mean()
         return entropy + 0.5 * penalty / count * (weight**2).sum()
 
-    solver = optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(max_linesearch_steps=15))
-    slope = optax.value_and_grad_from_state(loss)
+    def accuracy(params: _Params) -> Array:
+        return ((x_validation @ params[0] + params[1]).argmax(-1) == validation_labels).mean()
 
-    def step(_: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+    start = (jnp.zeros((x.shape[1], classes)), jnp.zeros(classes))
+    found = _search(loss, accuracy, start, steps, eval_every, patience)
+    weight, bias = found.best
+    finite = jnp.isfinite(features).all() & jnp.isfinite(validation).all()
+    return Probe(weight, bias, center, scale, jnp.where(finite, found.accuracy, jnp.nan))
+
+
+def _search(
+    loss: Callable[[_Params], Array],
+    accuracy: Callable[[_Params], Array],
+    start: _Params,
+    steps: int,
+    eval_every: int,
+    patience: int,
+) -> _Search:
+    """L-BFGS on ``loss`` until ``accuracy`` has not improved in ``patience`` evaluations, or for all ``steps``."""
+    solver = optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(max_linesearch_steps=15))
+    value_and_grad = optax.value_and_grad_from_state(loss)
+
+    def step(_: Array, carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         params, state = carry
-        value, grad = slope(params, state=state)
+        value, grad = value_and_grad(params, state=state)
         updates, state = solver.update(grad, state, params, value=value, grad=grad, value_fn=loss)
         return optax.apply_updates(params, updates), state
 
-    def look(search: _Search) -> _Search:
-        params, state = jax.lax.fori_loop(0, look_every, step, (search.params, search.state))
-        accuracy = ((seen @ params[0] + params[1]).argmax(-1) == validation_labels).mean()
-        better = accuracy > search.accuracy
+    def evaluate(search: _Search) -> _Search:
+        params, state = jax.lax.fori_loop(0, eval_every, step, (search.params, search.solver))
+        now = accuracy(params)
+        better = now > search.accuracy
         return _Search(
             params=params,
-            state=state,
+            solver=state,
             best=jax.tree.map(lambda new, old: jnp.where(better, new, old), params, search.best),
-            accuracy=jnp.maximum(accuracy, search.accuracy),
+            accuracy=jnp.maximum(now, search.accuracy),
             stale=jnp.where(better, 0, search.stale + 1),
-            looks=search.looks + 1,
+            evaluations=search.evaluations + 1,
         )
 
     def going(search: _Search) -> Array:
-        return (search.stale < patience) & (search.looks * look_every < steps)
+        return (search.stale < patience) & (search.evaluations * eval_every < steps)
 
-    start = (jnp.zeros((x.shape[1], classes)), jnp.zeros(classes))
-    begun = _Search(start, solver.init(start), start, jnp.float32(-1), jnp.int32(0), jnp.int32(0))
-    found = jax.lax.while_loop(going, look, begun)
-    weight, bias = found.best
-    finite = jnp.isfinite(features).all() & jnp.isfinite(validation).all()
-    return Probe(weight, bias, center, spread, jnp.where(finite, found.accuracy, jnp.nan))
+    begin = _Search(start, solver.init(start), start, jnp.float32(-1), jnp.int32(0), jnp.int32(0))
+    return jax.lax.while_loop(going, evaluate, begin)

@@ -1,11 +1,12 @@
-"""Who speaks to whom: a topology maps a round to each node's neighbours, padded with ``NO_PEER``.
+"""Which nodes send to which: a topology maps a round to each node's neighbours, padded with ``NO_PEER``.
 
-The topologies here are ``jax.tree_util.Partial``, so that a compiled program takes their tables as arguments; any other
-function of the round will do too, its tables then are constants of the program.
+The topologies here are ``jax.tree_util.Partial``, so that a compiled program takes their tables as arguments. Any other
+function of the round can be used too; its tables are then constants of the program.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def _table(graph: nx.Graph[Any] | nx.DiGraph[Any], width: int | None = None) -> 
 
 
 def ring(nodes: int, neighbours: int = 2) -> Topology:
-    """Nodes in a circle, each speaking to its nearest ``neighbours`` (thesis §2.2.2.3).
+    """Nodes in a circle; each sends to its nearest ``neighbours`` (thesis §2.2.2.3).
 
     An odd number gives one more neighbour clockwise; that graph is directed.
 
@@ -53,7 +54,15 @@ def ring(nodes: int, neighbours: int = 2) -> Topology:
 
 
 def full(nodes: int) -> Topology:
-    """Everybody speaks to everybody: the thesis's best (§2.3.1.1)."""
+    """Every node sends to every other: the thesis's best (§2.3.1.1).
+
+    >>> full(3)(0).tolist()
+    [[1, 2], [0, 2], [0, 1]]
+
+    Raises:
+        PalaverError: if ``nodes`` is below 1.
+
+    """
     _check(nodes, 0)
     others = np.arange(nodes - 1)[None, :]
     return _fixed(others + (others >= np.arange(nodes)[:, None])) if nodes > 1 else ring(1, 0)
@@ -77,6 +86,14 @@ def random_changing(
     At most ``graphs`` different graphs are drawn for ``rounds`` rounds; a longer run goes through them again in the
     same order, so that memory stays bounded.
 
+    Args:
+        nodes: N.
+        neighbours: P, of each node.
+        every: rounds that a graph is used for.
+        rounds: how many the run has.
+        seed: of all the graphs.
+        graphs: how many are kept at most.
+
     Raises:
         PalaverError: as ``random_regular``; or if ``every`` or ``rounds`` is below 1.
 
@@ -99,7 +116,7 @@ def _regular(nodes: int, neighbours: int, seed: int) -> np.ndarray:
 
 
 def from_graph(graph: nx.Graph[Any] | nx.DiGraph[Any] | Any) -> Topology:
-    """Any graph: a networkx graph, or an adjacency array ``[N, N]`` whose row ``i`` marks to whom ``i`` speaks.
+    """Any graph: a networkx graph, or an adjacency array ``[N, N]`` whose row ``i`` marks the nodes ``i`` sends to.
 
     networkx nodes are numbered in the graph's own order.
 
@@ -113,7 +130,7 @@ def from_graph(graph: nx.Graph[Any] | nx.DiGraph[Any] | Any) -> Topology:
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] < 1:
             raise PalaverError(f"adjacency has shape {matrix.shape}: give a square array [nodes, nodes]")
         if not np.isin(matrix, (0, 1)).all():
-            raise PalaverError("adjacency holds values other than 0 and 1: give 1 where row speaks to column")
+            raise PalaverError("adjacency holds values other than 0 and 1: give 1 where row sends to column")
         graph = nx.from_numpy_array(matrix, create_using=nx.DiGraph)
     _check(graph.number_of_nodes(), 0)
     loops = list(nx.selfloop_edges(graph))
@@ -125,3 +142,39 @@ def from_graph(graph: nx.Graph[Any] | nx.DiGraph[Any] | Any) -> Topology:
 def mean_degree(topology: Topology) -> float:
     """Neighbours per node, on average over the first graph: the ``p`` of ``p_b = p_c / p``."""
     return float((np.asarray(topology(jnp.int32(0))) != NO_PEER).sum(1).mean())
+
+
+TOPOLOGIES: dict[str, Callable[..., Topology]] = {
+    "ring": lambda nodes, neighbours, **_: ring(nodes, neighbours or min(2, nodes - 1)),
+    "full": lambda nodes, _, **__: full(nodes),
+    "random": lambda nodes, neighbours, *, seed, **_: random_regular(nodes, neighbours or min(4, nodes - 1), seed=seed),
+    "random-changing": lambda nodes, neighbours, *, seed, every, rounds: random_changing(
+        nodes, neighbours or min(4, nodes - 1), every=every, rounds=rounds, seed=seed
+    ),
+}
+"""Every topology by the name that settings give it; an entry that is added here is accepted wherever names are."""
+
+
+def named(name: str, nodes: int, neighbours: int = 0, *, seed: int = 0, every: int = 100, rounds: int = 1) -> Topology:
+    """The topology of this name; a single node has no neighbours in any of them.
+
+    >>> named("ring", 4)(0).tolist()
+    [[1, 3], [2, 0], [3, 1], [0, 2]]
+
+    Args:
+        name: of ``TOPOLOGIES``.
+        nodes: N.
+        neighbours: P, of each node; 0: as many as the topology has by default (``ring`` 2, ``full`` all, random 4).
+        seed: of random graphs.
+        every: rounds after which ``random-changing`` draws a new graph.
+        rounds: how many the run has.
+
+    Raises:
+        PalaverError: an unknown name; otherwise as the topology of that name.
+
+    """
+    if name not in TOPOLOGIES:
+        raise PalaverError(f"topology is {name!r}: choose one of {', '.join(TOPOLOGIES)}")
+    if nodes == 1:
+        return ring(1, 0)
+    return TOPOLOGIES[name](nodes, neighbours, seed=seed, every=every, rounds=rounds)

@@ -1,39 +1,32 @@
-"""The words everything else uses: outputs, packets, channels, nodes.
+"""The types that everything else uses: outputs, batches, packets, channels, nodes.
 
-Everything here is written for **one node and one batch**; the engines add the node and the seed axis.
+Everything here is written for **one node and one batch**; the simulation adds the node and the seed axis.
 Axis names used throughout the docstrings: ``S`` seeds, ``N`` nodes, ``P`` neighbours (padded), ``B`` examples
 in a batch, ``C`` classes, ``D`` features, ``K`` inbox capacity, ``M`` packet slots.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
+from palaver.errors import PalaverError as PalaverError
+
 Array: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
 
 NO_PEER = -1
-"""Pads a row of neighbour ids: nobody stands there."""
+"""Pads a row of neighbour ids that has fewer than P neighbours."""
 
 NO_LABEL = -1
-"""The label of an example that a node heard of: only the channel's payload can tell it."""
+"""The label of an example in a received batch: only the channel's payload can give its label."""
 
 NO_PACKET = -1
 """The slot id of a pop that found the inbox empty."""
 
 
-class PalaverError(ValueError):
-    """A mistake in what the caller gave: its one line says what, where, what is allowed and what to do.
-
-    The command line prints it and exits with code 2.
-    """
-
-
 class Outputs(NamedTuple):
-    """What a model says about a batch."""
+    """A model's outputs on a batch."""
 
     logits: Array
     """``[B, C]`` class scores before the softmax; C is 0 for a model that learns without labels."""
@@ -56,24 +49,25 @@ class Batch(NamedTuple):
     x: Array
     """``[B, ...]`` inputs, float32 (images scaled to [0, 1])."""
     labels: Array
-    """``[B]`` class ids, int32; ``NO_LABEL`` on a consumed batch, where only the payload can carry the target."""
+    """``[B]`` class ids, int32; ``NO_LABEL`` on a received batch, where only the payload can give the labels."""
 
 
 class Channel(NamedTuple):
-    """What is said between nodes, as three pure functions.
+    """What nodes send each other, and how a receiver learns from it, as pure functions.
 
-    ``encode(outputs, labels) -> payload`` turns a sender's outputs on a batch into what travels: a pytree whose
-    leaves have the batch as leading axis. ``labels`` are ``NO_LABEL`` where the sender itself was not told them.
+    ``encode(outputs, labels) -> payload`` turns a sender's outputs on a batch into what is sent: a pytree whose
+    leaves have the batch as leading axis. ``labels`` are ``NO_LABEL`` where the sender itself does not know them.
     ``loss(outputs, payload) -> scalar`` is the receiver's objective, a mean over the batch (nats, or squared units);
-    its gradient must be finite also against the receiver's own payload, which stands in where nothing was heard.
+    its gradient must be finite also against the receiver's own payload, which takes the place of a received one in
+    rounds in which nothing was received.
     ``bits(payload_shapes) -> int`` is the size on the wire of one example's payload, in bits.
     """
 
     encode: Callable[[Outputs, Array], PyTree]
     loss: Callable[[Outputs, PyTree], Array]
     bits: Callable[[PyTree], int]
-    known: Callable[[PyTree], Array] | None = None
-    """``known(payload) -> [B]``: the labels that the payload carries; ``None``: it carries none."""
+    labels_of: Callable[[PyTree], Array] | None = None
+    """``labels_of(payload) -> [B]``: the labels that the payload carries; ``None``: it carries none."""
 
 
 class Packet(NamedTuple):
@@ -84,9 +78,9 @@ class Packet(NamedTuple):
     payload: PyTree
     """The channel's payload for these examples, leading axis ``B``."""
     sender: Array
-    """Scalar int32: the node that spoke."""
+    """Scalar int32: the node that broadcast it."""
     step: Array
-    """Scalar int32: the round in which it spoke (counted from 0)."""
+    """Scalar int32: the round in which it was broadcast (counted from 0)."""
 
 
 class NodeState(NamedTuple):
@@ -94,30 +88,38 @@ class NodeState(NamedTuple):
 
     params: PyTree
     """Trained variables."""
-    extra: PyTree
-    """Everything else the model keeps: batch statistics, random streams."""
+    model_state: PyTree
+    """The model's variables that are not trained: batch statistics, random streams."""
     opt_state: PyTree
     """The optimiser's state."""
+
+
+class StepInfo(NamedTuple):
+    """What one training step gives beside the new state."""
+
+    payload: PyTree
+    """What the node would broadcast about the batch, leading axis ``B``; from the same forward pass as the loss."""
+    loss: Array
+    """Scalar: the loss before the step, a mean over the batch."""
 
 
 class Node(NamedTuple):
     """One learner, as pure functions: a model, an objective, a channel and an optimiser.
 
     ``init(key) -> NodeState``;
-    ``step(key, state, batch, payload, consume) -> (state, payload_said, loss)``: one optimiser step on the local
-    objective, or where the scalar bool ``consume`` is true on the channel's objective against ``payload``; what the
-    node would broadcast about this batch comes from the same forward pass;
+    ``step(key, state, batch, payload, consume) -> (state, StepInfo)``: one optimiser step on the local objective, or
+    where the scalar bool ``consume`` is true on the channel's objective against ``payload``;
     ``predict(state, x) -> Outputs`` in evaluation mode;
-    ``payload(x, labels) -> pytree of ShapeDtypeStruct``: what ``step`` says about such a batch;
+    ``payload(x, labels) -> pytree of ShapeDtypeStruct``: the shapes of what ``step`` would send about such a batch;
     ``bits(payload_shapes) -> int``: the channel's declared size of one example's payload;
     ``parameters() -> int``: how many numbers gradient exchange would have to send.
-    Nodes that learn without labels can be looked into, in evaluation mode:
+    Nodes that learn without labels also give, in evaluation mode:
     ``metrics(key, state, x) -> {name: scalar}``: the objective's terms and statistics of the code on a batch;
     ``pictures(key, state, x) -> {name: [rows, columns, *shape]}``: reconstructions, samples, interpolations, in [0, 1].
     """
 
     init: Callable[[Array], NodeState]
-    step: Callable[[Array, NodeState, Batch, PyTree, Array], tuple[NodeState, PyTree, Array]]
+    step: Callable[[Array, NodeState, Batch, PyTree, Array], tuple[NodeState, StepInfo]]
     predict: Callable[[NodeState, Array], Outputs]
     payload: Callable[[PyTree, PyTree], PyTree]
     bits: Callable[[PyTree], int]

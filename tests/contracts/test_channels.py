@@ -1,6 +1,7 @@
 """What every channel must keep to, and each one's loss and gradient in closed form."""
 
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,12 @@ import pytest
 from jax.test_util import check_grads
 
 from palaver import channels
-from palaver.node import silence
 from palaver.types import NO_LABEL, Outputs, PalaverError
 
 BATCH, CLASSES, DEPTH = 3, 5, 8
 
 CHANNELS = {
-    "silence": silence(),
+    "none": channels.none(),
     "labels": channels.labels(),
     "logits": channels.logits(),
     "logits, hard": channels.logits(temperature=0.25),
@@ -24,7 +24,7 @@ CHANNELS = {
     "gaussian": channels.gaussian(weight=1.5),
 }
 BITS = {
-    "silence": 0,
+    "none": 0,
     "labels": 8,
     "logits": 5 * 32,
     "logits, hard": 5 * 32,
@@ -44,7 +44,7 @@ def outputs(seed):
     )
 
 
-HEARER, SPEAKER = outputs(1), outputs(2)
+RECEIVER, SENDER = outputs(1), outputs(2)
 LABELS = jnp.array([4, 0, 2], jnp.int32)
 
 
@@ -55,36 +55,36 @@ def softmax(z):
 
 
 def target(name):
-    """The distribution that the receiver is drawn to."""
+    """The target distribution of the receiver."""
     hard = np.eye(CLASSES)[np.asarray(LABELS)]
     return {
         "labels": hard,
-        "logits": softmax(SPEAKER.logits),
-        "logits, hard": softmax(np.asarray(SPEAKER.logits) / 0.25),
-        "labels+logits": 0.3 * hard + 0.7 * softmax(np.asarray(SPEAKER.logits) / 2.0),
+        "logits": softmax(SENDER.logits),
+        "logits, hard": softmax(np.asarray(SENDER.logits) / 0.25),
+        "labels+logits": 0.3 * hard + 0.7 * softmax(np.asarray(SENDER.logits) / 2.0),
     }[name]
 
 
 @every_channel
 def test_loss_and_gradient_in_closed_form(name):
     channel = CHANNELS[name]
-    payload = channel.encode(SPEAKER, LABELS)
-    loss, gradient = jax.value_and_grad(channel.loss)(HEARER, payload)
+    payload = channel.encode(SENDER, LABELS)
+    loss, gradient = jax.value_and_grad(channel.loss)(RECEIVER, payload)
     assert loss.shape == ()
     to_logits, to_features = np.zeros((BATCH, CLASSES)), np.zeros((BATCH, DEPTH))
-    if name == "silence":
+    if name == "none":
         expected = 0.0
     elif name == "features":
-        apart = np.asarray(HEARER.features, float) - np.asarray(SPEAKER.features, float)
+        apart = np.asarray(RECEIVER.features, float) - np.asarray(SENDER.features, float)
         expected, to_features = 2.5 * 0.5 * (apart**2).sum() / BATCH, 2.5 * apart / BATCH
     elif name == "gaussian":
-        (m, s), (mean, log) = (np.split(np.asarray(said.features, np.float64), 2, -1) for said in (HEARER, SPEAKER))
-        # KL(N(mean, e^log) ‖ N(m, e^s)) and its slopes in the receiver's m and s.
+        (m, s), (mean, log) = (np.split(np.asarray(o.features, np.float64), 2, -1) for o in (RECEIVER, SENDER))
+        # KL(N(mean, e^log) ‖ N(m, e^s)) and its derivatives in the receiver's m and s.
         expected = 1.5 * 0.5 * (s - log + (np.exp(log) + (mean - m) ** 2) / np.exp(s) - 1).sum() / BATCH
         by_mean, by_log = (m - mean) / np.exp(s), 0.5 * (1 - (np.exp(log) + (mean - m) ** 2) / np.exp(s))
         to_features = 1.5 * np.concatenate([by_mean, by_log], -1) / BATCH
     else:
-        p, q = softmax(HEARER.logits), target(name)
+        p, q = softmax(RECEIVER.logits), target(name)
         expected, to_logits = -(q * np.log(p)).sum() / BATCH, (p - q) / BATCH
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(gradient.logits, to_logits, rtol=1e-4, atol=1e-6)
@@ -92,38 +92,38 @@ def test_loss_and_gradient_in_closed_form(name):
 
 
 @every_channel
-def test_gradient_is_the_losss_slope(name):
+def test_gradient_is_the_numerical_one(name):
     channel = CHANNELS[name]
-    payload = channel.encode(SPEAKER, LABELS)
-    check_grads(lambda heard: channel.loss(heard, payload), (HEARER,), order=1, modes=["rev"], atol=5e-3, rtol=5e-3)
+    payload = channel.encode(SENDER, LABELS)
+    check_grads(lambda own: channel.loss(own, payload), (RECEIVER,), order=1, modes=["rev"], atol=5e-3, rtol=5e-3)
 
 
 @every_channel
-def test_nothing_flows_back_to_the_speaker(name):
+def test_no_gradient_reaches_the_sender(name):
     channel = CHANNELS[name]
 
-    def loss(said):
-        payload = channel.encode(Outputs(*said), LABELS)
-        return channel.loss(HEARER, payload)
+    def loss(sender):
+        payload = channel.encode(Outputs(*sender), LABELS)
+        return channel.loss(RECEIVER, payload)
 
-    for leaf in jax.tree.leaves(jax.grad(loss)(SPEAKER)):
+    for leaf in jax.tree.leaves(jax.grad(loss)(SENDER)):
         assert not np.asarray(leaf).any()
 
 
 @every_channel
 def test_a_payload_has_the_batch_in_front(name):
     for batch in (1, BATCH):
-        said = jax.tree.map(lambda a, batch=batch: a[:batch], SPEAKER)
-        payload = CHANNELS[name].encode(said, LABELS[:batch])
+        sender = jax.tree.map(lambda a, batch=batch: a[:batch], SENDER)
+        payload = CHANNELS[name].encode(sender, LABELS[:batch])
         assert all(leaf.shape[0] == batch for leaf in jax.tree.leaves(payload))
 
 
 @every_channel
 def test_declared_bits_are_the_encoded_size(name):
     channel = CHANNELS[name]
-    payload = channel.encode(SPEAKER, LABELS)
+    payload = channel.encode(SENDER, LABELS)
     example = [np.asarray(leaf)[0].tobytes() for leaf in jax.tree.leaves(payload)]
-    shapes = jax.eval_shape(channel.encode, SPEAKER, LABELS)
+    shapes = jax.eval_shape(channel.encode, SENDER, LABELS)
     assert channel.bits(shapes) == 8 * sum(map(len, example)) == BITS[name]
 
 
@@ -133,7 +133,7 @@ def test_gradient_is_finite_against_its_own_payload(name, labels):
     # In a round that a node spends on its own data the loss is taken against its own payload, and masked; a gradient
     # that is not finite would pass through the mask.
     channel = CHANNELS[name]
-    gradient = jax.grad(lambda heard: channel.loss(heard, channel.encode(SPEAKER, labels)))(SPEAKER)
+    gradient = jax.grad(lambda own: channel.loss(own, channel.encode(SENDER, labels)))(SENDER)
     for leaf in jax.tree.leaves(gradient):
         assert np.isfinite(leaf).all()
 
@@ -144,44 +144,61 @@ def test_jit_changes_nothing_and_compiles_once(name):
     traced = []
 
     @jax.jit
-    def step(heard, said, labels):
+    def step(receiver, sender, labels):
         traced.append(name)
-        payload = channel.encode(said, labels)
-        return payload, channel.loss(heard, payload)
+        payload = channel.encode(sender, labels)
+        return payload, channel.loss(receiver, payload)
 
-    for said, labels in ((SPEAKER, LABELS), (HEARER, LABELS[::-1])):
-        payload, loss = step(HEARER, said, labels)
-        plain = channel.encode(said, labels)
+    for sender, labels in ((SENDER, LABELS), (RECEIVER, LABELS[::-1])):
+        payload, loss = step(RECEIVER, sender, labels)
+        plain = channel.encode(sender, labels)
         jax.tree.map(np.testing.assert_array_equal, payload, plain)
-        np.testing.assert_allclose(loss, channel.loss(HEARER, plain), rtol=1e-6)
+        np.testing.assert_allclose(loss, channel.loss(RECEIVER, plain), rtol=1e-6)
     assert traced == [name]
 
 
 @every_channel
 def test_vmap_is_a_loop_over_nodes(name):
     channel = CHANNELS[name]
-    stack = jax.tree.map(lambda *a: jnp.stack(a), HEARER, SPEAKER)
+    stack = jax.tree.map(lambda *a: jnp.stack(a), RECEIVER, SENDER)
     payloads = jax.vmap(channel.encode, (0, None))(stack, LABELS)
     losses = jax.vmap(channel.loss)(jax.tree.map(lambda a: a[::-1], stack), payloads)
-    one = channel.loss(SPEAKER, channel.encode(HEARER, LABELS))
-    two = channel.loss(HEARER, channel.encode(SPEAKER, LABELS))
+    one = channel.loss(SENDER, channel.encode(RECEIVER, LABELS))
+    two = channel.loss(RECEIVER, channel.encode(SENDER, LABELS))
     np.testing.assert_allclose(losses, [one, two], rtol=1e-6)
 
 
-def test_what_is_said():
-    np.testing.assert_array_equal(CHANNELS["labels"].encode(SPEAKER, LABELS), LABELS)
-    np.testing.assert_array_equal(CHANNELS["logits"].encode(SPEAKER, LABELS), SPEAKER.logits)
-    np.testing.assert_array_equal(CHANNELS["features"].encode(SPEAKER, LABELS), SPEAKER.features)
-    both = CHANNELS["labels+logits"].encode(SPEAKER, LABELS)
+def test_names_in_settings():
+    settings = SimpleNamespace(temperature=2.0, mix=0.3, feature_weight=2.5)
+    expected = {
+        "none": channels.none(),
+        "labels": channels.labels(),
+        "logits": channels.logits(temperature=2.0),
+        "labels+logits": channels.labels_logits(mix=0.3, temperature=2.0),
+        "features": channels.features(weight=2.5),
+        "gaussian": channels.gaussian(weight=2.5),
+    }
+    assert set(expected) == set(channels.CHANNELS)
+    for name, channel in expected.items():
+        found, payload = channels.CHANNELS[name](settings), channel.encode(SENDER, LABELS)
+        jax.tree.map(np.testing.assert_array_equal, found.encode(SENDER, LABELS), payload)
+        assert float(found.loss(RECEIVER, payload)) == float(channel.loss(RECEIVER, payload))
+
+
+def test_payloads():
+    np.testing.assert_array_equal(CHANNELS["labels"].encode(SENDER, LABELS), LABELS)
+    np.testing.assert_array_equal(CHANNELS["logits"].encode(SENDER, LABELS), SENDER.logits)
+    np.testing.assert_array_equal(CHANNELS["features"].encode(SENDER, LABELS), SENDER.features)
+    both = CHANNELS["labels+logits"].encode(SENDER, LABELS)
     np.testing.assert_array_equal(both["labels"], LABELS)
-    np.testing.assert_array_equal(both["logits"], SPEAKER.logits)
-    assert CHANNELS["silence"].encode(SPEAKER, LABELS) == ()
+    np.testing.assert_array_equal(both["logits"], SENDER.logits)
+    assert CHANNELS["none"].encode(SENDER, LABELS) == ()
 
 
 @pytest.mark.parametrize("name", ["logits", "logits, hard", "features", "gaussian"])
-def test_labels_stay_at_home(name):
+def test_labels_are_not_sent(name):
     channel = CHANNELS[name]
-    np.testing.assert_array_equal(channel.encode(SPEAKER, LABELS), channel.encode(SPEAKER, LABELS * 0))
+    np.testing.assert_array_equal(channel.encode(SENDER, LABELS), channel.encode(SENDER, LABELS * 0))
 
 
 @pytest.mark.parametrize(
@@ -189,30 +206,29 @@ def test_labels_stay_at_home(name):
 )
 def test_labels_travel_in_the_smallest_type(classes, dtype):
     channel = channels.labels()
-    said = Outputs(logits=jnp.zeros((2, classes)), features=jnp.zeros((2, 1)))
-    known = jnp.array([0, classes - 1], jnp.int32)
-    payload = channel.encode(said, known)
+    uniform = Outputs(logits=jnp.zeros((2, classes)), features=jnp.zeros((2, 1)))
+    payload = channel.encode(uniform, jnp.array([0, classes - 1], jnp.int32))
     assert payload.dtype == dtype
     assert payload.tolist() == [0, classes - 1]
     # Uniform logits: log C for each, whatever the label; the highest id is not lost on the way.
-    np.testing.assert_allclose(channel.loss(said, payload), math.log(classes), rtol=1e-5)
+    np.testing.assert_allclose(channel.loss(uniform, payload), math.log(classes), rtol=1e-5)
 
 
 def test_the_mix_at_its_ends():
-    payload = CHANNELS["labels+logits"].encode(SPEAKER, LABELS)
+    payload = CHANNELS["labels+logits"].encode(SENDER, LABELS)
     only_labels, only_logits = channels.labels_logits(mix=1.0), channels.labels_logits(mix=0.0)
-    np.testing.assert_allclose(only_labels.loss(HEARER, payload), channels.labels().loss(HEARER, LABELS), rtol=1e-6)
+    np.testing.assert_allclose(only_labels.loss(RECEIVER, payload), channels.labels().loss(RECEIVER, LABELS), rtol=1e-6)
     np.testing.assert_allclose(
-        only_logits.loss(HEARER, payload), channels.logits().loss(HEARER, SPEAKER.logits), rtol=1e-6
+        only_logits.loss(RECEIVER, payload), channels.logits().loss(RECEIVER, SENDER.logits), rtol=1e-6
     )
 
 
 def test_temperature_hardens_and_softens():
-    # τ → 0: the speaker's most probable class; τ → ∞: the uniform distribution.
-    log_p = np.log(softmax(HEARER.logits))
-    best = np.asarray(SPEAKER.logits).argmax(-1)
-    cold = channels.logits(temperature=1e-3).loss(HEARER, SPEAKER.logits)
-    hot = channels.logits(temperature=1e6).loss(HEARER, SPEAKER.logits)
+    # τ → 0: the sender's most probable class; τ → ∞: the uniform distribution.
+    log_p = np.log(softmax(RECEIVER.logits))
+    best = np.asarray(SENDER.logits).argmax(-1)
+    cold = channels.logits(temperature=1e-3).loss(RECEIVER, SENDER.logits)
+    hot = channels.logits(temperature=1e6).loss(RECEIVER, SENDER.logits)
     np.testing.assert_allclose(cold, -log_p[np.arange(BATCH), best].mean(), rtol=1e-5)
     np.testing.assert_allclose(hot, -log_p.mean(), rtol=1e-5)
 

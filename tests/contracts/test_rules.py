@@ -18,11 +18,11 @@ every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 @every_rule
 def test_it_is_a_distribution_over_the_classes(rule):
-    said = np.asarray(rule(LOGITS, ANSWERED))
-    assert said.shape == (BATCH, CLASSES)
-    assert said.dtype == np.float32
-    assert (said >= 0).all()
-    np.testing.assert_allclose(said.sum(-1), 1, rtol=1e-5)
+    found = np.asarray(rule(LOGITS, ANSWERED))
+    assert found.shape == (BATCH, CLASSES)
+    assert found.dtype == np.float32
+    assert (found >= 0).all()
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
 
 
 @every_rule

@@ -10,7 +10,7 @@ from palaver import topology
 from palaver.types import NO_PEER
 
 TOPOLOGIES = {
-    "nobody": (topology.ring(3, 0), (3, 1)),
+    "no neighbours": (topology.ring(3, 0), (3, 1)),
     "ring": (topology.ring(7, 3), (7, 3)),
     "full": (topology.full(6), (6, 5)),
     "random regular": (topology.random_regular(8, 3, seed=2), (8, 3)),
@@ -29,10 +29,10 @@ def test_contract(name):
     nodes = shape[0]
     assert ((plain == NO_PEER) | ((plain >= 0) & (plain < nodes))).all()
     assert (plain != np.arange(nodes)[:, None]).all()
-    for row in plain.reshape(-1, shape[1]):  # everybody is named once, and the padding is behind
-        said = row[row != NO_PEER]
-        assert len(set(said)) == len(said)
-        assert (row[: len(said)] == said).all()
+    for row in plain.reshape(-1, shape[1]):  # each neighbour once, and the padding is last
+        peers = row[row != NO_PEER]
+        assert len(set(peers)) == len(peers)
+        assert (row[: len(peers)] == peers).all()
 
     traced = []
 
@@ -46,7 +46,7 @@ def test_contract(name):
     assert traced == [name]
     at_once = jax.vmap(where, out_axes=0, axis_size=12)(jnp.arange(12, dtype=jnp.int32))
     np.testing.assert_array_equal(at_once, plain)
-    # As the engine uses it: inside a scan, by a traced round.
+    # As the simulation uses it: inside a scan, by a traced round.
     _, scanned = jax.lax.scan(lambda step, _: (step + 1, where(step)), jnp.int32(0), None, length=12)
     np.testing.assert_array_equal(scanned, plain)
     assert topology.mean_degree(where) == (plain[0] != NO_PEER).sum() / nodes

@@ -54,7 +54,7 @@ def test_three_examples_are_the_fewest():
 @pytest.mark.parametrize(
     ("values", "dtype", "bits"),
     [
-        (np.array([0, 255], np.int64), np.float32, 32),  # counts, perhaps: only uint8 says pixels
+        (np.array([0, 255], np.int64), np.float32, 32),  # perhaps counts: only uint8 means pixels
         (np.array([-1, 3], np.int8), np.float32, 32),
         (np.array([0, 1], np.uint8), np.uint8, 8),
         (np.array([0.5, 2.0], np.float64), np.float32, 32),
@@ -174,14 +174,14 @@ def test_a_wrong_official_file_is_not_used(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_a_failed_download_is_one_line(name, tmp_path, monkeypatch):
     attribute = name.replace("-", "_").replace("cifar10", "CIFAR10").upper()
-    nobody = getattr(official_files, attribute)._replace(base="http://127.0.0.1:9/")
-    monkeypatch.setattr(official_files, attribute, nobody)
+    unreachable = getattr(official_files, attribute)._replace(base="http://127.0.0.1:9/")
+    monkeypatch.setattr(official_files, attribute, unreachable)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(PalaverError, match="did not come from http://127.0.0.1:9/.*put it there by hand") as caught:
         load(name, tmp_path)
     assert "\n" not in str(caught.value)
-    assert str(tmp_path / nobody.folder) in str(caught.value)
-    assert next(iter(nobody.hashes)) in str(caught.value)
+    assert str(tmp_path / unreachable.folder) in str(caught.value)
+    assert next(iter(unreachable.hashes)) in str(caught.value)
 
 
 def _official_data(folder):

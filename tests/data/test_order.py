@@ -1,4 +1,4 @@
-"""The stored-nowhere order: exact permutations, and as even as random ones. All keys and seeds are fixed."""
+"""The computed order: exact permutations, and as even as random ones. All keys and seeds are fixed."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Every way to deal examples out is exclusive, exhaustive, leaves no node empty, and repeats itself."""
+"""Every split is exclusive and exhaustive, leaves no node empty, and gives the same shards for the same seed."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_exclusive_exhaustive_non_empty_and_repeatable(name, case):
 
 @settings(max_examples=60, deadline=None)
 @given(case=_cases())
-def test_padding_is_behind_and_zero(case):
+def test_padding_is_last_and_zero(case):
     shards = split("dirichlet", *case)
     index, size = pad(shards)
     assert index.dtype == size.dtype == np.int32
@@ -71,7 +71,7 @@ def test_by_class_gives_few_classes_a_node():
 
 def test_dirichlet_concentration():
     def dominance(alpha):
-        """The mean share of a class at the node that holds most of it."""
+        """The mean share of a class at the node that has most of it."""
         return np.mean([_rows(dirichlet(LABELS, 5, seed, alpha)).max(0).mean() / 100 for seed in range(20)])
 
     assert dominance(1e-3) > 0.98
@@ -80,14 +80,14 @@ def test_dirichlet_concentration():
     assert dominance(1e6) == pytest.approx(0.2, abs=0.002)
 
 
-def test_dirichlet_extremes_still_leave_nobody_empty():
+def test_dirichlet_extremes_still_leave_no_node_empty():
     for alpha in (1e-300, 1e-6, 1e6, 1e300):
         shards = dirichlet(LABELS, 50, 0, alpha)
         assert min(map(len, shards)) >= 1
         assert np.array_equal(np.sort(np.concatenate(shards)), np.arange(1000))
 
 
-def test_dirichlet_repair_takes_from_the_largest():
+def test_empty_nodes_get_examples_of_the_largest():
     assert [len(shard) for shard in dirichlet(np.zeros(8, int), 8, 0, 1e-6)] == [1] * 8
     sizes = sorted(len(shard) for shard in dirichlet(np.zeros(100, int), 4, 0, 1e-6))
     assert sizes == [1, 1, 1, 97]
@@ -118,3 +118,9 @@ def test_unknown_split_and_nothing_to_pad():
         pad([])
     with pytest.raises(PalaverError, match="the shard of node 1 is empty"):
         pad([np.array([1]), np.array([], int)])
+
+
+def test_a_split_of_ones_own_by_name(monkeypatch):
+    in_turn = lambda labels, nodes, _seed, _alpha: np.array_split(range(len(labels)), nodes)  # noqa: E731
+    monkeypatch.setitem(SPLITS, "in turn", in_turn)
+    assert [shard.tolist() for shard in split("in turn", [0, 1, 0], 2, 0)] == [[0, 1], [2]]

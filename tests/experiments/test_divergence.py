@@ -12,13 +12,14 @@ from palaver.cli import main
 def test_every_seed_diverges(tmp_path, capsys):
     args = ["run", "collective", "--scale", "tiny", "--learning-rate", "1e38", "--seeds", "2", "--nodes", "3"]
     assert main([*args, "--widths", "4", "--out", str(tmp_path / "run")]) == 0
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    row = summary["rows"][0]
+    row = json.loads((tmp_path / "run" / "summary.json").read_text())["rows"][0]
     assert row["metrics"]["collective_accuracy"]["values"] == [None, None]
     assert row["metrics"]["average_accuracy"]["mean"] is None
     assert set(row["diverged"]) == {"0", "1"}
     assert all(0 < step < 20 for step in row["diverged"].values())
-    assert "diverged at round" in capsys.readouterr().out
+    where = " diverged: " + ", ".join(f"seed {seed} at round {step}" for seed, step in row["diverged"].items())
+    assert where in " ".join(capsys.readouterr().out.split())
+    assert where in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_one_poisoned_seed_leaves_the_others(tmp_path):

@@ -11,15 +11,21 @@ import polars as pl
 import pytest
 
 import browser as chrome
+from palaver import experiments
 from palaver.cli import main
 from palaver.data import load
-from palaver.experiments import EXPERIMENTS, students, teacher
-from palaver.experiments.costs import costs
-from palaver.experiments.folder import SCHEMA, Checkpoints, open_folder
-from palaver.experiments.lessons import TeachingSettings, corrupted
-from palaver.experiments.study import Row
-from palaver.report import Result, interval, read_result, write_report
-from palaver.report.teaching import baselines, gain, gains_grid, larger_grid, verdict
+from palaver.experiments import chapter
+from palaver.report.page import write_report
+from palaver.studies.chapter import Configuration
+from palaver.studies.folder import Checkpoints, open_folder
+from palaver.studies.record import SCHEMA
+from palaver.studies.results import Result, read_result
+from palaver.studies.statistics import interval
+from palaver.teaching import study, teacher
+from palaver.teaching.costs import costs
+from palaver.teaching.goals import COSTS, without_teacher
+from palaver.teaching.report import report
+from palaver.teaching.settings import TeachingSettings, corrupted
 from palaver.types import PalaverError
 
 THESIS = {
@@ -31,109 +37,136 @@ THESIS = {
     "n=5 cross-entropy soft": (0.968, 13_700),
     "n=5 cross-entropy true": (0.968, 9_100),
 }
+DIGITS = load("digits")
 SMALL = {"batch_size": 8, "teacher_hidden": (32,), "teacher_epochs": 8, "epochs": 12, "patience": 4, "data": "digits"}
 
 
 @pytest.mark.parametrize("scale", ["tiny", "cpu", "thesis"])
 def test_rows(scale):
-    rows = {row.configuration: row for row in EXPERIMENTS["table-3.1"].rows(scale, None)}
-    told = {
-        name: (row.thesis["test_accuracy"], row.thesis["updates_to_best"]) for name, row in rows.items() if row.thesis
-    }
-    assert told == ({} if scale == "tiny" else THESIS)
-    factors = {name: row.thesis.get("times_fewer_updates") for name, row in rows.items() if row.thesis}
-    assert {name for name, times in factors.items() if times == 4} == {name for name in told if "n=5" in name}
-    assert {name for name, times in factors.items() if times == 1} == {name for name in told if "random" in name}
+    rows = {row.name: row for row in experiments.rows("table-3.1", scale, None)}
+    thesis = {name: row.thesis for name, row in rows.items() if row.thesis}
+    numbers = {name: (own["test_accuracy"], own["updates_to_best"]) for name, own in thesis.items()}
+    assert numbers == ({} if scale == "tiny" else THESIS)
+    factors = {name: own.get("times_fewer_updates") for name, own in thesis.items()}
+    assert {name for name, times in factors.items() if times == 4} == {name for name in thesis if "n=5" in name}
+    assert {name for name, times in factors.items() if times == 1} == {name for name in thesis if "random" in name}
     assert sum(times == 2 for times in factors.values()) == (0 if scale == "tiny" else 3)
-    for row in rows.values():
-        row.settings.check()
     for where in ("20 % flipped: ", "10 % known: "):
         for name in THESIS:
             assert where + name in rows
-    assert not any(row.thesis for row in EXPERIMENTS["table-3.1"].rows(scale, "cifar10"))
+    assert {row.settings.goals for row in rows.values()} == {() if scale == "tiny" else (0.95, 0.96, 0.97)}
+    for data in ("cifar10", "digits"):
+        elsewhere = experiments.rows("table-3.1", scale, data)
+        assert not any(row.thesis or row.settings.goals for row in elsewhere)
+        assert {row.settings.data for row in elsewhere} == {data}
     if scale != "tiny":
         assert {max(row.settings.stack) for row in rows.values()} >= {1, 2, 5, 10, 20, 50, 100}
 
 
 def test_costs_by_hand():
-    digits = load("digits")
     own = TeachingSettings(data="digits", hidden=(32, 32), batch_size=32, teacher_hidden=(1200, 1200))
     forward = 2 * (64 * 32 + 32 * 32 + 32 * 10)
     above = 2 * (64 * 1200 + 1200 * 1200 + 1200 * 10)
     trained = 100 * 32 * (3 * forward - 2 * 64 * 32)
-    assert costs(own, digits, 1257, 100) == (100, 3200, 0, trained, trained)
+    assert costs(own, DIGITS, 1257, 100) == (100, 3200, 0, trained, trained)
     soft = replace(own, stack=(5,), target="soft")
-    taught = costs(soft, digits, 1257, 100)
+    taught = costs(soft, DIGITS, 1257, 100)
     assert taught == (100, 19_200, 1257, trained + 16_000 * forward + 1257 * above, trained + 16_000 * forward)
-    # A random choice asks the student nothing; the teacher speaks of the chosen ones only.
-    assert costs(replace(soft, select="uniform"), digits, 1257, 10)[1:3] == (320, 320)
+    # A random choice needs no predictions of the student; the teacher predicts the chosen examples only.
+    assert costs(replace(soft, select="uniform"), DIGITS, 1257, 10)[1:3] == (320, 320)
     # Selective backprop has no teacher.
-    rival = costs(replace(own, stack=(5,), difficulty="student-loss"), digits, 1257, 100)
+    rival = costs(replace(own, stack=(5,), difficulty="student-loss"), DIGITS, 1257, 100)
     assert rival[2] == 0 and rival.flops == rival.student_flops
-    # Ten updates with a stack of five, then ninety without a stack; the teacher says nothing of the latter's labels.
+    # Ten updates with a stack of five, then ninety without a stack, which train on labels and need no teacher.
     shrinking = replace(own, stack=(5, 1), stack_from=(0, 10))
-    assert costs(shrinking, digits, 50_000, 100)[:3] == (100, 10 * 160 + 100 * 32, 10 * 160)
-    assert costs(shrinking, digits, 50_000, 4)[:3] == (4, 4 * 160 + 4 * 32, 4 * 160)
+    assert costs(shrinking, DIGITS, 50_000, 100)[:3] == (100, 10 * 160 + 100 * 32, 10 * 160)
+    assert costs(shrinking, DIGITS, 50_000, 4)[:3] == (4, 4 * 160 + 4 * 32, 4 * 160)
 
 
 def test_corrupted_labels():
-    mnist_like = load("digits")
-    labels, rows = corrupted(TeachingSettings(data="digits", flipped=0.2, known=0.1), mnist_like)
-    wrong = (labels != mnist_like.y_train).mean()
+    labels, rows = corrupted(TeachingSettings(data="digits", flipped=0.2, known=0.1), DIGITS)
+    wrong = (labels != DIGITS.y_train).mean()
     assert abs(wrong - 0.2) < 4 * np.sqrt(0.16 / len(labels))
     assert labels.min() >= 0 and labels.max() < 10
     assert len(rows) == len({*rows}) == 126
-    clean, everything = corrupted(TeachingSettings(data="digits"), mnist_like)
-    np.testing.assert_array_equal(clean, mnist_like.y_train)
+    clean, everything = corrupted(TeachingSettings(data="digits"), DIGITS)
+    np.testing.assert_array_equal(clean, DIGITS.y_train)
     assert len(everything) == len(labels)
+
+
+NONE, TWO, FIVE = "no teacher", "n=2 cross-entropy soft", "n=5 cross-entropy soft"
+FEW, FEW_RANDOM = "10 % known: no teacher", "10 % known: n=2 random soft"
+SHARES = {f"{percent} % of no teacher's best": percent / 100 for percent in (97, 98, 99)}
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    """A whole run on digits: three rows of table 3.1, two of them under few labels too."""
+    """Rows of table 3.1 on digits: no teacher and two stacks; two rows where few labels are known too."""
     tmp = tmp_path_factory.mktemp("teaching")
+    only = [word for name in (NONE, "n=? cross-entropy soft", FEW, FEW_RANDOM) for word in ("--only", name)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp / "cache"))
-        names = ["no teacher", "n=2 cross-entropy soft", "n=5 cross-entropy soft"]
-        names += ["10 % known: no teacher", "10 % known: n=2 random soft"]
-        rows = [row for row in EXPERIMENTS["table-3.1"].rows("tiny", None) if row.configuration in names]
-        experiment = EXPERIMENTS["table-3.1"]._replace(rows=lambda _scale, _data: rows)
-        patch.setitem(EXPERIMENTS, "table-3.1", experiment)
-        assert main(["run", "table-3.1", "--scale", "tiny", "--seeds", "2", "--out", str(tmp / "run")]) == 0
+        args = ["run", "table-3.1", "--data", "digits", "--seeds", "2", *only]
+        assert main([*args, "--out", str(tmp / "run")]) == 0
         assert len(list((tmp / "cache" / "palaver" / "teachers").glob("*.npy"))) == 2  # one a set of labels
     return read_result(tmp / "run")
 
 
+def history_of(result, name):
+    """Evaluations of each of both seeds, a column a metric."""
+    own = result.metrics.filter(pl.col("configuration") == name)
+    return [
+        own.filter(pl.col("seed") == seed).pivot("metric", index="round", values="value").sort("round")
+        for seed in (0, 1)
+    ]
+
+
 def test_a_run_on_digits(result):
     rows = {row["configuration"]: row["metrics"] for row in result.summary["rows"]}
-    assert result.summary["kind"] == "teaching"
-    wanted = {f"{cost}_to_{goal}" for cost in ("updates", "seconds", "flops") for goal in (95, 96, 97)}
+    assert list(rows) == [NONE, TWO, FIVE, FEW, FEW_RANDOM]
+    assert (result.summary["chapter"], result.summary["overrides"]) == ("teaching", {"data": "digits"})
     for name, metrics in rows.items():
-        assert wanted | {"test_accuracy"} <= set(metrics)
-        history = result.metrics.filter(pl.col("configuration") == name)
-        for place, seed in enumerate((0, 1)):
-            wide = history.filter(pl.col("seed") == seed).pivot("metric", index="round", values="value").sort("round")
+        for place, wide in enumerate(history_of(result, name)):
             assert metrics["validation_accuracy"]["values"][place] == wide["validation_accuracy"].max()
-            best = wide.filter(pl.col("validation_accuracy") == wide["validation_accuracy"].max())["round"][0]
-            assert metrics["updates_to_best"]["values"][place] == best
+            best = wide.filter(pl.col("validation_accuracy") == wide["validation_accuracy"].max())
             assert metrics["updates"]["values"][place] == wide["round"].max()
-            reached = wide.filter(pl.col("validation_accuracy") >= 0.95)
-            for cost, column in (("updates", "round"), ("flops", "flops"), ("seconds", "seconds")):
-                said = metrics[f"{cost}_to_95"]["values"][place]
-                assert said == (float(reached[column][0]) if len(reached) else None)
-                assert metrics[f"{cost}_to_best"]["values"][place] == wide.filter(pl.col("round") == best)[column][0]
-    told = {row["configuration"]: row["teacher"] for row in result.summary["rows"]}
-    assert told["no teacher"] is None and told["n=2 cross-entropy soft"] == told["n=5 cross-entropy soft"]
-    assert told["n=2 cross-entropy soft"]["test_accuracy"] > 0.9
-    assert min(told["n=2 cross-entropy soft"].values()) > 0
-    assert rows["no teacher"]["test_accuracy"]["mean"] > 0.85
-    assert rows["n=2 cross-entropy soft"]["test_accuracy"]["mean"] > 0.85
+            for cost, column in (COSTS | {"updates": "round"}).items():
+                assert metrics[f"{cost}_to_best"]["values"][place] == best[column][0]
+    teachers = {row["configuration"]: row["teacher"] for row in result.summary["rows"]}
+    assert teachers[NONE] is None and teachers[TWO] == teachers[FIVE] != teachers[FEW_RANDOM]
+    assert teachers[TWO]["test_accuracy"] > 0.9
+    assert min(teachers[TWO].values()) > 0
+    assert rows[NONE]["test_accuracy"]["mean"] > 0.85
+    assert rows[TWO]["test_accuracy"]["mean"] > 0.85
+
+
+def test_goals_on_other_data_are_shares_of_the_best_without_a_teacher(result):
+    """Of the best on the same labels, the mean over seeds; a seed's cost is that of its first evaluation so good."""
+    assert result.summary["goals"] == list(SHARES)
+    rows = {row["configuration"]: row["metrics"] for row in result.summary["rows"]}
+    best = {
+        base: np.mean([wide["validation_accuracy"].max() for wide in history_of(result, base)]) for base in (NONE, FEW)
+    }
+    assert 0.5 < best[FEW] < best[NONE] - 0.05 < 1
+    reached = 0
+    for name, metrics in rows.items():
+        for goal, share in SHARES.items():
+            accuracy = share * best[FEW if name.startswith("10 % known") else NONE]
+            for place, wide in enumerate(history_of(result, name)):
+                first = wide.filter(pl.col("validation_accuracy") >= accuracy)
+                reached += len(first) > 0
+                for cost, column in COSTS.items():
+                    found = metrics[f"{cost}_to.{goal}"]["values"][place]
+                    assert found == (first[column][0] if len(first) else None)
+        of_goals = [metrics[f"updates_to.{goal}"]["values"] for goal in SHARES]
+        assert all(a <= b for a, b in zip(*of_goals[:2], strict=True) if a and b)
+    assert 10 < reached < 30
 
 
 def test_a_student_stops_when_it_has_not_got_better_for_long(result):
     settings = {row["configuration"]: row["settings"] for row in result.settings["rows"]}
-    own = settings["no teacher"]
-    (row,) = (row for row in result.summary["rows"] if row["configuration"] == "no teacher")
+    own = settings[NONE]
+    (row,) = (row for row in result.summary["rows"] if row["configuration"] == NONE)
     epoch = 1257 / own["batch_size"]
     for best, last in zip(
         row["metrics"]["updates_to_best"]["values"], row["metrics"]["updates"]["values"], strict=True
@@ -145,19 +178,66 @@ def test_a_student_stops_when_it_has_not_got_better_for_long(result):
         )
 
 
-def test_gains_are_against_no_teacher_on_the_same_labels(result):
-    assert baselines(result) == {
-        "no teacher": "no teacher",
-        "n=2 cross-entropy soft": "no teacher",
-        "n=5 cross-entropy soft": "no teacher",
-        "10 % known: no teacher": "10 % known: no teacher",
-        "10 % known: n=2 random soft": "10 % known: no teacher",
-    }
-    rows = {row["configuration"]: row["metrics"]["updates_to_best"]["values"] for row in result.summary["rows"]}
-    expected = np.divide(rows["no teacher"], rows["n=5 cross-entropy soft"])
-    found = gain(result, "n=5 cross-entropy soft", "no teacher", "updates_to_best")
-    np.testing.assert_allclose(found["values"], expected)
-    np.testing.assert_allclose(found["mean"], expected.mean())
+@pytest.fixture(scope="module")
+def named(result):
+    """The same run, had its settings named accuracies that all but the last row reach."""
+    goals = {"goals": (0.5, 0.925, 0.96)}
+    settings = {row["configuration"]: TeachingSettings(**row["settings"] | goals) for row in result.settings["rows"]}
+    rows = [row | {"metrics": {}} for row in result.summary["rows"]]
+    concluded = study.conclude([Configuration(*row) for row in settings.items()], rows, result.metrics)
+    return result._replace(summary=result.summary | {"rows": rows} | concluded)
+
+
+def test_named_goals(named):
+    assert named.summary["goals"] == ["50 %", "92.5 %", "96 %"]
+    for row in named.summary["rows"]:
+        for place, wide in enumerate(history_of(named, row["configuration"])):
+            for goal, accuracy in (("50 %", 0.5), ("92.5 %", 0.925), ("96 %", 0.96)):
+                first = wide.filter(pl.col("validation_accuracy") >= accuracy)
+                for cost, column in COSTS.items():
+                    found = row["metrics"][f"{cost}_to.{goal}"]["values"][place]
+                    assert found == (first[column][0] if len(first) else None)
+
+
+def grids_of(result):
+    return {section.title: section.grids[0] for section in report(result).sections}
+
+
+def test_gains_are_against_no_teacher_on_the_same_labels(result, named):
+    settings = {row["configuration"]: row["settings"] for row in result.settings["rows"]}
+    assert without_teacher(settings) == {NONE: NONE, TWO: NONE, FIVE: NONE, FEW: FEW, FEW_RANDOM: FEW}
+    gains = grids_of(result)["Gains"]
+    assert gains.title == "to 98 % of no teacher's best, against no teacher on the same labels"
+    assert [row[0] for row in gains.rows] == [TWO, FIVE, FEW_RANDOM]
+    rows = {row["configuration"]: row["metrics"] for row in named.summary["rows"]}
+    gains = grids_of(named)["Gains"]
+    assert gains.title == "to 92.5 %, against no teacher on the same labels"
+    for name, updates, *costs_ in gains.rows[:2]:
+        ours, theirs = (rows[of]["updates_to.92.5 %"]["values"] for of in (name, NONE))
+        assert updates.startswith(f"{np.divide(theirs, ours).mean():.2f} [")
+        ours, theirs = (rows[of]["flops_to.92.5 %"]["values"] for of in (name, NONE))
+        assert costs_[-1].startswith(f"{np.divide(theirs, ours).mean():.2f} [")
+    assert gains.rows[2][1] == "–"
+
+
+def test_a_single_student(tmp_path, monkeypatch):
+    """A configuration of one's own has no row without a teacher beside it: goals are shares of its own best."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    args = ["run", "teaching", "--scale", "tiny", "--stack", "2", "--target", "soft", "--select", "uniform"]
+    args += ["--epochs", "3", "--teacher-epochs", "4", "--teacher-hidden", "32", "--seeds", "2"]
+    assert main([*args, "--out", str(tmp_path / "run")]) == 0
+    result = read_result(tmp_path / "run")
+    (row,) = result.summary["rows"]
+    assert row["configuration"] == "n=2 uniform cross-entropy soft"
+    assert (result.summary["chapter"], result.summary["experiment"]) == ("teaching", "teaching")
+    assert result.summary["goals"] == [f"{percent} % of its own best" for percent in (97, 98, 99)]
+    histories = history_of(result, row["configuration"])
+    mean = np.mean([wide["validation_accuracy"].max() for wide in histories])
+    for place, wide in enumerate(histories):
+        first = wide.filter(pl.col("validation_accuracy") >= 0.98 * mean)
+        found = row["metrics"]["updates_to.98 % of its own best"]["values"][place]
+        assert found == (first["round"][0] if len(first) else None)
+    assert "updates to 98 % of its own best" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_what_needs_labels():
@@ -174,7 +254,7 @@ def test_what_needs_labels():
 def summary_of(updates):
     """A result in memory: configuration, stack, and updates to 96 % by seed."""
     metrics = {
-        name: {"updates_to_96": interval(values), "seconds_to_96": interval(values)}
+        name: {"updates_to.96 %": interval(values), "seconds_to.96 %": interval(values)}
         for name, (_, values) in updates.items()
     }
     rows = [{"configuration": name, "metrics": metrics[name]} for name in updates]
@@ -183,131 +263,129 @@ def summary_of(updates):
         {"configuration": name, "settings": own | {"stack": [n], "target": "true" if n == 1 else "soft"}}
         for name, (n, _) in updates.items()
     ]
-    return Result(Path(), {"rows": settings}, pl.DataFrame(schema=SCHEMA), {"rows": rows})
+    summary = {"rows": rows, "goals": ["95 %", "96 %", "97 %"]}
+    return Result(Path(), {"rows": settings}, pl.DataFrame(schema=SCHEMA), summary)
 
 
 def test_the_verdict_by_hand():
+    def verdict(updates):
+        return report(summary_of(updates)).verdict
+
     alone, five = (1, [4000.0, 6000.0]), (5, [1000.0, 2000.0])
-    told = verdict(summary_of({"no teacher": alone, "n=5": five})).split("\n")
+    lines = verdict({"no teacher": alone, "n=5": five})
     # The ratios are 4 and 3: mean 3.5, t(1) = 12.706 standard errors of 0.5.
-    assert told[0] == (
+    assert lines[0] == (
         "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853], 3.50 [-2.85, 9.85] times fewer than "
         "“no teacher” (an interval that does not exclude 1)."
     )
-    sure = verdict(summary_of({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])}))
-    assert sure.startswith(
-        "“n=5” reaches 96 % with the fewest updates: 1,250 [-1,927, 4,427], 4.00 [4.00, 4.00] times fewer"
+    assert lines[1].startswith("“n=5” reaches 96 % with the fewest seconds")
+    (sure, _) = verdict({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])})
+    assert sure == (
+        "“n=5” reaches 96 % with the fewest updates: 1,250 [-1,927, 4,427], 4.00 times fewer than “no teacher”."
     )
-    assert "exclude" not in sure
-    assert told[1].startswith("“n=5” reaches 96 % with the fewest seconds")
-    assert verdict(summary_of({"n=5": five})).startswith("“n=5” reaches 96 % with the fewest updates: 1,500 [")
-    assert "“no teacher”" in verdict(summary_of({"no teacher": alone, "n=5": (5, [1000.0, None])}))
-    assert verdict(summary_of({"n=5": (5, [1000.0, None])})) == "No configuration reached 96 % with every seed."
+    assert verdict({"n=5": five})[0] == "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853]."
+    assert "“no teacher”" in verdict({"no teacher": alone, "n=5": (5, [1000.0, None])})[0]
+    assert verdict({"n=5": (5, [1000.0, None])}) == ["No configuration reached 96 % with every seed."]
 
 
 def test_stacks_beyond_five_by_hand():
-    told = summary_of({"no teacher": (1, [40.0, 60.0]), "n=5": (5, [10.0, 20.0]), "n=20": (20, [8.0, 16.0])})
+    made = summary_of({"no teacher": (1, [40.0, 60.0]), "n=5": (5, [10.0, 20.0]), "n=20": (20, [8.0, 16.0])})
     right = {"no teacher": [0.95, 0.96], "n=5": [0.96, 0.97], "n=20": [0.97, 0.98]}
-    for row in told.summary["rows"]:
+    for row in made.summary["rows"]:
         row["metrics"]["test_accuracy"] = interval(right[row["configuration"]])
-    grid = larger_grid(told)
+    grid = grids_of(made)["Beyond n = 5"]
     assert grid.title == "to 96 %, against “n=5”"
-    assert grid.rows == [("n=20", "1.25 [1.25, 1.25]", "1.25 [1.25, 1.25]", "+2.00 [+2.00, +2.00]")]
-    assert larger_grid(summary_of({"no teacher": (1, [40.0]), "n=2": (2, [20.0])})).rows == []
+    ((name, *ratios, tests),) = grid.rows
+    assert (name, ratios) == ("n=20", ["1.25", "1.25"])
+    assert tests.startswith("+2.00")
+    assert "Beyond n = 5" not in grids_of(summary_of({"no teacher": (1, [40.0]), "n=2": (2, [20.0])}))
 
 
 def test_the_thesis_claims_stand_beside_ours():
-    told = summary_of({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])})
-    told.summary["rows"][1]["thesis"] = {"times_fewer_updates": 4.0}
-    (row,) = gains_grid(told).rows
-    assert row[:3] == ("n=5", "4.00 [4.00, 4.00]", "4")
+    made = summary_of({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])})
+    made.summary["rows"][1]["thesis"] = {"times_fewer_updates": 4.0}
+    grid = grids_of(made)["Gains"]
+    assert grid.headers[:3] == ("configuration", "updates, × fewer", "thesis")
+    assert [row[:3] for row in grid.rows] == [("n=5", "4.00", "4")]
+    made.summary["overrides"] = {"batch_size": 8}
+    assert grids_of(made)["Gains"].headers[2] == "thesis (its own settings)"
 
 
 def test_the_page(result):
-    page = write_report(result.folder)
+    page = write_report(result.folder, chapter)
     found = chrome.check_page(page, width=1100)
     assert {"curves", "curves_few_labels"} <= set(found["figures"])
     assert all(w > 300 and h > 150 for w, h in found["figures"].values()), found["figures"]
     assert found["console"] == [] and found["too_wide"] == 0
     words = page.read_text()
-    assert "10 % known: n=2 random soft" in words and "teacher&#x27;s forward passes" in words
-    first = words
-    assert write_report(result.folder).read_text() == first
+    assert FEW_RANDOM in words and "teacher&#39;s forward passes" in words
+    assert "updates to 98 % of no teacher&#39;s best" in words
+    assert write_report(result.folder, chapter).read_text() == words
 
 
-def test_a_teacher_is_trained_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    digits = load("digits")
-    own = teacher.TeacherSettings("digits", 0.0, 1.0, (32,), 0.0, 8, 3, 8)
-    rows = np.arange(len(digits.y_train))
-    made = teacher.taught(own, digits, digits.y_train, rows).table
-    assert made.probabilities.shape == (len(digits.y_train) + len(digits.y_validation) + len(digits.y_test), 10)
-    right = made.probabilities[: len(rows)].argmax(1) == digits.y_train
-    assert right.mean() > 0.8
-
-    def never(*_):
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr(teacher, "_trained", never)
-    again = teacher.taught(own, digits, digits.y_train, rows)
-    np.testing.assert_array_equal(again.table.probabilities, made.probabilities)
-    changed = digits._replace(x_train=np.where(digits.x_train == digits.x_train[0, 0, 3], 1, digits.x_train))
-    for data, labels in ((digits, digits.y_train[::-1].copy()), (changed, digits.y_train)):
-        with pytest.raises(AssertionError, match="trained again"):
-            teacher.taught(own, data, labels, rows)
+def test_a_teacher_belongs_to_its_data_and_labels():
+    own = TeachingSettings(**SMALL)
+    labels, rows = DIGITS.y_train, np.arange(len(DIGITS.y_train))
+    changed = DIGITS._replace(x_train=np.where(DIGITS.x_train == DIGITS.x_train[0, 0, 3], 1, DIGITS.x_train))
+    asked = [
+        (own, DIGITS, labels, rows),
+        (own, changed, labels, rows),
+        (own, DIGITS, labels[::-1], rows),
+        (own, DIGITS, labels, rows[1:]),
+        (replace(own, teacher_epochs=9), DIGITS, labels, rows),
+    ]
+    assert len({teacher._cache_path(*each) for each in asked}) == len(asked)
+    assert teacher._cache_path(own, load("digits"), labels.copy(), rows) == teacher._cache_path(*asked[0])
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(students, "_BLOCK", 3)
+    monkeypatch.setattr(study, "_BLOCK", 3)
     own = TeachingSettings(**SMALL, stack=(2, 4), stack_from=(0, 150), target="soft", select="proportional")
-    row, digits = Row("x", own, {}), load("digits")
 
     def ready():
-        return students.KIND.prepare(row, digits, [0, 1], 1)
+        return study.prepare(Configuration("x", own), DIGITS, [0, 1], 1)
 
-    study = ready()
-    state, first = study.advance(study.state)
+    first, other = ready(), ready()
+    state, begun = first.advance(first.state)
     checkpoints = Checkpoints(open_folder(tmp_path / "run", resume=False, overwrite=False), 0)
-    checkpoints.save(first.round, state)
-    other = ready()
-    restored = checkpoints.restore(first.round, other.state)
+    checkpoints.save(begun.step, state)
+    restored = checkpoints.restore(begun.step, other.state)
     checkpoints.close()
-    rounds: set[int] = set()
+    updates: set[int] = set()
     for _ in range(2):
-        state, seen = study.advance(state)
+        state, evaluation = first.advance(state)
         restored, again = other.advance(restored)
-        rounds |= {*seen.frame["round"].to_list()}
-        without = [each.frame.filter(pl.col("metric") != "seconds") for each in (seen, again)]
+        updates |= {*evaluation.frame["round"].to_list()}
+        without = [each.frame.filter(pl.col("metric") != "seconds") for each in (evaluation, again)]
         assert without[0].equals(without[1])
     jax.tree.map(np.testing.assert_array_equal, state[0].nodes.params, restored[0].nodes.params)
-    assert rounds == {150, 190, 230, 270, 310, 350}  # looked at where the stack's size changes
+    assert updates == {150, 190, 230, 270, 310, 350}  # evaluated also where the stack's size changes
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
-        ({"flipped": 1.0}, "flipped is 1.0"),
-        ({"known": 0.0}, "known is 0.0"),
+        ({"flipped": 1.0}, r"flipped is 1\.0: give a finite number in \[0, 1\)"),
+        ({"known": 0.0}, r"known is 0\.0: give a finite number in \(0, 1\]"),
         ({"stack": (2, 3)}, r"stack_from is \(0,\): give 2 updates"),
         ({"stack": (2, 3), "stack_from": (5, 0)}, "ascending"),
-        ({"stack": (0,)}, "stages are"),
-        ({"select": "hardest", "share": 0.0}, "share is 0"),
+        ({"stack": (2, 3), "stack_from": (5, 9)}, "the first of them 0"),
+        ({"stack": (0,)}, "stack holds 0: give a list, not empty, of whole numbers of at least 1"),
+        ({"goals": (0.9, 96.0)}, r"goals holds 96\.0"),
+        ({"select": "hardest", "share": 0.0}, r"share is 0\.0"),
         ({"patience": 0}, "patience is 0"),
     ],
 )
-def test_bad_settings(changed, told):
-    with pytest.raises(PalaverError, match=told):
-        TeachingSettings(**changed).check()
+def test_bad_settings(changed, message):
+    with pytest.raises(PalaverError, match=message):
+        TeachingSettings(**changed)
 
 
-def test_a_stack_that_the_data_cannot_fill(tmp_path, monkeypatch, capsys):
-    settings = TeachingSettings(data="digits", stack=(50,), known=0.5)
-    rows = [Row("too large", settings, {})]
-    monkeypatch.setitem(EXPERIMENTS, "table-3.1", EXPERIMENTS["table-3.1"]._replace(rows=lambda *_: rows))
-    assert main(["run", "table-3.1", "--out", str(tmp_path / "x")]) == 2
-    said = capsys.readouterr().err
-    assert said == (
+def test_a_stack_that_the_data_cannot_fill(tmp_path, capsys):
+    args = ["run", "teaching", "--data", "digits", "--stack", "50", "--known", "0.5", "--out", str(tmp_path / "x")]
+    assert main(args) == 2
+    assert capsys.readouterr().err == (
         "palaver: a stack of 50 minibatches of 32 for 628 training examples of digits: give a stack of at most 19\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from palaver.language import conversation, estimators, generators, information, observation
+from palaver.language import estimators, generators, information, language_game, observation
 from palaver.types import PalaverError
 
 LOGITS = jnp.array([1.0, 0.0, -1.0])
@@ -33,27 +33,27 @@ def test_symbols_are_drawn_as_often_as_they_are_likely(name):
     assert ALL[name].soft == (name == "gumbel-softmax")
 
 
-def test_straight_through_says_hard_symbols_with_the_soft_ones_gradient():
+def test_straight_through_draws_hard_symbols_with_the_soft_ones_gradient():
     soft, through = ALL["gumbel-softmax"], ALL["straight-through"]
-    said = through.draw(jax.random.key(3), LOGITS, 0)
-    np.testing.assert_allclose(jnp.sort(said), [0, 0, 1], atol=1e-6)
-    slopes = [jax.jacobian(lambda z, own=own: own.draw(jax.random.key(3), z, 0))(LOGITS) for own in (soft, through)]
-    np.testing.assert_allclose(*slopes, atol=1e-6)
-    assert jnp.abs(slopes[0]).max() > 0.01
+    symbols = through.draw(jax.random.key(3), LOGITS, 0)
+    np.testing.assert_allclose(jnp.sort(symbols), [0, 0, 1], atol=1e-6)
+    grads = [jax.jacobian(lambda z, own=own: own.draw(jax.random.key(3), z, 0))(LOGITS) for own in (soft, through)]
+    np.testing.assert_allclose(*grads, atol=1e-6)
+    assert jnp.abs(grads[0]).max() > 0.01
 
 
-def test_who_can_learn_over_a_wire():
+def test_which_estimators_need_no_gradients_from_listeners():
     assert {name: own.crosses_wire for name, own in ALL.items()} == {
         "gumbel-softmax": False,
         "straight-through": False,
         "reinforce": True,
     }
-    slope = jax.grad(lambda z: (ALL["reinforce"].draw(jax.random.key(0), z, 0) * jnp.arange(3.0)).sum())(LOGITS)
-    np.testing.assert_array_equal(slope, 0)
+    grad = jax.grad(lambda z: (ALL["reinforce"].draw(jax.random.key(0), z, 0) * jnp.arange(3.0)).sum())(LOGITS)
+    np.testing.assert_array_equal(grad, 0)
 
 
 class Weighing(nnx.Module):
-    """A critic without anything to learn: scores grow with the input and with the symbols, later ones more."""
+    """A critic without parameters: scores grow with the input and with the symbols, with later ones more."""
 
     def codes(self, x, s):
         ids = s.reshape(len(s), -1, 2)[..., 1]
@@ -76,41 +76,42 @@ OBJECTIVES = {
 
 
 def exact(params, generator, objective, memory):
-    """What two agents descend, by going through every message of two symbols; 1 hears 0 and reports.
+    """The loss of two agents, summed over every message of two symbols; 1 receives from 0 and reports its loss.
 
     No message is a function of another example, so a share's expectation is over that example's message alone; the
-    normaliser of Donsker and Varadhan's bound is as the batch's moving average stands.
+    normaliser of Donsker and Varadhan's bound is the moving average.
     """
     messages = jax.nn.one_hot(jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]]), 2)
     variable = isinstance(generator, generators.Recurrent)
     structure = nnx.split(generator)[0]
-    total, logs, ends = 0.0, [], []
+    total, logs, chances = 0.0, [], []
     for agent in (0, 1):
         own = nnx.merge(structure, jax.tree.map(lambda leaf: leaf[agent], params["generator"]))  # noqa: B023
         features = own.features(X)
-        read = jnp.stack([jax.nn.log_softmax(own.read(features, jnp.stack([m] * 3))) for m in messages])  # [4, B, L, V]
-        # END first: the second symbol is END for sure, and nobody counts it.
-        lives = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]]) if variable else jnp.ones((4, 2))
-        chosen = (read * messages[:, None]).sum(-1) * lives[:, None]
+        # [4, B, L, V]: of each message.
+        logs_of = jnp.stack([jax.nn.log_softmax(own.logits(features, jnp.stack([m] * 3))) for m in messages])
+        # Where the first symbol is END the second is END too, with certainty, and does not count.
+        masks = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]]) if variable else jnp.ones((4, 2))
+        chosen = (logs_of * messages[:, None]).sum(-1) * masks[:, None]
         chance = jnp.exp(chosen.sum(-1))  # [4, B]
         if variable:
-            chance = chance.at[1].set(0.0)  # END, then a letter: never said
-        entropy = (-(jnp.exp(read) * read).sum(-1) * lives[:, None]).sum(-1)
+            chance = chance.at[1].set(0.0)  # END, then another symbol: impossible
+        entropy = (-(jnp.exp(logs_of) * logs_of).sum(-1) * masks[:, None]).sum(-1)
         critic = Weighing()
-        worth = []
+        shares = []
         for message in messages:
             s = jnp.stack([message] * 3)
-            joint, others = information.scores(critic, X, s, all_pairs=objective.all_pairs)
+            positives, negatives = information.scores(critic, X, s, all_pairs=objective.all_pairs)
             if memory is None:
-                worth.append(objective.climb(joint, others, jnp.float32(jnp.inf))[0])
+                shares.append(objective.objective(positives, negatives, jnp.float32(jnp.inf))[0])
             else:
-                worth.append(joint - jnp.exp(others - memory).mean(0))
-        gain = jnp.stack(worth)
-        total += (chance * (-gain - ENTROPY * entropy + COST * lives.sum(-1)[:, None] * variable)).sum(0).mean()
+                shares.append(positives - jnp.exp(negatives - memory).mean(0))
+        share = jnp.stack(shares)
+        total += (chance * (-share - ENTROPY * entropy + COST * masks.sum(-1)[:, None] * variable)).sum(0).mean()
         logs.append(chosen.sum(-1))
-        ends.append(chance)
+        chances.append(chance)
     # E over the sender's messages of −log p(s_A | x_B): the listener's gradient, and the sender's reward.
-    return total - WEIGHT * (ends[0] * logs[1]).sum(0).mean()
+    return total - WEIGHT * (chances[0] * logs[1]).sum(0).mean()
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -125,7 +126,7 @@ def test_reinforce_follows_the_exact_gradient(name, variable, samples):
         return kind((2,), **how, rngs=rngs)
 
     objective = OBJECTIVES[name]
-    language = conversation(
+    game = language_game(
         (2,),
         2,
         view=observation.inversion(noise=0.0),
@@ -137,25 +138,25 @@ def test_reinforce_follows_the_exact_gradient(name, variable, samples):
         weight=WEIGHT,
         length_cost=COST if variable else 0.0,
     )
-    group = language.init(jax.random.key(5))
+    state = game.init(jax.random.key(5))
     memory = None
     if name == "donsker-varadhan":
         # So much larger than a batch's own mean that the average hardly moves with what is drawn.
         memory = jnp.float32(20.0)
-        group = group._replace(memory=jnp.full(2, memory))
+        state = state._replace(memory=jnp.full(2, memory))
         memory = memory + jnp.log(0.5)
 
     def estimated(key):
         labels = jnp.zeros(3, int)
-        return jax.grad(lambda params: language.terms(key, group, params, X, labels).loss)(group.params)["generator"]
+        return jax.grad(lambda params: game.terms(key, state, params, X, labels).loss)(state.params)["generator"]
 
     count = 5_000
     drawn = jax.jit(lambda keys: jax.lax.map(estimated, keys, batch_size=500))(
         jax.random.split(jax.random.key(1), count)
     )
-    told = jax.grad(exact)(group.params, generator(nnx.Rngs(0)), objective, memory)["generator"]
+    right = jax.grad(exact)(state.params, generator(nnx.Rngs(0)), objective, memory)["generator"]
     apart, largest = [], 0.0
-    for own, expected in zip(jax.tree.leaves(drawn), jax.tree.leaves(told), strict=True):
+    for own, expected in zip(jax.tree.leaves(drawn), jax.tree.leaves(right), strict=True):
         error = np.asarray(own.std(0)) / np.sqrt(count)
         apart.append((np.abs(own.mean(0) - expected) / (error + 1e-6)).ravel())
         largest = max(largest, float(jnp.abs(expected).max()))

@@ -59,8 +59,8 @@ def test_estimates_where_it_is_known(name, pairs, nats):
 
 
 @pytest.mark.parametrize("chance", [0.5, 0.1])
-def test_likelihoods_estimate_what_a_channel_carries(chance):
-    # Rare bits tell scores of other inputs, which hold log p(x), from those of other messages, which do not.
+def test_likelihoods_estimate_the_information_through_a_channel(chance):
+    # With rare bits, negatives of other inputs, whose scores contain log p(x), would give another estimate.
     sent, flipped = jax.random.split(jax.random.key(1))
     bits = jax.random.bernoulli(sent, chance, (20_000, 2))
     got = bits ^ jax.random.bernoulli(flipped, 0.1, bits.shape)
@@ -69,8 +69,8 @@ def test_likelihoods_estimate_what_a_channel_carries(chance):
     found = estimate(
         own, x[:15_000], s[:15_000], (x[15_000:], s[15_000:]), key=jax.random.key(2), kind="likelihood", **how
     )
-    heard = chance * 0.9 + (1 - chance) * 0.1
-    assert abs(float(found) - 2 * (bernoulli(heard) - bernoulli(0.1))) < 0.05
+    received = chance * 0.9 + (1 - chance) * 0.1
+    assert abs(float(found) - 2 * (bernoulli(received) - bernoulli(0.1))) < 0.05
 
 
 def test_likelihoods_by_hand():
@@ -80,8 +80,8 @@ def test_likelihoods_by_hand():
     log = np.log(1 - p[0, 0]) + np.log(p[0, 1]) + 0.25 * np.log(p[0, 2]) + 0.75 * np.log(1 - p[0, 2])
     np.testing.assert_allclose(critic.pairs(*critic.codes(x, s)), [log], rtol=1e-5)
     own = information.barber_agakov()
-    joint, others = scores(critic, x, s, all_pairs=False)
-    np.testing.assert_allclose(own.climb(joint, others, jnp.float32(0))[0], [log], rtol=1e-5)
+    positives, negatives = scores(critic, x, s, all_pairs=False)
+    np.testing.assert_allclose(own.objective(positives, negatives, jnp.float32(0))[0], [log], rtol=1e-5)
 
 
 def test_likelihoods_need_their_critic():
@@ -91,36 +91,36 @@ def test_likelihoods_need_their_critic():
 
 
 def test_objectives_by_hand():
-    joint, others = jnp.array([1.0, -0.5]), jnp.array([[0.3, 2.0]])
+    positives, negatives = jnp.array([1.0, -0.5]), jnp.array([[0.3, 2.0]])
     none = jnp.float32(jnp.inf)
 
     def sigma(t):
         return 1 / (1 + np.exp(-t))
 
-    value, _ = OBJECTIVES["jensen-shannon"].climb(joint, others, none)
-    np.testing.assert_allclose(value, np.log(sigma(joint)) + np.log(1 - sigma(others[0])), rtol=1e-5)
-    dv = np.mean(joint) - np.log(np.exp(others).mean())
-    np.testing.assert_allclose(OBJECTIVES["donsker-varadhan"].nats(joint, others), dv, rtol=1e-5)
-    value, memory = OBJECTIVES["donsker-varadhan"].climb(joint, others, none)
-    np.testing.assert_allclose(value, joint - np.exp(others[0]) / np.exp(others).mean(), rtol=1e-5)
-    np.testing.assert_allclose(memory, np.log(np.exp(others).mean()), rtol=1e-5)
+    value, _ = OBJECTIVES["jensen-shannon"].objective(positives, negatives, none)
+    np.testing.assert_allclose(value, np.log(sigma(positives)) + np.log(1 - sigma(negatives[0])), rtol=1e-5)
+    dv = np.mean(positives) - np.log(np.exp(negatives).mean())
+    np.testing.assert_allclose(OBJECTIVES["donsker-varadhan"].nats(positives, negatives), dv, rtol=1e-5)
+    value, memory = OBJECTIVES["donsker-varadhan"].objective(positives, negatives, none)
+    np.testing.assert_allclose(value, positives - np.exp(negatives[0]) / np.exp(negatives).mean(), rtol=1e-5)
+    np.testing.assert_allclose(memory, np.log(np.exp(negatives).mean()), rtol=1e-5)
     three = jnp.array([[0.3, 2.0], [1.0, -1.0]])
-    nce = joint - np.log((np.exp(joint) + np.exp(three).sum(0)) / 3)
-    np.testing.assert_allclose(OBJECTIVES["info-nce"].climb(joint, three, none)[0], nce, rtol=1e-5)
+    nce = positives - np.log((np.exp(positives) + np.exp(three).sum(0)) / 3)
+    np.testing.assert_allclose(OBJECTIVES["info-nce"].objective(positives, three, none)[0], nce, rtol=1e-5)
 
 
 def test_the_correction_divides_by_the_moving_average():
     own = information.donsker_varadhan(decay=0.9)
-    joint, others = jnp.array([1.0, -0.5]), jnp.array([[0.3, 2.0]])
+    positives, negatives = jnp.array([1.0, -0.5]), jnp.array([[0.3, 2.0]])
     before = jnp.float32(math.log(5.0))
-    now = float(jnp.exp(others).mean())
-    slope = jax.grad(lambda t: own.climb(joint, t, before)[0].mean())(others)
+    now = float(jnp.exp(negatives).mean())
+    grad = jax.grad(lambda t: own.objective(positives, t, before)[0].mean())(negatives)
     average = 0.9 * 5.0 + 0.1 * now
-    np.testing.assert_allclose(slope, -jnp.exp(others) / average / 2, rtol=1e-5)
-    np.testing.assert_allclose(own.climb(joint, others, before)[1], math.log(average), rtol=1e-5)
+    np.testing.assert_allclose(grad, -jnp.exp(negatives) / average / 2, rtol=1e-5)
+    np.testing.assert_allclose(own.objective(positives, negatives, before)[1], math.log(average), rtol=1e-5)
     biased = information.donsker_varadhan(decay=0.0)
-    slope = jax.grad(lambda t: biased.climb(joint, t, before)[0].mean())(others)
-    np.testing.assert_allclose(slope, -jax.nn.softmax(others), rtol=1e-5)
+    grad = jax.grad(lambda t: biased.objective(positives, t, before)[0].mean())(negatives)
+    np.testing.assert_allclose(grad, -jax.nn.softmax(negatives), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*OBJECTIVES, "barber-agakov"])
@@ -131,7 +131,7 @@ def test_a_share_is_a_function_of_its_own_message(name):
     x, s = jax.random.normal(jax.random.key(0), (5, 3)), jax.random.normal(jax.random.key(1), (5, 2, 2))
 
     def shares(s):
-        return own.climb(*scores(critic, x, s, all_pairs=own.all_pairs), jnp.float32(0.0))[0]
+        return own.objective(*scores(critic, x, s, all_pairs=own.all_pairs), jnp.float32(0.0))[0]
 
     jacobian = jax.jacobian(shares)(s)  # [share, message, ...]
     reached = np.asarray(jnp.abs(jacobian).sum((2, 3)) > 0)
@@ -148,9 +148,9 @@ def test_a_table_holds_every_pair(kind):
         for j in range(4):
             pair = critic.pairs(*critic.codes(x[i : i + 1], s[j : j + 1]))
             np.testing.assert_allclose(table[i, j], pair[0], atol=1e-5)
-    joint, others = scores(critic, x, s, all_pairs=True)
-    np.testing.assert_allclose(joint, jnp.diagonal(table), atol=1e-6)
+    positives, negatives = scores(critic, x, s, all_pairs=True)
+    np.testing.assert_allclose(positives, jnp.diagonal(table), atol=1e-6)
     for j in range(4):
-        np.testing.assert_allclose(others[:, j], [table[i, j] for i in range(4) if i != j], atol=1e-6)
-    joint, others = scores(critic, x, s, all_pairs=False)
-    np.testing.assert_allclose(others[0], [table[(j - 1) % 4, j] for j in range(4)], atol=1e-6)
+        np.testing.assert_allclose(negatives[:, j], [table[i, j] for i in range(4) if i != j], atol=1e-6)
+    positives, negatives = scores(critic, x, s, all_pairs=False)
+    np.testing.assert_allclose(negatives[0], [table[(j - 1) % 4, j] for j in range(4)], atol=1e-6)

@@ -1,12 +1,14 @@
 """Which parameters receive which gradient: equations 4.2.6 to 4.2.8, and exactly zero where none may flow."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from palaver import topology
-from palaver.language import conversation, estimators, generators, information, levels, observation
+from palaver.language import estimators, generators, information, language_game, levels, observation
 from palaver.language.information import Critic
 from palaver.types import PalaverError
 
@@ -15,12 +17,12 @@ Y = jnp.arange(9) % 3
 STILL = estimators.Estimator(
     lambda key, logits, step: jax.nn.softmax(logits), lambda step: jnp.ones(()), crosses_wire=False, soft=True
 )
-"""Draws without noise: what is said can be computed by hand."""
+"""Draws without noise: the messages can be computed by hand."""
 
 
 def made(level, agents=2, estimator=STILL, recurrent=False, **how):
     kind = generators.Recurrent if recurrent else generators.AllAtOnce
-    return conversation(
+    return language_game(
         (4, 4),
         3,
         agents=agents,
@@ -32,18 +34,30 @@ def made(level, agents=2, estimator=STILL, recurrent=False, **how):
     )
 
 
-def spoken(language, group):
-    return language.speak(group, language.look(group, X, jnp.arange(len(X))))
+def run(function, *arguments):
+    """Compiled without optimisation, which takes longer than what each of these programs computes, once."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})(*arguments)
 
 
-def slopes(language, of):
-    """Gradient of an agent's likelihood term by all parameters, leaves ``[N, ...]``."""
-    group = language.init(jax.random.key(1))
+@cache
+def started(agents=2, recurrent=False):
+    """The state that every game of so many agents starts in, whatever its level."""
+    return run(made("none", agents, recurrent=recurrent).init, jax.random.key(1))
 
-    def term(params):
-        return language.terms(jax.random.key(2), group, params, X, Y).likelihood[of]
 
-    return group, jax.grad(term)(group.params)
+def messages(game, state):
+    return run(lambda: game.messages(state, game.observe(state, X, jnp.arange(len(X)))))
+
+
+def losses(game, state, labels=Y):
+    """The loss terms as a function of the parameters."""
+    return lambda params: game.terms(jax.random.key(2), state, params, X, labels)
+
+
+def gradients(game, state):
+    """Each agent's gradient of its message NLL by all parameters, leaves ``[N, ...]``."""
+    found = run(jax.jacrev(lambda params: losses(game, state)(params).message_nll), state.params)
+    return [jax.tree.map(lambda leaf: leaf[agent], found) for agent in (0, 1)]  # noqa: B023
 
 
 def size(tree, agent):
@@ -53,30 +67,28 @@ def size(tree, agent):
 @pytest.mark.parametrize("estimator", [STILL, estimators.gumbel_softmax(), estimators.straight_through()])
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize(
-    ("level", "heard", "reached"),
+    ("level", "trained", "reached"),
     [("receiving", {1: [1]}, False), ("feedback", {1: [0, 1]}, True), ("both", {0: [0, 1], 1: [0, 1]}, True)],
 )
-def test_who_receives_a_gradient(level, heard, reached, recurrent, estimator):
-    language = made(level, estimator=estimator, recurrent=recurrent)
-    for listener in (0, 1):
-        _, slope = slopes(language, listener)
+def test_which_agents_receive_a_gradient(level, trained, reached, recurrent, estimator):
+    game = made(level, estimator=estimator, recurrent=recurrent)
+    for listener, grad in enumerate(gradients(game, started(recurrent=recurrent))):
         for agent in (0, 1):
-            moves = agent in heard.get(listener, [])
-            assert (size(slope["generator"], agent) > 1e-5) == moves, (listener, agent)
+            moves = agent in trained.get(listener, [])
+            assert (size(grad["generator"], agent) > 1e-5) == moves, (listener, agent)
             if not moves:
-                assert size(slope, agent) == 0
-        for part in ("critic", "reader", "message_reader"):
-            assert size(slope[part], 0) == size(slope[part], 1) == 0
+                assert size(grad, agent) == 0
+        for part in ("critic", "probe", "message_probe"):
+            assert size(grad[part], 0) == size(grad[part], 1) == 0
     assert levels.reaches_sender(level) == reached
 
 
 @pytest.mark.parametrize("level", ["receiving", "feedback", "both"])
 def test_gradients_by_hand(level):
     """Of the heads' biases; with s = softmax(z): ∂(−Σ a log b)/∂z_b = b − a and ∂/∂z_a = a (−log b + Σ a log b)."""
-    language = made(level)
-    group, of_b = slopes(language, 1)
-    _, of_a = slopes(language, 0)
-    a, b = jax.nn.softmax(spoken(language, group).logits)
+    game, state = made(level), started()
+    of_a, of_b = gradients(game, state)
+    a, b = jax.nn.softmax(messages(game, state).logits)
     by_listener = (b - a).mean(0).reshape(-1)
     logs = jnp.log(b)
     by_sender = (a * (-logs + (a * logs).sum(-1, keepdims=True))).mean(0).reshape(-1)
@@ -95,77 +107,68 @@ def test_gradients_by_hand(level):
 
 
 def test_the_loss_weighs_the_terms():
-    found = {}
-    for weight in (0.0, 0.5):
-        language = made("both", weight=weight)
-        group = language.init(jax.random.key(1))
-        found[weight] = language.terms(jax.random.key(2), group, group.params, X, Y)
-    np.testing.assert_allclose(found[0.5].loss - found[0.0].loss, 0.5 * found[0.0].likelihood.sum(), rtol=1e-4)
+    state = started()
+    alone, weighed = (run(losses(made("both", weight=weight), state), state.params) for weight in (0.0, 0.5))
+    np.testing.assert_allclose(weighed.loss - alone.loss, 0.5 * alone.message_nll.sum(), rtol=1e-4)
 
 
-def test_classifiers_leave_agents_alone():
-    language = made("both")
-    group = language.init(jax.random.key(1))
-
-    def loss(params, labels):
-        return language.terms(jax.random.key(2), group, params, X, labels).loss
-
-    one, other = (jax.grad(loss)(group.params, labels) for labels in (Y, (Y + 1) % 3))
+def test_probes_do_not_train_agents():
+    game, state = made("both"), started()
+    grads = jax.grad(lambda params, labels: losses(game, state, labels)(params).loss)
+    one, other = (run(grads, state.params, labels) for labels in (Y, (Y + 1) % 3))
     for part in ("generator", "critic"):
         jax.tree.map(np.testing.assert_array_equal, one[part], other[part])
-    for part in ("reader", "message_reader"):
+    for part in ("probe", "message_probe"):
         assert size(jax.tree.map(jnp.subtract, one[part], other[part]), 0) > 1e-3
 
 
 def test_reinforced_listeners_report_a_number_and_learn_themselves():
-    """No gradient through a symbol, yet the sender's surrogate moves with what its listener reports."""
+    """No gradient through a symbol, yet the gradient of the sender's loss depends on what its listener reports."""
     estimator = estimators.reinforce(entropy=0.0, samples=2)
+    state = started()
     for level, moves in (("receiving", False), ("feedback", True)):
         by_weight = []
         for weight in (0.0, 1.0):
-            language = made(level, estimator=estimator, weight=weight)
-            group = language.init(jax.random.key(1))
-            by_weight.append(
-                jax.grad(lambda p: language.terms(jax.random.key(2), group, p, X, Y).loss)(group.params)["generator"]  # noqa: B023
-            )
+            terms = losses(made(level, estimator=estimator, weight=weight), state)
+            by_weight.append(run(jax.grad(lambda params: terms(params).loss), state.params)["generator"])  # noqa: B023
         apart = jax.tree.map(jnp.subtract, *by_weight)
         assert (size(apart, 0) > 1e-4) == moves
         assert size(apart, 1) > 1e-4
 
 
-def whom(level, neighbours):
-    """The senders each agent hears."""
+def senders(level, neighbours):
+    """The senders of each agent."""
     table = jnp.asarray(neighbours)
-    found = levels.heard(level, table, levels.in_degree(table))
-    np.testing.assert_allclose(found.weight.sum(1), (found.weight > 0).any(1))
-    pairs = zip(found.sender.tolist(), found.weight.tolist(), strict=True)
-    return [{s for s, w in zip(senders, weights, strict=True) if w} for senders, weights in pairs]
+    found = levels.listening(level, table, levels.in_degree(table))
+    np.testing.assert_allclose(found.weights.sum(1), (found.weights > 0).any(1))
+    pairs = zip(found.senders.tolist(), found.weights.tolist(), strict=True)
+    return [{s for s, w in zip(*row, strict=True) if w} for row in pairs]
 
 
-def test_whom_agents_hear():
+def test_an_agents_senders():
     ring = topology.ring(4, 2)(0)
-    assert whom("both", ring) == [{1, 3}, {0, 2}, {1, 3}, {0, 2}]
-    assert whom("feedback", ring) == whom("receiving", ring) == [set(), {0}, {1}, {0, 2}]
-    assert whom("none", ring) == [set()] * 4
+    assert senders("both", ring) == [{1, 3}, {0, 2}, {1, 3}, {0, 2}]
+    assert senders("feedback", ring) == senders("receiving", ring) == [set(), {0}, {1}, {0, 2}]
+    assert senders("none", ring) == [set()] * 4
 
 
-def test_who_is_spoken_to_hears():
-    star = topology.from_graph([[0, 1, 1], [0, 0, 0], [0, 1, 0]])(0)  # 0 speaks to 1 and 2, 2 to 1
+def test_messages_go_in_the_direction_of_the_graph():
+    star = topology.from_graph([[0, 1, 1], [0, 0, 0], [0, 1, 0]])(0)  # 0 sends to 1 and 2, 2 to 1
     assert levels.in_degree(star) == 2
-    assert whom("both", star) == [set(), {0, 2}, {0}]
-    assert whom("receiving", star) == [set(), {0}, {0}]
-    onward = topology.ring(3, 1)(0)  # each speaks to the next
-    assert whom("both", onward) == [{2}, {0}, {1}]
+    assert senders("both", star) == [set(), {0, 2}, {0}]
+    assert senders("receiving", star) == [set(), {0}, {0}]
+    onward = topology.ring(3, 1)(0)  # each sends to the next
+    assert senders("both", onward) == [{2}, {0}, {1}]
 
 
-def test_of_many_agents_each_hears_the_mean_of_its_neighbours():
-    language = made("both", agents=4, topology=topology.ring(4, 2))
-    group = language.init(jax.random.key(1))
-    told = language.terms(jax.random.key(2), group, group.params, X, Y).likelihood
-    s = jax.nn.softmax(spoken(language, group).logits)
-    surprise = -(s[:, None] * jnp.log(s)[None]).sum((-2, -1)).mean(-1)  # [sender, listener]
-    expected = [(surprise[(j - 1) % 4, j] + surprise[(j + 1) % 4, j]) / 2 for j in range(4)]
-    np.testing.assert_allclose(told, expected, rtol=1e-5)
+def test_with_many_agents_the_nll_is_the_mean_over_an_agents_senders():
+    game = made("both", agents=4, topology=topology.ring(4, 2))
+    state = started(agents=4)
+    found = run(losses(game, state), state.params).message_nll
+    s = jax.nn.softmax(messages(game, state).logits)
+    nll = -(s[:, None] * jnp.log(s)[None]).sum((-2, -1)).mean(-1)  # [sender, listener]
+    expected = [(nll[(j - 1) % 4, j] + nll[(j + 1) % 4, j]) / 2 for j in range(4)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_an_unknown_level():
@@ -181,7 +184,7 @@ def test_an_unknown_level():
         made("both", topology=topology.full(3))
 
 
-def test_where_nobody_speaks_nobody_is_surprised():
-    language = made("both", topology=topology.ring(2, 0))
-    group = language.init(jax.random.key(1))
-    assert not language.terms(jax.random.key(2), group, group.params, X, Y).likelihood.any()
+def test_without_senders_the_nll_is_0():
+    game = made("both", topology=topology.ring(2, 0))
+    state = started()
+    assert not run(losses(game, state), state.params).message_nll.any()

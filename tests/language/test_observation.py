@@ -1,4 +1,4 @@
-"""What agents see: fixed masks, halves, windows, noise."""
+"""Views: fixed masks, halves, windows, noise."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def test_halves_alternate_and_cover_the_image():
     assert seen[0][:, :, :2].all() and not seen[0][:, :, 2:].any() and seen[1][:, :, 2:].all()
 
 
-def test_a_window_of_the_given_size_somewhere_new_at_each_look():
+def test_a_window_of_the_given_size_is_placed_anew_each_time():
     ones = jnp.ones((400, 28, 28))
     _, seen = views(observation.crops(size=0.75), agents=1, x=ones)
     rows, columns = np.asarray(seen[0]).any(2), np.asarray(seen[0]).any(1)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from palaver.models import CNN, MLP
+import quick
+from palaver.models import CNN, MLP, MODELS
 from palaver.models.convolution import Doubling, patches_conv, patches_conv_transpose
 from palaver.node import supervised
 from palaver.types import Batch, Outputs, PalaverError
@@ -40,13 +41,13 @@ def _close(ours, reference, *arguments):
     weight = jnp.asarray(np.random.default_rng(1).normal(size=reference(*arguments).shape), jnp.float32)
 
     def both(f):
-        return jax.jit(jax.value_and_grad(lambda x, k: (f(x, k) * weight).sum(), (0, 1)))(*arguments)
+        return quick.jit(jax.value_and_grad(lambda x, k: (f(x, k) * weight).sum(), (0, 1)))(*arguments)
 
     np.testing.assert_allclose(ours(*arguments), reference(*arguments), rtol=1e-5, atol=1e-4)
-    (value, gradients), (expected, slopes) = both(ours), both(reference)
+    (value, gradients), (expected, theirs) = both(ours), both(reference)
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-3)
-    for mine, theirs in zip(gradients, slopes, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-4)
+    for found, reference_grad in zip(gradients, theirs, strict=True):
+        np.testing.assert_allclose(found, reference_grad, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("shape", "out"), [((2, 4, 4, 3), 5), ((1, 3, 5, 1), 2), ((2, 1, 1, 4), 1)])
@@ -91,12 +92,12 @@ def test_patches_conv_of_many_nodes():
     x = jnp.asarray(rng.normal(size=(3, 2, 4, 4, 2)), jnp.float32)
     kernels = jnp.asarray(rng.normal(size=(3, 4, 4, 2, 3)), jnp.float32)
 
-    def slope(x, kernel):
+    def grad(x, kernel):
         return jax.grad(lambda k: (patches_conv(x, k, (2, 2), ((1, 1), (1, 1))) ** 2).sum())(kernel)
 
-    together = jax.vmap(slope)(x, kernels)
+    together = jax.vmap(grad)(x, kernels)
     np.testing.assert_allclose(
-        together, jnp.stack([slope(*pair) for pair in zip(x, kernels, strict=True)]), rtol=1e-4, atol=1e-3
+        together, jnp.stack([grad(*pair) for pair in zip(x, kernels, strict=True)]), rtol=1e-4, atol=1e-3
     )
 
 
@@ -112,17 +113,17 @@ def test_cnn_by_hand():
     node = supervised(cnn)
     # Two 4 × 4 convolutions without bias, scale and shift of two norms, and 2 · 3 · 4 features to 5 classes.
     assert node.parameters() == (16 * 3 * 2 + 16 * 2 * 4) + 2 * (2 + 4) + (2 * 3 * 4 * 5 + 5)
-    said = jax.eval_shape(lambda x: cnn(nnx.Rngs(0))(x), jnp.zeros((6, 8, 12, 3)))
-    assert said.logits.shape == (6, 5)
-    assert said.features.shape == (6, 2 * 3 * 4)
+    outputs = jax.eval_shape(lambda x: cnn(nnx.Rngs(0))(x), jnp.zeros((6, 8, 12, 3)))
+    assert outputs.logits.shape == (6, 5)
+    assert outputs.features.shape == (6, 2 * 3 * 4)
     grey = jax.eval_shape(lambda x: CNN((8, 8), 5, channels=(2,), rngs=nnx.Rngs(0))(x), jnp.zeros((1, 8, 8)))
     assert grey.features.shape == (1, 4 * 4 * 2)
 
 
-def test_cnn_normalises_by_the_batch_and_remembers_it():
+def test_cnn_normalises_by_the_batch_and_keeps_running_statistics():
     # Standard scores in training: the first norm's outputs, before the ReLU, have mean 0 and variance 1; its running
     # mean moves a tenth of the way to the batch's.
-    @jax.jit
+    @quick.jit
     def first_layer(x):
         model = CNN((4, 4), 2, channels=(3,), rngs=nnx.Rngs(0))
         before = model.trunk.layers[0](x)
@@ -138,49 +139,58 @@ def test_cnn_normalises_by_the_batch_and_remembers_it():
 def test_mlp_by_hand():
     assert supervised(mlp).parameters() == (6 * 4 + 4) + (4 * 7 + 7) + (7 * 5 + 5)
 
-    @jax.jit
-    def say(x):
+    @quick.jit
+    def forward(x):
         model = mlp(nnx.Rngs(0))
-        return model(x), [(layer.kernel[...], layer.bias[...] + 0) for layer in (*model.hidden, model.head)]
+        return model(x), [(layer.kernel[...], layer.bias[...] + 0) for layer in (*model.trunk.layers, model.head)]
 
     x = np.random.default_rng(0).normal(size=(3, 2, 3)).astype(np.float32)
-    said, layers = jax.tree.map(np.asarray, say(x))
+    outputs, layers = jax.tree.map(np.asarray, forward(x))
     hidden = x.reshape(3, 6)
     for kernel, bias in layers[:-1]:
         hidden = np.maximum(hidden @ kernel + bias, 0)
-    np.testing.assert_allclose(said.features, hidden, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs.features, hidden, rtol=1e-4, atol=1e-5)
     logits = hidden @ layers[-1][0] + layers[-1][1]
-    np.testing.assert_allclose(said.logits, logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs.logits, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_names_in_settings():
+    sizes = {"mlp": (64 * 2 + 2) + (2 * 5 + 5), "cnn": (16 * 2 + 2 * 2) + (4 * 4 * 2 * 5 + 5)}
+    assert {name: architecture.convolutional for name, architecture in MODELS.items()} == {"mlp": False, "cnn": True}
+    for name, size in sizes.items():
+        made = MODELS[name].classifier
+        node = supervised(lambda rngs, made=made: made((8, 8), 5, widths=(2,), dropout=0.1, rngs=rngs))
+        assert node.parameters() == size
 
 
 def test_dropout_only_in_training():
-    @jax.jit
-    def say(x):
+    @quick.jit
+    def forward(x):
         model = MLP((2,), 3, hidden=(4000,), dropout=0.25, rngs=nnx.Rngs(0))
         training = model(x).features
         model.eval()
         return training[0], model(x).features[0]
 
-    said, whole = map(np.asarray, say(jnp.ones((1, 2))))
-    kept = said[whole > 0] > 0
+    dropped, whole = map(np.asarray, forward(jnp.ones((1, 2))))
+    kept = dropped[whole > 0] > 0
     # A quarter dropped (5 standard errors of the share), the rest scaled up by 4 / 3.
     assert abs(kept.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / kept.size)
-    np.testing.assert_allclose(said[said > 0], whole[said > 0] * 4 / 3, rtol=1e-5)
+    np.testing.assert_allclose(dropped[dropped > 0], whole[dropped > 0] * 4 / 3, rtol=1e-5)
 
 
 def test_bare_logits_are_their_own_features():
     node = supervised(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
     assert node.parameters() == 2 * 3 + 3
-    state = jax.jit(node.init)(jax.random.key(0))
+    state = quick.jit(node.init)(jax.random.key(0))
     x = jnp.array([[1.0, -2.0]])
-    said = jax.jit(node.predict)(state, x)
+    outputs = quick.jit(node.predict)(state, x)
     expected = np.asarray(x) @ np.asarray(state.params["kernel"]) + np.asarray(state.params["bias"])
-    assert isinstance(said, Outputs)
-    np.testing.assert_allclose(said.logits, expected, rtol=1e-5)
-    np.testing.assert_array_equal(said.features, said.logits)
+    assert isinstance(outputs, Outputs)
+    np.testing.assert_allclose(outputs.logits, expected, rtol=1e-5)
+    np.testing.assert_array_equal(outputs.features, outputs.logits)
     # One step of Adam from rest moves each parameter by its learning rate, against the gradient's sign.
     batch = Batch(x=x, labels=jnp.array([1], jnp.int32))
-    after, payload, loss = jax.jit(node.step)(jax.random.key(1), state, batch, (), jnp.bool_(False))
+    after, (payload, loss) = quick.jit(node.step)(jax.random.key(1), state, batch, (), jnp.bool_(False))
     p = np.exp(expected) / np.exp(expected).sum()
     assert payload == ()
     np.testing.assert_allclose(loss, -np.log(p[0, 1]), rtol=1e-5)

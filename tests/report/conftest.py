@@ -1,17 +1,68 @@
-"""Puts the helpers beside it within reach (``browser``, ``synthetic``) and gives every test a result folder."""
+"""Synthetic results and their pages, made once; a test that changes one copies it first."""
 
+import re
+import shutil
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
+
+from palaver.experiments import chapter
+from palaver.report.page import write_report
+from palaver.studies.results import read_result
 
 if (_here := str(Path(__file__).parent)) not in sys.path:
     sys.path.insert(0, _here)
 
 
-@pytest.fixture
-def result_folder(tmp_path: Path) -> Path:
-    """A small synthetic result; its numbers are in ``synthetic.CONFIGURATIONS``."""
+@pytest.fixture(scope="session")
+def labelled_folder(tmp_path_factory):
+    """A result of nodes that learn labels, its page written; its numbers are in ``synthetic.CONFIGURATIONS``."""
     from synthetic import make_result
 
-    return make_result(tmp_path / "run")
+    folder = make_result(tmp_path_factory.mktemp("labelled") / "run")
+    write_report(folder, chapter)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unlabelled_folder(tmp_path_factory):
+    """A result of nodes that learn without labels, with pictures, its page written."""
+    from synthetic import make_unlabelled, write_pictures
+
+    folder = make_unlabelled(tmp_path_factory.mktemp("unlabelled") / "run")
+    write_pictures(folder)
+    write_report(folder, chapter)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labelled(labelled_folder):
+    return read_result(labelled_folder)
+
+
+@pytest.fixture(scope="session")
+def unlabelled(unlabelled_folder):
+    return read_result(unlabelled_folder)
+
+
+@pytest.fixture
+def labelled_copy(labelled_folder, tmp_path):
+    return shutil.copytree(labelled_folder, tmp_path / "run")
+
+
+@pytest.fixture
+def unlabelled_copy(unlabelled_folder, tmp_path):
+    return shutil.copytree(unlabelled_folder, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def text_of():
+    """What a reader sees of a folder's page: tags out, entities in."""
+
+    def text(folder: Path) -> str:
+        page = re.sub(r"<style>.*?</style>", "", (folder / "report.html").read_text(), flags=re.DOTALL)
+        return unescape(re.sub(r"<[^>]+>", "", page))
+
+    return text

@@ -1,42 +1,36 @@
 """The page in a browser: every figure shows, nothing complains, nothing sticks out."""
 
 import pytest
-from unlabelled import CONFIGURATIONS, make_unlabelled, write_pictures
 
 import browser as chrome
-from palaver.report import write_report
 
 FIGURES = ["accuracy_over_rounds", "accuracy_over_bits", "decision_rules", "graph", "temperature"]
+UNLABELLED = [*FIGURES[:3], "learning", "graph", "pictures_0", "pictures_4"]
 
 
-@pytest.mark.parametrize("width", [1100, 600])
-def test_every_figure_renders_and_the_console_is_silent(result_folder, width):
-    found = chrome.check_page(write_report(result_folder), width=width)
-    assert list(found["figures"]) == FIGURES
+def check(folder, figures, width=1100):
+    found = chrome.check_page(folder / "report.html", width=width)
+    assert list(found["figures"]) == figures
     assert all(w > 300 and h > 150 for w, h in found["figures"].values()), found["figures"]
     assert found["console"] == []
     assert found["too_wide"] == 0
 
 
 @pytest.mark.parametrize("width", [1100, 600])
-def test_nodes_that_learn_without_labels_render_too(tmp_path, width):
-    folder = make_unlabelled(tmp_path / "run")
-    write_pictures(folder)
-    found = chrome.check_page(write_report(folder), width=width)
-    shown = [*FIGURES[:3], "learning", "graph", *(f"pictures_{row}" for row in range(len(CONFIGURATIONS)))]
-    assert list(found["figures"]) == shown
-    assert all(w > 300 and h > 150 for w, h in found["figures"].values()), found["figures"]
-    assert found["console"] == []
-    assert found["too_wide"] == 0
+def test_every_figure_renders_and_the_console_is_silent(labelled_folder, width):
+    check(labelled_folder, FIGURES, width)
 
 
-def test_the_parser_finds_the_same_figures(result_folder, monkeypatch, capsys):
+@pytest.mark.parametrize("width", [1100, 600])
+def test_nodes_that_learn_without_labels_render_too(unlabelled_folder, width):
+    check(unlabelled_folder, UNLABELLED, width)
+
+
+def test_the_parser_finds_the_same_figures(labelled_folder, unlabelled_folder, monkeypatch, capsys):
     monkeypatch.setattr(chrome, "chromium", lambda: None)
-    found = chrome.check_page(write_report(result_folder))
+    check(labelled_folder, FIGURES)
     assert capsys.readouterr().out.count("\n") == 1
-    assert list(found["figures"]) == FIGURES
-    assert all(w > 300 and h > 150 for w, h in found["figures"].values()), found["figures"]
-    assert found["console"] == []
+    check(unlabelled_folder, UNLABELLED)
 
 
 BROKEN = (

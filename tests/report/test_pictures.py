@@ -3,21 +3,23 @@
 import base64
 import io
 import re
-from html import unescape
 
 import matplotlib.image
 import numpy as np
 import pytest
-from unlabelled import CONFIGURATIONS, ROUNDS, make_unlabelled, write_pictures
+from synthetic import STAGES, with_figures, write_pictures
 
-from palaver.report import pictures, read_pictures, read_result, write_report
-from palaver.report.pictures import caption, evenly, raster
+from palaver.exchange.report import report
+from palaver.exchange.report.pictures import caption, evenly, pictures, read_pictures
+from palaver.report.drawing import raster
+from palaver.report.page import write_report
+from palaver.studies.results import read_result
 from palaver.types import PalaverError
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return make_unlabelled(tmp_path / "run")
+def folder(unlabelled_copy):
+    return unlabelled_copy
 
 
 def rasters(svg: str) -> list[np.ndarray]:
@@ -33,7 +35,7 @@ def rasters(svg: str) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(("side", "colour"), [(8, False), (28, False), (32, True)])
 def test_the_pixels_decode_back_to_the_tiles(folder, side, colour):
-    held = write_pictures(folder, side, colour=colour)
+    held = write_pictures(folder, side, colour=colour, columns=3, rows=[2])
     stages = read_pictures(read_result(folder))[2]
     svg = pictures(stages)
     kinds = ("reconstructions", "samples", "interpolations")
@@ -78,18 +80,18 @@ def test_rounds_are_the_first_the_last_and_evenly_between():
     assert evenly([0, 7, 9]) == [0, 7, 9]
 
 
-def test_the_page_shows_and_explains_them(folder):
-    write_pictures(folder, rows=[0, 4])
-    page = write_report(folder).read_text()
+def test_the_page_shows_and_explains_them(unlabelled_folder, labelled_folder, text_of):
+    page = (unlabelled_folder / "report.html").read_text()
     assert re.findall(r'data-figure="pictures_(\d)"', page) == ["0", "4"]
-    told = unescape(re.sub(r"<[^>]+>", "", page))
+    assert page.count('class="own-size"') == 2
+    told = text_of(unlabelled_folder)
     assert "Pictures" in told
     assert (
         "BiGAN, 10 nodes, silent. Taken from top to bottom after rounds 0, 200, 400 and 600 of training. "
         "Reconstructions: originals, and below each what comes back from its code. Samples: pictures made from codes "
         "drawn at random. Interpolations: each row walks from one picture's code to another's."
     ) in told
-    assert "Pictures" not in write_report(make_unlabelled(folder.parent / "bare")).read_text()
+    assert "Pictures" not in text_of(labelled_folder)
 
 
 def test_only_the_kinds_that_are_there_are_named():
@@ -98,25 +100,20 @@ def test_only_the_kinds_that_are_there_are_named():
     assert told == "Taken after round 1,000 of training. Samples: pictures made from codes drawn at random."
 
 
-def test_same_bytes_twice_and_nothing_old(folder):
-    write_pictures(folder)
-    figures = folder / "figures"
-    page = write_report(folder).read_bytes()
-    first = {path.name: path.read_bytes() for path in figures.glob("pictures_*.svg")}
-    assert sorted(first) == [f"pictures_{row}.svg" for row in range(len(CONFIGURATIONS))]
-    assert write_report(folder).read_bytes() == page
-    assert {path.name: path.read_bytes() for path in figures.glob("pictures_*.svg")} == first
+def test_nothing_old_is_left(folder):
+    def drawn():
+        write_report(folder, with_figures(lambda figure: figure.section == "Pictures"))
+        return sorted(path.name for path in (folder / "figures").iterdir())
+
     write_pictures(folder, rows=[1])
-    write_report(folder)
-    assert [path.name for path in figures.glob("pictures_*.svg")] == ["pictures_1.svg"]
+    assert drawn() == ["pictures_1.svg"]
     (folder / "pictures.npz").unlink()
-    write_report(folder)
-    assert not list(figures.glob("pictures_*.svg"))
+    assert drawn() == []
 
 
 def refused(folder) -> str:
     with pytest.raises(PalaverError) as error:
-        write_report(folder)
+        report(read_result(folder))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -164,5 +161,5 @@ def test_what_does_not_belong_is_refused(folder, key, grid, said):
 
 def test_every_round_is_not_read(folder):
     held = write_pictures(folder, rows=[0])
-    np.savez(folder / "pictures.npz", **held | {f"0/{ROUNDS[1]}/samples": np.zeros((1, 1, 4, 4), np.uint8)})
+    np.savez(folder / "pictures.npz", **held | {f"0/{STAGES[1]}/samples": np.zeros((1, 1, 4, 4), np.uint8)})
     assert sorted(read_pictures(read_result(folder))[0]) == [0, 200, 400, 600]

@@ -1,16 +1,24 @@
-"""The terminal's tables: the numbers are there, in the promised form, at the promised width."""
+"""Tables: the numbers are there, in the promised form, on the terminal at the promised width."""
 
 import io
-import json
 import re
 
 import pytest
 from rich.console import Console
-from synthetic import make_result
+from synthetic import edited
 
-from palaver.report import bits_table, compare_table, last_rounds, read_result, results_table, rules_table
-from palaver.report.tables import accuracy_cell, human_bits, percent, rounds_cell
+from palaver.exchange.chapter import CHAPTER
+from palaver.exchange.report import report
+from palaver.report.grids import compare_grid, expand, measured_cell, metric_grid
+from palaver.report.terminal import print_table, show, to_table
+from palaver.studies.findings import Grid, Metric
+from palaver.studies.formats import count, percent
 from palaver.types import PalaverError
+
+TITLES = ("Results", "On the test set", "Decision rules", "Bits")
+"""Columns of a terminal that each table fits; 120 is also what is printed where there is no terminal."""
+
+COMPARED = [metric for metric in CHAPTER.metrics if metric.compare]
 
 
 def shown(table, width=100) -> list[str]:
@@ -19,50 +27,100 @@ def shown(table, width=100) -> list[str]:
     return console.export_text().splitlines()
 
 
+def section(result, title) -> list[str]:
+    """The lines of a section's tables."""
+    found = next(section for section in report(result).sections if section.title == title)
+    return [line for grid in found.grids for line in shown(to_table(grid, stacked=found.stacked))]
+
+
 def line_of(lines: list[str], start: str) -> str:
     return next(line for line in lines if line.strip().startswith(start))
 
 
-@pytest.mark.parametrize(
-    ("bits", "text"),
-    [(0, "0 bit"), (999, "999 bit"), (1000, "1 kbit"), (24_576_000, "24.6 Mbit"), (999_999_999, "1 Gbit"),
-     (9.6e9, "9.6 Gbit"), (5e21, "5,000 Ebit"), (None, "–"), (float("nan"), "–")],
-)  # fmt: skip
-def test_bits_for_people(bits, text):
-    assert human_bits(bits) == text
-
-
 def test_cells():
-    assert percent(0.8449) == "84.5"
-    assert accuracy_cell({"mean": 0.845, "low": 0.839, "high": 0.851, "values": []}) == "84.5 [83.9, 85.1]"
-    assert accuracy_cell({"mean": 0.845, "low": None, "high": None, "values": [0.845]}) == "84.5"
-    assert accuracy_cell({"mean": None, "values": [0.8, None]}) == "– (1 of 2 seeds)"
-    assert accuracy_cell(None) == "–"
-    assert rounds_cell({"mean": 5300.0, "low": 5100.0, "high": 5500.0, "values": []}) == "5,300 [5,100, 5,500]"
-    assert rounds_cell({"mean": None, "values": [1.0, 2.0, 3.0, None, None]}, 13_000) == "> 13,000 (3 of 5 seeds)"
-    assert rounds_cell({"mean": None, "values": [None]}) == "> end (0 of 1 seeds)"
+    accuracy = {"mean": 0.845, "low": 0.839, "high": 0.851, "values": []}
+    assert measured_cell(accuracy, percent) == "84.5 [83.9, 85.1]"
+    assert measured_cell({"mean": 0.845, "low": None, "high": None, "values": [0.845]}, percent) == "84.5"
+    assert measured_cell({"mean": 0.845, "low": 0.845, "high": 0.845, "values": [0.845] * 2}, percent) == "84.5"
+    assert measured_cell({"mean": None, "values": [0.8, None]}, percent) == "– (1 of 2 seeds)"
+    assert measured_cell({"mean": None, "values": [None, None]}, percent) == "–"
+    assert measured_cell(None, percent) == "–"
+    rounds = {"mean": 5300.0, "low": 5100.0, "high": 5500.0, "values": []}
+    assert measured_cell(rounds, count) == "5,300 [5,100, 5,500]"
+    some = {"mean": None, "values": [1.0, 2.0, 3.0, None, None]}
+    assert measured_cell(some, count, beyond="> 13,000") == "> 13,000 (3 of 5 seeds)"
+    assert measured_cell({"mean": None, "values": [None]}, count, beyond="> 900") == "> 900 (0 of 1 seeds)"
 
 
-def test_results(result_folder):
-    result = read_result(result_folder)
-    lines = shown(results_table(result.summary, last_rounds(result)))
+def test_metrics_that_begin_alike_become_one_column_each(labelled):
+    alike, other, missing = (
+        Metric("collective_accuracy.*", "by {}"),
+        Metric("average_accuracy", "alone"),
+        Metric("x", ""),
+    )
+    assert [(metric.name, metric.label) for metric in expand([other, missing, alike], labelled.summary)] == [
+        ("average_accuracy", "alone"),
+        ("collective_accuracy.confidence", "by confidence"),
+        ("collective_accuracy.entropy_as_printed", "by entropy as printed"),
+        *((f"collective_accuracy.{rule}", f"by {rule}") for rule in ("majority", "mean", "product")),
+    ]
+
+
+def test_a_grid_of_some_configurations_and_of_none(labelled):
+    metrics = [Metric("accuracy", "%", form=percent)]
+    grid = metric_grid(labelled, "some", metrics, only=["10 nodes, silent"], suffix="")
+    assert grid.rows == []
+    metrics = [Metric("average", "alone %", form=percent), Metric("test_average", "unseen %", form=percent)]
+    assert metric_grid(labelled, "some", metrics, only=["10 nodes, silent"], suffix="_accuracy") == Grid(
+        "exchange <tiny> (tiny, 3 seeds): some",
+        ("configuration", "alone %", "thesis", "unseen %"),
+        [("10 nodes, silent", "48.4 [45.9, 50.9]", "71.1", "46.4")],
+    )
+
+
+def test_results(labelled):
+    lines = section(labelled, "Results")
     # Last values x − 0.01, x, x + 0.01: s = 0.01, half-width 4.302653 · 0.01 / √3 = 2.48 points.
-    logits = " ".join(line_of(lines, "10 nodes, logits").split())
-    assert logits == "10 nodes, logits 53.4 [50.9, 55.9] 79.0 61.1 [58.6, 63.6] 84.8 950 [826, 1,074] 5,300"
-    place = lines.index(line_of(lines, "10 nodes, silent"))
-    assert lines[place].split()[-2:] == ["1,000", "–"]
-    assert lines[place + 1].split() == ["(1", "of", "3", "seeds)"]
+    place = lines.index(line_of(lines, "10 nodes, logits"))
+    means, intervals = (" ".join(line.split()) for line in lines[place : place + 2])
+    assert means == "10 nodes, logits 53.4 79.0 61.1 84.8"
+    assert intervals == "[50.9, 55.9] [58.6, 63.6]"
+    reached = lines[next(at for at, line in enumerate(lines) if "rounds to 60.0 %" in line) :]
+    place = reached.index(line_of(reached, "10 nodes, logits"))
+    means, intervals = (" ".join(line.split()) for line in reached[place : place + 2])
+    assert means == "10 nodes, logits > 1,000 – 950 5,300"
+    assert intervals == "(0 of 3 seeds) [826, 1,074]"
+    place = reached.index(line_of(reached, "10 nodes, silent"))
+    assert reached[place].split()[-2:] == ["1,000", "–"]
+    assert reached[place + 1].split()[-4:] == ["(1", "of", "3", "seeds)"]
+    assert "exchange <tiny> (tiny, 3 seeds): validation accuracy" in lines[0]
 
 
-def test_a_row_without_the_thesis_has_no_such_column(result_folder):
-    summary = read_result(result_folder).summary
-    for row in summary["rows"]:
-        row["thesis"] = {}
-    assert not any("thesis" in line for line in shown(results_table(summary)))
+def test_a_row_without_the_thesis_has_no_such_column(labelled):
+    def forget(summary):
+        for row in summary["rows"]:
+            row["thesis"] = {}
+
+    assert any("thesis" in line for line in section(labelled, "Results"))
+    assert not any("thesis" in line for line in section(edited(labelled, forget), "Results"))
 
 
-def test_rules_hold_every_row_and_rule(result_folder):
-    lines = shown(rules_table(read_result(result_folder).summary))
+def test_under_other_settings_the_thesis_is_told_apart(labelled):
+    def override(summary):
+        summary["overrides"] = {"rounds": 40, "widths": [8, 16]}
+
+    other = edited(labelled, override)
+    headers = metric_grid(other, "accuracy", COMPARED[:1]).headers
+    assert headers == ("configuration", "average %", "thesis (its own settings)")
+    console = Console(width=200, record=True, file=io.StringIO(), color_system=None)
+    show(console, other, report(other))
+    said = console.export_text()
+    assert "Under other settings than the experiment's own, in every configuration: rounds 40, widths 8 16. The" in said
+    assert said.splitlines()[-1] == "3 seeds on digits, 83 s on cpu"
+
+
+def test_rules_hold_every_row_and_rule(labelled):
+    lines = section(labelled, "Decision rules")
     header = " ".join(" ".join(lines[: lines.index(line_of(lines, "─"))]).split())
     assert "entropy as" in header
     assert "confidence % printed % majority % mean % product %" in header
@@ -71,52 +129,48 @@ def test_rules_hold_every_row_and_rule(result_folder):
     assert lines[silent + 1].split()[:2] == ["[56.6,", "61.6]"]
 
 
-def test_bits(result_folder):
-    summary = read_result(result_folder).summary
-    row = next(row for row in summary["rows"] if row["configuration"] == "10 nodes, logits")
-    row["metrics"] |= {name: {"mean": mean, "values": [mean]} for name, mean in (("sent", 480.0), ("dropped", 24.0))}
-    lines = shown(bits_table(summary))
-    # 98,304 and 20,480 bits a round for 1,000 rounds, 2 · 32 · 150,000 for gradients: 80.8 times; 24 / 480 dropped.
+def test_bits(labelled):
+    lines = section(labelled, "Bits")
+    # 98,304 and 20,480 bits a round for 1,000 rounds, 2 · 32 · 150,000 for gradients: 80.8 times; a twentieth dropped.
     said = " ".join(line_of(lines, "10 nodes, logits").split())
-    assert said == "10 nodes, logits 98.3 Mbit 20.5 Mbit 9.6 Gbit 80.8 × 5.0"
-    assert line_of(lines, "10 nodes, silent").split()[-1] == "–"
+    assert said == "10 nodes, logits 98.3 Mbit 20.5 Mbit 9.6 Gbit 80.8 5.0"
+    assert line_of(lines, "10 nodes, silent").split()[-2:] == ["–", "–"]
 
 
 @pytest.mark.parametrize(("runs", "width"), [(1, 100), (3, 100), (4, 100), (5, 120)])
-def test_runs_side_by_side(tmp_path, runs, width):
-    results = [read_result(make_result(tmp_path / f"run-{place}")) for place in range(runs)]
-    lines = shown(compare_table(results), width)
+def test_runs_side_by_side(labelled, runs, width):
+    results = [labelled._replace(folder=labelled.folder / f"run-{place}") for place in range(runs)]
+    lines = shown(to_table(compare_grid(results, COMPARED), stacked=runs > 3), width)
     assert sum("run-" in line for line in lines) == 1
     assert [f"run-{place}" for place in range(runs)] == re.findall(r"run-\d", "".join(lines))
     logits = lines.index(line_of(lines, "10 nodes, logits"))
     assert "".join(lines[logits : logits + 2]).count("[50.9, 55.9]") == runs
+    assert max(map(len, lines)) <= width and not any("…" in line for line in lines)
 
 
-def test_too_many_runs(result_folder):
+def test_runs_of_other_configurations_leave_cells_empty(labelled):
+    fewer = edited(labelled, lambda summary: summary["rows"].pop(1))
+    grid = compare_grid([labelled, fewer], COMPARED[:2])
+    assert [row for row in grid.rows if row[0] == "10 nodes, silent"] == [
+        ("10 nodes, silent", "average %", "48.4 [45.9, 50.9]", "–")
+    ]
+
+
+def test_too_many_runs(labelled):
     with pytest.raises(PalaverError, match="6 runs to compare: give 1 to 5 at a time"):
-        compare_table([read_result(result_folder)] * 6)
+        compare_grid([labelled] * 6, COMPARED)
 
 
-@pytest.mark.parametrize("make", [results_table, rules_table, bits_table])
-def test_nothing_is_cut_off_at_100_columns(result_folder, make):
-    lines = shown(make(read_result(result_folder).summary))
+@pytest.mark.parametrize("title", TITLES)
+def test_nothing_is_cut_off(labelled, title):
+    lines = section(labelled, title)
     assert max(map(len, lines)) <= 100
     assert not any("…" in line for line in lines)
     assert all(line.count("[") == line.count("]") for line in lines)
 
 
-def test_reading_refuses_in_one_line(tmp_path, result_folder):
-    with pytest.raises(PalaverError, match="nowhere is not a folder: "):
-        read_result(tmp_path / "nowhere")
-    with pytest.raises(PalaverError, match=r"has no settings\.json: "):
-        read_result(tmp_path)
-    (result_folder / "metrics.parquet").write_bytes(b"PAR1")
-    with pytest.raises(PalaverError, match=r"cannot read .*metrics\.parquet \(.*\): run the experiment again") as error:
-        read_result(result_folder)
-    assert "\n" not in str(error.value)
-    (result_folder / "summary.json").write_text('{"rows": ')
-    with pytest.raises(PalaverError, match=r"cannot read .*summary\.json \("):
-        read_result(result_folder)
-    (result_folder / "summary.json").write_text(json.dumps({"rows": [{}]}))
-    with pytest.raises(PalaverError, match="has no list 'rows' of configurations"):
-        read_result(result_folder)
+def test_a_table_wider_than_the_terminal_keeps_its_columns():
+    console = Console(width=30, record=True, file=io.StringIO(), color_system=None)
+    print_table(console, to_table(Grid("wide", ("row", *"abcdefgh"), [("one", *["1,234.5"] * 8)])))
+    assert console.export_text().count("1,234.5") == 8
+    assert console.width == 30

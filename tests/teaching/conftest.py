@@ -10,5 +10,5 @@ LIBRARIES = {"numpy": np.asarray, "jax": jnp.asarray, "torch": torch.as_tensor}
 
 @pytest.fixture(params=LIBRARIES)
 def array(request):
-    """Makes an array of one library of a NumPy array or a list."""
+    """Converts a NumPy array or a list to an array of one library."""
     return LIBRARIES[request.param]

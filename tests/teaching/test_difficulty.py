@@ -80,7 +80,7 @@ def test_bounds_and_identities(seed):
 
 
 @pytest.mark.parametrize("measure", ["student-loss", "reducible-loss"])
-def test_labels_are_asked_for_and_an_unknown_one_is_last(array, measure):
+def test_labels_are_required_and_an_unknown_one_scores_lowest(array, measure):
     with pytest.raises(PalaverError, match=f"{measure.replace('-', '_')} needs the true labels"):
         MEASURES[measure](array(TEACHER), array(STUDENT), None)
     scores = np.asarray(MEASURES[measure](array(TEACHER), array(STUDENT), array(np.array([NO_LABEL, 0]))))

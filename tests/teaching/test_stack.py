@@ -1,4 +1,4 @@
-"""The teacher stack in NumPy, JAX and PyTorch: what it yields, what it counts, what it refuses."""
+"""The teacher stack in NumPy, JAX and PyTorch: what it yields, counts and refuses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rows_of(x):
     return np.asarray(x)[:, 0].astype(int).tolist()
 
 
-def test_the_hardest_of_every_stack_with_the_teachers_words(array):
+def test_the_hardest_of_every_stack_with_the_teachers_distributions(array):
     compressed = stack(array, batches(array), size=5)
     found = list(compressed)
     scores = -(TEACHER * np.log(STUDENT)).sum(1)
@@ -79,19 +79,19 @@ def test_the_last_stack_may_be_short(array):
     assert len(list(stack(array, batches(array, examples=27), size=5, drop_last=True))) == 1
 
 
-def test_a_table_answers_by_row(array, tmp_path):
+def test_a_table_is_looked_up_by_row(array, tmp_path):
     table = precompute(predicting(TEACHER, array), array(X), tmp_path / "teacher.npy", batch_size=7)
-    asked = stack(array, batches(array), size=5)
+    computed = stack(array, batches(array), size=5)
     looked_up = TeacherStack(batches(array, index=True), predicting(STUDENT, array), table, size=5)
-    for (x, target), (same, told) in zip(asked, looked_up, strict=True):
-        assert rows_of(x) == rows_of(same)
-        np.testing.assert_array_equal(np.asarray(target), np.asarray(told))
+    for (x, target), (same_x, same_target) in zip(computed, looked_up, strict=True):
+        assert rows_of(x) == rows_of(same_x)
+        np.testing.assert_array_equal(np.asarray(target), np.asarray(same_target))
     assert looked_up.counts.teacher_forwards == 0
     with pytest.raises(PalaverError, match="index"):
         next(iter(TeacherStack(batches(array), predicting(STUDENT, array), table)))
 
 
-def test_the_coins_are_seeded_and_go_on_from_pass_to_pass(array):
+def test_random_numbers_are_seeded_and_continue_from_pass_to_pass(array):
     given = list(batches(array))
 
     def twice(seed):
@@ -121,7 +121,7 @@ def test_inputs_may_be_trees(array):
         assert len(rows_of(x["pixels"])) == BATCH
 
 
-def test_no_gradient_passes_through_what_was_asked():
+def test_no_gradient_passes_through_predictions():
     leaf = torch.tensor(TEACHER[:4], requires_grad=True)
     stack_ = TeacherStack([X[:4]], lambda _: leaf * 1, lambda _: leaf * 1, size=1)
     ((_, target),) = stack_
@@ -151,7 +151,7 @@ def test_a_schedule_that_makes_no_stack(bad):
         list(stack(np.asarray, batches(np.asarray), size=lambda _: bad))
 
 
-def test_half_precision_is_not_half_right():
+def test_half_precision_is_scored_in_single_precision():
     half = stack(torch.as_tensor, batches(torch.as_tensor), size=5)
     half._student = lambda x: predicting(STUDENT, torch.as_tensor)(x).to(torch.bfloat16)
     for _, target in half:
@@ -162,16 +162,16 @@ def test_half_precision_is_not_half_right():
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
         (Y[:4] + 1.0, "labels of 4 examples are"),
         (np.eye(3, dtype=np.int64)[Y[:4]], r"\(4, 3\): give one class id each"),
         (np.array([1, 2, 3, 1]), "labels from 1 to 3 for 3 classes: give 0 to 2"),
-        (np.array([1, 2, -1, -1]), "2 of the 4 examples chosen from batches 0 to 0 have no label to be told"),
+        (np.array([1, 2, -1, -1]), "2 of the 4 examples chosen from batches 0 to 0 have no label"),
     ],
 )
-def test_bad_labels(array, labels, told):
-    with pytest.raises(PalaverError, match=told):
+def test_bad_labels(array, labels, message):
+    with pytest.raises(PalaverError, match=message):
         list(stack(array, [(array(X[:4]), array(labels))], size=1, target=targets.true()))
 
 
@@ -200,19 +200,19 @@ def broken(table, row, value):
 
 @pytest.mark.parametrize("who", ["student", "teacher"])
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [(np.nan, "1 of 4 rows are no distribution .*NaN"), ([2.0, -0.5, -0.5], "from -0.5 to 2 that sum to 1")],
 )
-def test_bad_predictions_name_the_batch(array, who, value, told):
+def test_bad_predictions_name_the_batch(array, who, value, message):
     models = {"student": predicting(STUDENT, array), "teacher": predicting(TEACHER, array)}
     models[who] = predicting(broken(STUDENT, 29, value), array)
     bad = TeacherStack(batches(array), models["student"], models["teacher"], size=5)
-    with pytest.raises(PalaverError, match=f"the {who}'s predictions on batch 7: .*{told}"):
+    with pytest.raises(PalaverError, match=f"the {who}'s predictions on batch 7: .*{message}"):
         list(bad)
     assert bad.counts.updates == 1  # the first stack, batches 0 to 4, was fine
 
 
-def test_logits_are_told_from_probabilities(array):
+def test_logits_are_refused(array):
     bad = TeacherStack(batches(array), lambda x: x[:, :2] / 7, predicting(TEACHER[:, :2] * 0 + 0.5, array))
     with pytest.raises(PalaverError, match="softmax of logits"):
         next(iter(bad))

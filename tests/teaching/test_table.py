@@ -22,25 +22,25 @@ def teacher(x):
 
 
 def test_made_once_and_mapped(array, tmp_path):
-    asked = []
+    calls = []
 
     def counted(x):
-        asked.append(len(x))
+        calls.append(len(x))
         return array(teacher(x))
 
     path = tmp_path / "deep" / "table.npy"
     made = precompute(counted, array(X), path, batch_size=20)
-    assert asked == [20, 20, 10]
+    assert calls == [20, 20, 10]
     np.testing.assert_array_equal(made.probabilities, teacher(X))
     assert isinstance(made.probabilities, np.memmap) and made.probabilities.dtype == np.float32
     again = precompute(counted, array(X), path, batch_size=7)  # batches are no part of the data
-    assert asked == [20, 20, 10]
+    assert calls == [20, 20, 10]
     np.testing.assert_array_equal(again.probabilities, made.probabilities)
     np.testing.assert_array_equal(np.load(path), teacher(X))  # a NumPy file like any other
     assert sorted(found.name for found in path.parent.iterdir()) == ["table.npy", "table.npy.json"]
 
 
-def test_batches_are_as_good_as_an_array(array, tmp_path):
+def test_batches_give_the_same_table_as_an_array(array, tmp_path):
     whole = precompute(lambda x: array(teacher(x)), array(X), tmp_path / "a.npy")
     given = [(array(X[start : start + 8]), None) for start in range(0, 50, 8)]
     in_batches = precompute(lambda x: array(teacher(x)), given, tmp_path / "b.npy")
@@ -71,8 +71,8 @@ def test_a_damaged_table_is_refused(tmp_path):
         read_table(path, X)
     path.write_bytes(good)
     about = tmp_path / "table.npy.json"
-    for torn in ("{", json.dumps({"data_sha256": "x"}), "[]"):
-        about.write_text(torn)
+    for broken in ("{", json.dumps({"data_sha256": "x"}), "[]"):
+        about.write_text(broken)
         with pytest.raises(PalaverError, match="cannot be read"):
             read_table(path, X)
     about.unlink()
@@ -81,15 +81,15 @@ def test_a_damaged_table_is_refused(tmp_path):
 
 
 def test_a_teacher_that_fails_leaves_nothing(tmp_path):
-    def torn(x):
-        said = teacher(x)
+    def failing(x):
+        predictions = teacher(x)
         if x[0, 0] == X[20, 0]:
-            said[3] = np.nan
-        return said
+            predictions[3] = np.nan
+        return predictions
 
     path = tmp_path / "table.npy"
     with pytest.raises(PalaverError, match="the teacher's predictions on batch 2: 1 of 10 rows"):
-        precompute(torn, X, path, batch_size=10)
+        precompute(failing, X, path, batch_size=10)
     with pytest.raises(PalaverError, match="no examples"):
         precompute(teacher, [], path)
     with pytest.raises(PalaverError, match="2 classes on batch 1, 3 before"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -13,9 +15,9 @@ LABELS = np.array([1, NO_LABEL])
 
 
 def of(target, array, labels=LABELS):
-    told = target(array(TEACHER), None if labels is None else array(labels))
-    assert type(told) is type(array(TEACHER))
-    return np.asarray(told)
+    distributions = target(array(TEACHER), None if labels is None else array(labels))
+    assert type(distributions) is type(array(TEACHER))
+    return np.asarray(distributions)
 
 
 def test_true_is_one_hot_and_an_unknown_label_is_no_loss(array):
@@ -37,10 +39,21 @@ def test_soft(array):
 
 
 def test_mixed(array):
-    told = of(targets.mixed(weight=0.25), array)
-    np.testing.assert_allclose(told[0], 0.75 * TEACHER[0] + [0, 0.25, 0], atol=1e-6)
-    np.testing.assert_array_equal(told[1], TEACHER[1])  # its label is not known
+    found = of(targets.mixed(weight=0.25), array)
+    np.testing.assert_allclose(found[0], 0.75 * TEACHER[0] + [0, 0.25, 0], atol=1e-6)
+    np.testing.assert_array_equal(found[1], TEACHER[1])  # its label is not known
     np.testing.assert_array_equal(of(targets.mixed(weight=0.25), array, None), TEACHER)
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_by_name(array, name):
+    expected = {
+        "true": targets.true(),
+        "soft": targets.soft(temperature=2),
+        "mixed": targets.mixed(weight=0.25, temperature=2),
+    }
+    made = targets.TARGETS[name](SimpleNamespace(target_temperature=2, mix=0.25))
+    np.testing.assert_array_equal(of(made, array), of(expected[name], array))
 
 
 def test_bad_hyper_parameters():

@@ -1,6 +1,24 @@
-"""What nodes say to each other. Each channel is a ``palaver.types.Channel`` made by a factory."""
+"""What nodes send each other. Each channel is a ``palaver.types.Channel`` made by a factory."""
 
-from palaver.channels.exchange import features, labels, labels_logits, logits
+from collections.abc import Callable
+from typing import Any
+
+from palaver.channels.exchange import features, labels, labels_logits, logits, none
 from palaver.channels.gaussian import gaussian
+from palaver.types import Channel
 
-__all__ = ["features", "gaussian", "labels", "labels_logits", "logits"]
+__all__ = ["CHANNELS", "features", "gaussian", "labels", "labels_logits", "logits", "none"]
+
+
+CHANNELS: dict[str, Callable[[Any], Channel]] = {
+    "none": lambda _: none(),
+    "labels": lambda _: labels(),
+    "logits": lambda settings: logits(temperature=settings.temperature),
+    "labels+logits": lambda settings: labels_logits(mix=settings.mix, temperature=settings.temperature),
+    "features": lambda settings: features(weight=settings.feature_weight),
+    "gaussian": lambda settings: gaussian(weight=settings.feature_weight),
+}
+"""Every channel by the name that settings give it; an entry that is added here is accepted wherever names are.
+
+The argument is a settings object with ``temperature``, ``mix`` and ``feature_weight``.
+"""

@@ -1,6 +1,4 @@
-"""Channels of the supervised chapter: labels, logits, both, and the top hidden layer (thesis §2.2.3.2)."""
-
-from __future__ import annotations
+"""Channels that any model can use: none, labels, logits, both, and the top hidden layer (thesis §2.2.3.2)."""
 
 import math
 
@@ -12,7 +10,7 @@ from palaver.types import Array, Channel, Outputs, PalaverError, PyTree
 
 
 def encoded_bits(payload_shapes: PyTree) -> int:
-    """Bits of one example: every leaf less its leading (batch) axis, in its own type."""
+    """Bits of one example: all leaves without their leading (batch) axis, each in its own type."""
     return sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize * 8 for leaf in jax.tree.leaves(payload_shapes))
 
 
@@ -37,9 +35,14 @@ def positive(name: str, value: float) -> None:
         raise PalaverError(f"{name} is {value}: give a finite number above 0")
 
 
+def none() -> Channel:
+    """Nothing is sent: an empty payload of zero bits and a loss of 0."""
+    return Channel(encode=lambda _o, _l: (), loss=lambda _o, _p: jnp.zeros(()), bits=lambda _s: 0)
+
+
 def labels() -> Channel:
-    """The true labels; the receiver's objective is the cross-entropy it has for its own data (nats)."""
-    return Channel(encode=_label_payload, loss=_label_loss, bits=encoded_bits, known=lambda sent: sent)
+    """The true labels; the receiver's objective is the cross-entropy, in nats, that it has for its own data."""
+    return Channel(encode=_label_payload, loss=_label_loss, bits=encoded_bits, labels_of=lambda sent: sent)
 
 
 def logits(*, temperature: float = 1.0) -> Channel:
@@ -75,12 +78,12 @@ def labels_logits(*, mix: float = 0.5, temperature: float = 1.0) -> Channel:
     if not 0 <= mix <= 1:
         raise PalaverError(f"mix is {mix}: give the label's weight, a number in [0, 1]")
     return Channel(
-        encode=lambda outputs, known: {"labels": _label_payload(outputs, known), "logits": outputs.logits},
+        encode=lambda outputs, classes: {"labels": _label_payload(outputs, classes), "logits": outputs.logits},
         loss=lambda outputs, sent: (
             mix * _label_loss(outputs, sent["labels"]) + (1 - mix) * _soft_loss(outputs, sent["logits"], temperature)
         ),
         bits=encoded_bits,
-        known=lambda sent: sent["labels"],
+        labels_of=lambda sent: sent["labels"],
     )
 
 

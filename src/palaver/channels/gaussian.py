@@ -1,7 +1,5 @@
 """Channel of variational auto-encoders: the code's distribution (thesis §2.2.4.2)."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""Data sets and how they are dealt out: ``load`` a set, ``split`` it over the nodes, ``pad`` the shards."""
+"""Data sets and how nodes share them: ``load`` a set, ``split`` it among the nodes, ``pad`` the shards."""
 
 from palaver.data.dataset import Dataset, from_arrays, subset
 from palaver.data.load import NAMES, load

@@ -1,7 +1,5 @@
 """A data set in memory: three parts that share no example, checked once so that nothing later has to."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -88,36 +86,18 @@ def from_arrays(
         raise PalaverError(f"{missing} is missing: give both x_test and y_test, or neither to cut a test part out of x")
     if seed < 0:
         raise PalaverError(f"seed is {seed}: give 0 or more")
-    parts = {"x": np.asarray(x)} | ({} if x_test is None else {"x_test": np.asarray(x_test)})
-    labels = {"y": np.asarray(y)} | ({} if y_test is None else {"y_test": np.asarray(y_test)})
     if classes is not None and classes < 1:
         raise PalaverError(f"classes is {classes}: give at least 1")
-    for (x_name, part), (y_name, ids) in zip(parts.items(), labels.items(), strict=True):
-        _check_inputs(x_name, part)
-        _check_labels(y_name, ids, classes)
-        if len(part) != len(ids):
-            raise PalaverError(f"{x_name} has {len(part)} examples and {y_name} {len(ids)}: give one label an example")
+    parts, labels = {"x": np.asarray(x)}, {"y": np.asarray(y)}
+    if x_test is not None and y_test is not None:
+        parts["x_test"], labels["y_test"] = np.asarray(x_test), np.asarray(y_test)
+    for x_name, y_name in zip(parts, labels, strict=True):
+        _check(x_name, parts[x_name], y_name, labels[y_name], classes)
     parts = _convert(parts)
-    labels = {key: ids.astype(np.int32) for key, ids in labels.items()}
+    labels = {name: ids.astype(np.int32) for name, ids in labels.items()}
     if classes is None:
         classes = 1 + max(int(ids.max()) for ids in labels.values())
-
-    rows = np.arange(len(labels["y"]))
-    held_out = _count("validation", validation, len(rows))
-    if x_test is None:
-        rows, cut = _cut(rows, labels["y"], _count("test", test, len(rows)), seed)
-        parts["x_test"], labels["y_test"] = parts["x"][cut], labels["y"][cut]
-    rows, cut = _cut(rows, labels["y"], held_out, seed)
-    return Dataset(
-        name=name,
-        x_train=parts["x"][rows],
-        y_train=labels["y"][rows],
-        x_validation=parts["x"][cut],
-        y_validation=labels["y"][cut],
-        x_test=parts["x_test"],
-        y_test=labels["y_test"],
-        classes=classes,
-    )
+    return Dataset(name, *_cut_parts(parts, labels, validation, test, seed), classes=classes)
 
 
 def subset(dataset: Dataset, train: int, validation: int, test: int) -> Dataset:
@@ -139,33 +119,32 @@ def subset(dataset: Dataset, train: int, validation: int, test: int) -> Dataset:
     return dataset._replace(**taken)
 
 
-def _check_inputs(name: str, x: np.ndarray) -> None:
+def _check(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray, classes: int | None) -> None:
     if x.dtype.kind not in "buif":
-        raise PalaverError(f"{name} holds {x.dtype}: give integers or floats")
+        raise PalaverError(f"{x_name} holds {x.dtype}: give integers or floats")
     if x.ndim < 2:
         raise PalaverError(
-            f"{name} has shape {x.shape}: give [examples, ...], for one number an example {name}[:, None]"
+            f"{x_name} has shape {x.shape}: give [examples, ...], for one number an example {x_name}[:, None]"
         )
     if x.size == 0:
-        raise PalaverError(f"{name} has shape {x.shape}: give at least one example of at least one number")
-
-
-def _check_labels(name: str, y: np.ndarray, classes: int | None) -> None:
+        raise PalaverError(f"{x_name} has shape {x.shape}: give at least one example of at least one number")
     if y.ndim != 1:
-        raise PalaverError(f"{name} has shape {y.shape}: give one label an example, [examples]")
+        raise PalaverError(f"{y_name} has shape {y.shape}: give one label an example, [examples]")
     if y.dtype.kind not in "bui":
         raise PalaverError(
-            f"{name} holds {y.dtype}: give integer class ids, from numpy.unique(..., return_inverse=True)"
+            f"{y_name} holds {y.dtype}: give integer class ids, from numpy.unique(..., return_inverse=True)"
         )
     limit = _LABEL_LIMIT if classes is None else classes
     wrong = np.flatnonzero((y < 0) | (y >= limit))
     if wrong.size:
         at = int(wrong[0])
-        raise PalaverError(f"label {y[at]} at example {at} of {name} is out of range: give 0 to {limit - 1}")
+        raise PalaverError(f"label {y[at]} at example {at} of {y_name} is out of range: give 0 to {limit - 1}")
+    if len(x) != len(y):
+        raise PalaverError(f"{x_name} has {len(x)} examples and {y_name} {len(y)}: give one label an example")
 
 
 def _convert(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Brings all parts to one type: uint8 stays, everything else becomes float32."""
+    """Brings all inputs to one type: uint8 stays, everything else becomes float32."""
     pixels = {x.dtype == np.uint8 for x in parts.values()}
     if len(pixels) > 1 or len({x.shape[1:] for x in parts.values()}) > 1:
         x, x_test = parts["x"], parts["x_test"]
@@ -175,17 +154,29 @@ def _convert(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         )
     if pixels == {True}:
         return parts
-    converted = {}
-    for name, x in parts.items():
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is reported below
-            converted[name] = x.astype(np.float32)
-        bad = np.flatnonzero(~np.isfinite(converted[name]).reshape(len(x), -1).all(1))
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is reported below
+        converted = {name: x.astype(np.float32) for name, x in parts.items()}
+    for name, x in converted.items():
+        bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(1))
         if bad.size:
             raise PalaverError(
                 f"{name} holds non-finite values at example {bad[0]}: remove or fill the {bad.size} such examples "
                 "(float32 ends at 3.4e38)"
             )
     return converted
+
+
+def _cut_parts(
+    parts: dict[str, np.ndarray], labels: dict[str, np.ndarray], validation: float, test: float, seed: int
+) -> tuple[np.ndarray, ...]:
+    """The inputs and labels for training, validation and test, in the order of ``Dataset``."""
+    x, y = parts["x"], labels["y"]
+    rows, held_out = np.arange(len(y)), _count("validation", validation, len(y))
+    if "x_test" not in parts:
+        rows, cut = _cut(rows, y, _count("test", test, len(y)), seed)
+        parts["x_test"], labels["y_test"] = x[cut], y[cut]
+    rows, cut = _cut(rows, y, held_out, seed)
+    return x[rows], y[rows], x[cut], y[cut], parts["x_test"], labels["y_test"]
 
 
 def _count(name: str, share: float, examples: int) -> int:

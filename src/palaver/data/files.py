@@ -1,7 +1,5 @@
 """Official files: where they come from, whether they are the right ones, and how they are read."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import os
@@ -169,13 +167,7 @@ def read_idx(path: Path) -> np.ndarray:
         PalaverError: if the file is missing, no such file, cut short or too long.
 
     """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-        if path.suffix == ".gz":
-            raw = gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error) from error
+    raw = _read(path)
     axes = raw[3] if len(raw) > 3 else 0
     start = 4 + 4 * axes
     if raw[:3] != _IDX_UBYTE or axes < 1 or len(raw) < start:
@@ -192,6 +184,15 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
+def _read(path: Path) -> bytes:
+    """The bytes of a file, decompressed if it has ``.gz`` at its end."""
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+
+
 def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads a CIFAR-10 binary batch: records of one label byte and 3,072 pixels, red, green, blue, row by row.
 
@@ -202,11 +203,7 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
         PalaverError: if the file is missing, empty, or not a whole number of records.
 
     """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    raw = _read(path)
     if not raw or len(raw) % _CIFAR_RECORD:
         raise PalaverError(
             f"{path} has {len(raw)} bytes, not a multiple of {_CIFAR_RECORD} (a label and 3 x 32 x 32 pixels): "
@@ -224,10 +221,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         PalaverError: if the file is missing, damaged, no NPZ, lacks ``x`` or ``y``, or holds Python objects.
 
     """
-    path = Path(path)
     try:
-        with zipfile.ZipFile(path):  # numpy.load would read other kinds of file too
-            pass
+        zipfile.ZipFile(path).close()  # numpy.load would read other kinds of file too
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in ("x", "y", "x_test", "y_test") if key in archive.files}
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

@@ -1,9 +1,8 @@
 """Data sets by name."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pooch
@@ -49,9 +48,12 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
         PalaverError: if the name is unknown, or a file is missing, damaged or not the official one.
 
     """
-    kind, _, path = name.partition(":")
-    if kind in ("idx", "npz") and path:
-        return (_idx if kind == "idx" else _npz)(name, Path(path).expanduser())
+    scheme, _, path = name.partition(":")
+    if scheme == "idx" and path:
+        return _idx(name, Path(path).expanduser())
+    if scheme == "npz" and path:
+        arrays: dict[str, Any] = files.read_npz(Path(path).expanduser())
+        return from_arrays(**arrays, name=name)
     if name not in NAMES:
         raise PalaverError(f"data set {name!r} is unknown: choose one of {', '.join(NAMES)}, idx:DIR, npz:FILE")
     if name == "digits":
@@ -70,9 +72,8 @@ def _digits() -> Dataset:
 
 
 def _cifar10(root: Path) -> Dataset:
-    *train, test = [files.read_cifar(path) for path in files.fetch(files.CIFAR10, root)]
+    *train, (x_test, y_test) = [files.read_cifar(path) for path in files.fetch(files.CIFAR10, root)]
     x, y = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    x_test, y_test = test
     return from_arrays(x, y, x_test=x_test, y_test=y_test, validation=0.1, classes=10, name="cifar10")
 
 
@@ -89,9 +90,3 @@ def _idx(name: str, folder: Path) -> Dataset:
 def _from_idx(name: str, paths: list[Path], *, validation: float, classes: int | None) -> Dataset:
     x, y, x_test, y_test = (files.read_idx(path) for path in paths)
     return from_arrays(x, y, x_test=x_test, y_test=y_test, validation=validation, classes=classes, name=name)
-
-
-def _npz(name: str, file: Path) -> Dataset:
-    arrays = files.read_npz(file)
-    x_test, y_test = arrays.get("x_test"), arrays.get("y_test")
-    return from_arrays(arrays["x"], arrays["y"], x_test=x_test, y_test=y_test, name=name)

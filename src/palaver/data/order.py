@@ -1,7 +1,5 @@
 """The order in which a node goes through its shard, computed where it is needed instead of stored."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -22,7 +20,7 @@ def shuffled(words: Array, position: Array, size: Array) -> Array:
     The permutation is a generalised Feistel network on ``Z_a x Z_b`` with ``a = ceil(sqrt(size))`` and
     ``b = ceil(size / a)``: the two halves take turns in ``left, right = right, (left + F(right)) mod (a or b)``. A
     result outside the range is encrypted again until it is inside ("cycle-walking"). ``F`` hashes the half, the key,
-    the pass and the round with MurmurHash3's 32-bit finaliser; it is not meant to keep a secret.
+    the pass and the round with MurmurHash3's 32-bit finaliser; it is not cryptographic.
 
     At every position each example is as likely as any other, and pairs of positions are as likely as they should be.
 
@@ -45,12 +43,9 @@ def shuffled(words: Array, position: Array, size: Array) -> Array:
 
     """
     words = jnp.asarray(words, jnp.uint32)
-    position, size, first, second = jnp.broadcast_arrays(
-        jnp.asarray(position).astype(jnp.uint32),
-        jnp.maximum(jnp.asarray(size), 1).astype(jnp.uint32),
-        words[..., 0],
-        words[..., 1],
-    )
+    position = jnp.asarray(position).astype(jnp.uint32)
+    size = jnp.maximum(jnp.asarray(size), 1).astype(jnp.uint32)
+    position, size, first, second = jnp.broadcast_arrays(position, size, words[..., 0], words[..., 1])
     first = _mix(first ^ _mix(position // size + jnp.uint32(_GOLDEN)))
     second = _mix(second + first)
     a = _ceil_sqrt(size)
@@ -99,7 +94,7 @@ def _mix(h: Array) -> Array:
 
 
 def _ceil_sqrt(n: Array) -> Array:
-    """``ceil(sqrt(n))`` exactly: the float32 root, at most one off, then put right in integers."""
+    """``ceil(sqrt(n))`` exactly: the float32 root, at most one off, then corrected in integers."""
     root = jnp.ceil(jnp.sqrt(n.astype(jnp.float32))).astype(jnp.uint32)
     root = jnp.where(root * root < n, root + 1, root)
     return jnp.where((root - 1) * (root - 1) >= n, root - 1, root)

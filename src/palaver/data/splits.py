@@ -1,40 +1,41 @@
-"""Who holds which examples: every example at exactly one node, every node at least one example."""
-
-from __future__ import annotations
+"""Which node has which examples: every example is at exactly one node, every node has at least one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from palaver.types import PalaverError
 
-SPLITS = ("iid", "dirichlet", "class")
-"""The ways to deal a training set out, by name."""
-
 
 def split(name: str, labels: ArrayLike, nodes: int, seed: int, alpha: float = 0.5) -> list[np.ndarray]:
-    """Deals the examples out in the way called ``name``; ``alpha`` is only for ``dirichlet``.
+    """Divides the examples among the nodes by the split of this name.
 
     >>> [len(shard) for shard in split("iid", np.zeros(10, int), nodes=3, seed=0)]
     [4, 3, 3]
 
+    Args:
+        name: of ``SPLITS``.
+        labels: ``[M]`` class ids.
+        nodes: N.
+        seed: of the draw.
+        alpha: concentration, only for ``dirichlet``.
+
+    Returns:
+        ``N`` arrays of int32 indices into the examples.
+
     Raises:
-        PalaverError: if there is no such way; otherwise as that way.
+        PalaverError: an unknown name; otherwise as the split of that name.
 
     """
-    if name == "iid":
-        return iid(labels, nodes, seed)
-    if name == "dirichlet":
-        return dirichlet(labels, nodes, seed, alpha)
-    if name == "class":
-        return by_class(labels, nodes, seed)
-    raise PalaverError(f"split is {name!r}: choose one of {', '.join(SPLITS)}")
+    if name not in SPLITS:
+        raise PalaverError(f"split is {name!r}: choose one of {', '.join(SPLITS)}")
+    return SPLITS[name](labels, nodes, seed, alpha)
 
 
 def iid(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
-    """Deals the examples out at random, regardless of class, in shares that differ by at most one example.
+    """Divides the examples at random, regardless of class, into shards whose sizes differ by at most one.
 
     Args:
         labels: ``[M]`` class ids; only their number matters here.
@@ -56,9 +57,8 @@ def iid(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
 def dirichlet(labels: ArrayLike, nodes: int, seed: int, alpha: float) -> list[np.ndarray]:
     """Divides each class over the nodes in proportions drawn from a Dirichlet distribution.
 
-    A small ``alpha`` gives most of a class to few nodes, a large one comes close to ``iid``. A node left without an
-    example gets the last one of the largest shard (the first such shard where several are as large), nodes in
-    ascending order, until nobody is empty.
+    A small ``alpha`` gives most of a class to few nodes, a large one comes close to ``iid``. Nodes that got no example
+    are then given one each, in ascending order: the last of the shard that is the largest (the first of equals).
 
     Source: Hsu, Qi & Brown 2019, "Measuring the effects of non-identical data distribution for federated visual
     classification"; here each class is divided, so that shards differ in size too (Yurochkin et al. 2019).
@@ -117,6 +117,15 @@ def by_class(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
     labels = _check(labels, nodes, seed)
     order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
     return np.array_split(order[np.argsort(labels[order], kind="stable")], nodes)
+
+
+SPLITS: dict[str, Callable[[ArrayLike, int, int, float], list[np.ndarray]]] = {
+    "iid": lambda labels, nodes, seed, _alpha: iid(labels, nodes, seed),
+    "dirichlet": dirichlet,
+    "class": lambda labels, nodes, seed, _alpha: by_class(labels, nodes, seed),
+}
+"""Every split by name, as functions of labels, nodes, seed and alpha; an entry that is added here is accepted wherever
+names are."""
 
 
 def pad(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

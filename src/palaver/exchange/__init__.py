@@ -1,1 +1,1 @@
-"""Nodes that learn from each other's outputs (thesis ch. 2)."""
+"""Nodes that learn from each other's outputs, without exchanging gradients (thesis ch. 2)."""

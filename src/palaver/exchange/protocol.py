@@ -1,11 +1,9 @@
 """Algorithm 2 of the thesis for one node and one round: what it trains on, and whether it broadcasts.
 
-Pure functions of one node. The simulation maps them over nodes and seeds; a node on a machine of its own calls them as
-they are. All randomness of a node comes from its own key, which depends on the seed and the node's id alone: what a
-node draws does not depend on how many others there are.
+Pure functions of one node. The simulation maps them over nodes and seeds; a node on a machine of its own would call
+them as they are. All randomness of a node comes from its own key, which depends on the seed and the node's id alone:
+what a node draws does not depend on how many others there are.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -16,11 +14,11 @@ from palaver.data.order import shuffled
 from palaver.types import Array
 
 _ORDER = 2**31 - 1
-"""Folded into a node's key for the order of its shard; rounds are smaller numbers."""
+"""Folded into a node's key for the order of its shard. The round is folded in for the coins, and is always smaller."""
 
 
 class Protocol(NamedTuple):
-    """How a node takes part; the same for every node of a collective."""
+    """How often a node reads and broadcasts, and on how much it trains; the same for every node of a collective."""
 
     p_consume: float
     """p_c, the probability of reading the inbox in a round."""
@@ -31,7 +29,7 @@ class Protocol(NamedTuple):
     rebroadcast: bool = True
     """Whether a consumed batch may be broadcast again."""
     burn_in: int = 0
-    """Rounds before anyone broadcasts."""
+    """Rounds before any node broadcasts."""
 
 
 class Coins(NamedTuple):
@@ -49,13 +47,13 @@ class Decision(NamedTuple):
     """What one node does in one round, scalar bools."""
 
     consume: Array
-    """It trains on the oldest packet of its inbox; otherwise on its next own minibatch."""
+    """It trains on the oldest packet of its inbox; otherwise on the next minibatch of its own shard."""
     broadcast: Array
     """It broadcasts the batch that it trained on."""
 
 
 def node_key(seed_key: Array, node: Array) -> Array:
-    """The key that all draws of a node come from, by the run's seed and the node's id."""
+    """The key that all draws of a node come from, by the key of the run's seed and the node's id."""
     return jax.random.fold_in(seed_key, node)
 
 
@@ -77,14 +75,19 @@ def toss(protocol: Protocol, key: Array, step: Array) -> Coins:
 
 
 def decide(protocol: Protocol, coins: Coins, step: Array, waiting: Array) -> Decision:
-    """What a node does with its coins in round ``step`` when ``waiting`` packets lie in its inbox."""
+    """What a node does with its coins in round ``step`` when ``waiting`` packets are in its inbox.
+
+    >>> coins = Coins(jnp.bool_(True), jnp.bool_(True), jax.random.key(0))
+    >>> decide(Protocol(0.5, 0.5, batch_size=4), coins, jnp.int32(0), waiting=jnp.int32(0))
+    Decision(consume=Array(False, dtype=bool), broadcast=Array(True, dtype=bool))
+    """
     consume = coins.consume & (waiting > 0)
     broadcast = coins.broadcast & (step >= protocol.burn_in)
     return Decision(consume, broadcast if protocol.rebroadcast else broadcast & ~consume)
 
 
 def local_batch(protocol: Protocol, key: Array, position: Array, size: Array) -> Array:
-    """Places ``[B]`` in its shard of a node's next own minibatch: shuffled passes without replacement.
+    """Places ``[B]`` in its shard of the next minibatch of a node's own: shuffled passes without replacement.
 
     Args:
         protocol: with the batch size.

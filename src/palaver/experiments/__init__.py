@@ -1,41 +1,87 @@
-"""The experiments by name: each one a list of configurations at three scales."""
+"""The one registry of chapters and experiments. It imports a chapter only when that chapter is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import pkgutil
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from palaver.experiments import quickstart, table_2_1, table_2_3, table_3_1, table_4_1
-from palaver.experiments.study import Row
+from palaver.errors import PalaverError
+
+if TYPE_CHECKING:
+    from palaver.studies.chapter import Chapter, Configuration
+
+Rows: TypeAlias = "Callable[[str, str | None], Sequence[Configuration]]"
+"""``rows(scale, data)``: the configurations at a scale; on ``data``, if given, instead of the experiment's own."""
+
+
+class ChapterEntry(NamedTuple):
+    """A chapter in the registry."""
+
+    about: str
+    """What one configuration of one's own is, for ``palaver list``."""
+    chapter: str | Chapter
+    """The chapter, or where it is defined, ``module:NAME``."""
+    seeds: int = 5
+    """How many seeds when none are asked for."""
 
 
 class Experiment(NamedTuple):
     """What ``palaver list`` shows and ``palaver run`` runs."""
 
     about: str
-    rows: Callable[[str, str | None], list[Row]]
-    """``rows(scale, data)`` for the scales ``tiny``, ``cpu`` and ``thesis``; ``data`` in place of its own, or None."""
+    chapter: str
+    """Name of its chapter."""
     seeds: int
     """How many seeds when none are asked for."""
+    rows: Rows | None = None
+    """Its configurations; None: ``rows`` in the module of ``palaver.experiments`` that has the experiment's name."""
 
 
-EXPERIMENTS = {
+CHAPTERS: dict[str, ChapterEntry] = {
+    "collective": ChapterEntry(
+        "one collective with your own settings (every setting is a flag)", "palaver.exchange.chapter:CHAPTER"
+    ),
+    "teaching": ChapterEntry("one student and its teacher with your own settings", "palaver.teaching.chapter:CHAPTER"),
+    "language": ChapterEntry("one language with your own settings", "palaver.language.chapter:CHAPTER"),
+}
+"""Every chapter by its name. A chapter of one's own is one more entry."""
+
+EXPERIMENTS: dict[str, Experiment] = {
     "quickstart": Experiment(
-        "ten nodes on digits, silent or talking, beside one node alone (a minute on two cores)", quickstart.rows, 5
+        "ten nodes on digits, silent or talking, beside one node alone (a minute on two cores)", "collective", 5
     ),
     "table-2.1": Experiment(
-        "thesis Tables 2.1 and 2.2: what ten nodes should tell each other, on CIFAR-10", table_2_1.rows, 3
+        "thesis Tables 2.1 and 2.2: what ten nodes should tell each other, on CIFAR-10", "collective", 3
     ),
     "table-2.3": Experiment(
-        "thesis Table 2.3: VAE and BiGAN nodes that learn without labels, on CIFAR-10", table_2_3.rows, 3
+        "thesis Table 2.3: VAE and BiGAN nodes that learn without labels, on CIFAR-10", "collective", 3
     ),
     "table-3.1": Experiment(
-        "thesis Table 3.1 and Figure 3.1: a teacher that picks the examples, on MNIST", table_3_1.rows, 5
+        "thesis Table 3.1 and Figure 3.1: a teacher that selects the examples, on MNIST", "teaching", 5
     ),
     "table-4.1": Experiment(
-        "thesis Table 4.1 and Figures 4.1 to 4.3: agents that make up a language, on MNIST", table_4_1.rows, 5
+        "thesis Table 4.1 and Figures 4.1 to 4.3: agents that develop a discrete language, on MNIST", "language", 5
     ),
 }
-SCALES = ("tiny", "cpu", "thesis")
+"""Every experiment by its name: configurations of one chapter, at three scales."""
 
-__all__ = ["EXPERIMENTS", "SCALES", "Experiment"]
+
+def chapter(name: str) -> Chapter:
+    """A chapter by its name.
+
+    Raises:
+        PalaverError: there is none of that name.
+
+    """
+    if name not in CHAPTERS:
+        raise PalaverError(f"{name!r} is no chapter: choose one of {', '.join(CHAPTERS)}")
+    found = CHAPTERS[name].chapter
+    return pkgutil.resolve_name(found) if isinstance(found, str) else found
+
+
+def rows(name: str, scale: str, data: str | None) -> Sequence[Configuration]:
+    """The configurations of an experiment, at a scale and on its own data set or on ``data``."""
+    module = name.replace("-", "_").replace(".", "_")
+    found = EXPERIMENTS[name].rows or pkgutil.resolve_name(f"palaver.experiments.{module}:rows")
+    return found(scale, data)

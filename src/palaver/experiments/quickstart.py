@@ -1,11 +1,9 @@
 """The main job in a minute: ten nodes on real handwriting, each with a tenth of it, talking or not."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from palaver.experiments.settings import CollectiveSettings
-from palaver.experiments.study import Row
+from palaver.exchange.settings import CollectiveSettings
+from palaver.studies.chapter import Configuration
 
 SCALES = {
     "tiny": CollectiveSettings(rounds=40, eval_every=20, target=0.5),
@@ -14,7 +12,7 @@ SCALES = {
 }
 
 
-def rows(scale: str, data: str | None = None) -> list[Row]:
+def rows(scale: str, data: str | None = None) -> list[Configuration]:
     """Two baselines of one node, the silent ten, and three channels; on digits, or ``data``."""
     base = replace(SCALES[scale], data=data or SCALES[scale].data)
     one = replace(base, nodes=1, channel="none")
@@ -26,4 +24,4 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
         "10 nodes, logits": replace(base, channel="logits"),
         "10 nodes, labels+logits": replace(base, channel="labels+logits"),
     }
-    return [Row(name, settings, thesis={}) for name, settings in rows.items()]
+    return [Configuration(name, settings, thesis={}) for name, settings in rows.items()]

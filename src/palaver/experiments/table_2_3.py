@@ -1,11 +1,9 @@
 """Table 2.3 of the thesis: nodes that learn without labels, talking or not, and two remedies where talking hurts."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from palaver.experiments.settings import CollectiveSettings
-from palaver.experiments.study import Row
+from palaver.exchange.settings import CollectiveSettings
+from palaver.studies.chapter import Configuration
 
 _THESIS = CollectiveSettings(
     data="cifar10", model="auto", latent=64, batch_size=64, rounds=13_000, eval_every=1_000, channel="none"
@@ -29,7 +27,7 @@ _NUMBERS = {
 """Test accuracies of the thesis: one node; average and collective of ten silent and of ten talking nodes."""
 
 
-def rows(scale: str, data: str | None = None) -> list[Row]:
+def rows(scale: str, data: str | None = None) -> list[Configuration]:
     """The six rows of Table 2.3, and for each model the nodes before training and two remedies.
 
     What a probe reads from an untrained encoder says what the training is worth.
@@ -47,12 +45,12 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
         talk = replace(own, channel=channel)
         alone, silent, talking = _NUMBERS[family] if base.data == _THESIS.data else (None, None, None)
         found += [
-            Row(f"{family}, 10 nodes, untrained", replace(own, rounds=0), {}),
-            Row(f"{family}, 1 node", replace(own, nodes=1), {"average_accuracy": alone} if alone else {}),
-            Row(f"{family}, 10 nodes, silent", own, _both(silent)),
-            Row(f"{family}, 10 nodes, {channel}", talk, _both(talking)),
-            Row(f"{family}, {channel} after burn-in", replace(talk, burn_in=base.rounds // 3), {}),
-            Row(f"{family}, {channel}, projected", replace(talk, projection=True), {}),
+            Configuration(f"{family}, 10 nodes, untrained", replace(own, rounds=0), {}),
+            Configuration(f"{family}, 1 node", replace(own, nodes=1), {"average_accuracy": alone} if alone else {}),
+            Configuration(f"{family}, 10 nodes, silent", own, _both(silent)),
+            Configuration(f"{family}, 10 nodes, {channel}", talk, _both(talking)),
+            Configuration(f"{family}, {channel} after burn-in", replace(talk, burn_in=base.rounds // 3), {}),
+            Configuration(f"{family}, {channel}, projected", replace(talk, projection=True), {}),
         ]
     return found
 

@@ -1,12 +1,10 @@
 """Table 4.1 and Figures 4.1 to 4.3 of the thesis: agents that make up a language, with more and more communication."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
-from palaver.experiments.language_settings import LanguageSettings
-from palaver.experiments.study import Row
+from palaver.language.settings import LanguageSettings
+from palaver.studies.chapter import Configuration
 
 _LEVELS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -28,7 +26,7 @@ _NUMBERS = {"none": 0.644, "receiving": 0.657, "feedback": 0.694, "both": 0.714}
 """Test accuracy of the student's linear classifier, in the thesis."""
 
 
-def rows(scale: str, data: str | None = None) -> list[Row]:
+def rows(scale: str, data: str | None = None) -> list[Configuration]:
     """The table's rows, the same with views that differ more, what may turn the order, and every open end.
 
     On other ``data`` the thesis's numbers do not apply.
@@ -55,8 +53,8 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
     found |= {f"{name}: {level}": how | _LEVELS[level] for name, how in turns.items() for level in ("none", "both")}
     found |= {
         "ten times the weight: both": both | {"weight": 0.05},
-        "distributions foreseen: both": both | {"foresee": "distribution"},
-        "agents as they were made": {"learning_rate": 0.0},
+        "distributions predicted: both": both | {"predict": "distribution"},
+        "untrained agents": {"learning_rate": 0.0},
     }
     # The chapter's open ends, where views complement each other.
     halves = both | {"view": "halves"}
@@ -80,8 +78,8 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
     found["halves, 8 agents in a ring: both"] = halves | {"agents": 8, "topology": "ring"}
     # Beyond the thesis: messages from which a decoder gets the view back, and which survive uncertain symbols. They
     # differ from the rows above in much more, so they compare with each other alone.
-    decoded = {"information": "barber-agakov", "critic": "likelihood", "clip": 1.0, "foresee": "distribution"}
-    decoded |= {"hidden": wide["hidden"], "batch_size": nce["batch_size"], "reader_rate": 0.003}
+    decoded = {"information": "barber-agakov", "critic": "likelihood", "clip": 1.0, "predict": "distribution"}
+    decoded |= {"hidden": wide["hidden"], "batch_size": nce["batch_size"], "probe_learning_rate": 0.003}
     windows = decoded | {"view": "crops", "crop": 0.7}
     levels = {level: {"level": level, "weight": 4.0} for level in _LEVELS}
     # A symbol of sixteen becomes as likely as one of two, 0.88.
@@ -98,6 +96,8 @@ def rows(scale: str, data: str | None = None) -> list[Row]:
         "decoded masks: both": decoded | levels["both"],
     }
     return [
-        Row(name, replace(base, **how), {"probe_accuracy": _NUMBERS[name]} if applies and name in _NUMBERS else {})
+        Configuration(
+            name, replace(base, **how), {"probe_accuracy": _NUMBERS[name]} if applies and name in _NUMBERS else {}
+        )
         for name, how in found.items()
     ]

@@ -1,17 +1,17 @@
 """A discrete language between agents (thesis ch. 4)."""
 
 from palaver.language import estimators, generators, information, levels, metrics, observation
-from palaver.language.conversation import Group, Language, Spoken, Terms, conversation
+from palaver.language.game import GameState, LanguageGame, LossTerms, Messages, language_game
 
 __all__ = [
-    "Group",
-    "Language",
-    "Spoken",
-    "Terms",
-    "conversation",
+    "GameState",
+    "LanguageGame",
+    "LossTerms",
+    "Messages",
     "estimators",
     "generators",
     "information",
+    "language_game",
     "levels",
     "metrics",
     "observation",

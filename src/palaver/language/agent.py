@@ -1,10 +1,8 @@
-"""One agent: what it writes, what that says about what it saw, and how it foresees what others write."""
+"""One agent: its messages, what they tell about its view, and how well it predicts other agents' messages."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,57 +10,55 @@ from flax import nnx
 
 from palaver.language import levels
 from palaver.language.estimators import Estimator, hard
-from palaver.language.generators import Said
-from palaver.language.information import Information, scores
-from palaver.types import Array, PyTree
+from palaver.language.generators import AllAtOnce, Generator, MakeGenerator, Message
+from palaver.language.information import Critic, Information, MakeCritic, scores
+from palaver.types import Array, PalaverError, PyTree
+
+Make: TypeAlias = Callable[[nnx.Rngs], Any]
+"""``make(rngs)``: a flax module with its initial parameters."""
 
 
 class Agent(NamedTuple):
     """The functions of one agent and one batch; made by ``agent``."""
 
     init: Callable[[Array], PyTree]
-    """``init(key)``: parameters by part: ``generator``, ``critic``, ``reader`` (of features), ``message_reader``."""
+    """``init(key)``: parameters by part: ``generator``, ``critic``, and the linear online probes ``probe`` (of
+    features) and ``message_probe``.
+    """
     features: Callable[[PyTree, Array], Array]
     """``features(params, seen [B, ...]) -> [B, D]``."""
-    write: Callable[[PyTree, Array, Array, Array], Said]
-    """``write(params, features, key, step)``: messages as drawn in training."""
-    plainly: Callable[[PyTree, Array], Said]
-    """``plainly(params, features)``: hard messages, the likeliest symbol at each position; nothing to differentiate."""
-    gain: Callable[[PyTree, Array, Array, Array], tuple[Array, Array, Array]]
-    """``gain(params, seen, symbols, memory)``: the objective by message ``[B]``, its memory, and I(X; S) in nats."""
-    surprise: Callable[[PyTree, Array, Array, Array, Array], Array]
-    """``surprise(params, features, own, symbols, alive) -> [B]``: nats, by another's messages; ``own`` are its own."""
-    read: Callable[[PyTree, Array, Array], tuple[Array, Array]]
-    """``read(params, features, symbols)``: class logits ``[B, C]`` of both linear readers."""
-    bound: Callable[[PyTree, Array, Array], Array]
-    """``bound(params, seen, symbols)``: I(X; S) in nats as InfoNCE with the agent's critic bounds it, over all pairs
-    of the batch; at most ``log B``.
+    sample: Callable[[PyTree, Array, Array, Array], Message]
+    """``sample(params, features, key, step)``: messages as drawn in training."""
+    greedy: Callable[[PyTree, Array], Message]
+    """``greedy(params, features)``: hard messages, the likeliest symbol at each position; without gradient."""
+    information: Callable[[PyTree, Array, Array, Array], tuple[Array, Array, Array]]
+    """``information(params, seen, symbols, memory)``: the objective by message ``[B]``, its memory, and I(X; S) in
+    nats, a scalar.
     """
-    vocabulary: int
-    """V."""
+    message_nll: Callable[[PyTree, Array, Array, Array, Array], Array]
+    """``message_nll(params, features, own, symbols, mask) -> [B]``: nats of another agent's message ``symbols`` under
+    this agent's distribution; ``own`` are the symbols that it drew itself.
+    """
+    probe: Callable[[PyTree, Array, Array], tuple[Array, Array]]
+    """``probe(params, features, symbols)``: class logits ``[B, C]`` of both online probes."""
+    bound: Callable[[PyTree, Array, Array], Array]
+    """``bound(params, seen, symbols)``: InfoNCE's lower bound on I(X; S) in nats with the agent's critic, over all
+    pairs of the batch; at most ``log B``.
+    """
 
 
-def agent(
-    shape: Sequence[int],
-    classes: int,
-    generator: Callable[[nnx.Rngs], Any],
-    critic: Callable[[nnx.Rngs], Any],
-    *,
-    estimator: Estimator,
-    objective: Information,
-    sampled: bool,
-) -> Agent:
-    """Describes an agent; arguments as ``conversation``."""
-    plain = nnx.eval_shape(lambda: generator(nnx.Rngs(0)))
-    seen = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    width = jax.eval_shape(lambda x: generator(nnx.Rngs(0)).features(x), seen).shape[-1]
-    parts: dict[str, Callable[[nnx.Rngs], Any]] = {
-        "generator": generator,
-        "critic": critic,
-        "reader": lambda rngs: nnx.Linear(width, classes, rngs=rngs),
-        "message_reader": lambda rngs: nnx.Linear(plain.length * plain.vocabulary, classes, rngs=rngs),
-    }
-    structure = {name: nnx.split(nnx.eval_shape(partial(_made, make)))[0] for name, make in parts.items()}
+def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, *, sampled: bool) -> Agent:
+    """Describes an agent.
+
+    Args:
+        parts: from ``agent_parts``.
+        estimator: of gradients through symbols.
+        objective: of mutual information.
+        sampled: as in ``language_game``.
+
+    """
+    structure = {name: nnx.split(_abstract(make))[0] for name, make in parts.items()}
+    plain: Generator = _abstract(parts["generator"])
 
     def module(name: str, params: PyTree) -> Any:
         return nnx.merge(structure[name], params[name])
@@ -72,48 +68,77 @@ def agent(
         made = {name: make(nnx.Rngs(own)) for own, (name, make) in zip(keys, parts.items(), strict=True)}
         return {name: nnx.to_pure_dict(nnx.split(part)[1]) for name, part in made.items()}
 
-    def write(params: PyTree, features: Array, key: Array, step: Array) -> Said:
-        return module("generator", params).say(features, lambda key, logits: estimator.draw(key, logits, step), key)
+    def features(params: PyTree, seen: Array) -> Array:
+        return module("generator", params).features(seen)
 
-    def plainly(params: PyTree, features: Array) -> Said:
-        said = module("generator", params).say(features, lambda _, logits: hard(logits), jax.random.key(0))
-        return jax.lax.stop_gradient(said)
+    def sample(params: PyTree, features: Array, key: Array, step: Array) -> Message:
+        return module("generator", params).generate(
+            features, lambda key, logits: estimator.draw(key, logits, step), key
+        )
 
-    def gain(params: PyTree, seen: Array, symbols: Array, memory: Array) -> tuple[Array, Array, Array]:
+    def greedy(params: PyTree, features: Array) -> Message:
+        message = module("generator", params).generate(features, lambda _, logits: hard(logits), jax.random.key(0))
+        return jax.lax.stop_gradient(message)
+
+    def information(params: PyTree, seen: Array, symbols: Array, memory: Array) -> tuple[Array, Array, Array]:
         how = {"all_pairs": objective.all_pairs, "of_likelihoods": objective.of_likelihoods}
-        found = scores(module("critic", params), seen, symbols, **how)
-        return *objective.climb(*found, memory), objective.nats(*found)
+        pairs = scores(module("critic", params), seen, symbols, **how)
+        return *objective.objective(*pairs, memory), objective.nats(*pairs)
 
-    def surprise(params: PyTree, features: Array, own: Array, symbols: Array, alive: Array) -> Array:
+    def message_nll(params: PyTree, features: Array, own: Array, symbols: Array, mask: Array) -> Array:
         if sampled and estimator.soft and plain.independent:
             logs = jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
         else:
-            logs = jax.nn.log_softmax(module("generator", params).read(features, symbols))
-        return levels.likelihood(logs, symbols, alive)
+            logs = jax.nn.log_softmax(module("generator", params).logits(features, symbols))
+        return levels.message_nll(logs, symbols, mask)
 
-    def read(params: PyTree, features: Array, symbols: Array) -> tuple[Array, Array]:
+    def probe(params: PyTree, features: Array, symbols: Array) -> tuple[Array, Array]:
         flat = symbols.reshape(symbols.shape[0], -1)
-        return module("reader", params)(features), module("message_reader", params)(flat)
+        return module("probe", params)(features), module("message_probe", params)(flat)
 
     def bound(params: PyTree, seen: Array, symbols: Array) -> Array:
-        judge = module("critic", params)
-        inputs, messages = judge.codes(seen, symbols)
-        table = jax.lax.map(lambda s: judge.table(inputs, s[None])[:, 0], messages, batch_size=64)
-        others = 0 if objective.of_likelihoods else 1  # messages or inputs
-        return (jnp.diagonal(table) - jax.nn.logsumexp(table, axis=others)).mean() + jnp.log(len(table))
+        critic = module("critic", params)
+        inputs, messages = critic.codes(seen, symbols)
+        table = jax.lax.map(lambda s: critic.table(inputs, s[None])[:, 0], messages, batch_size=64)
+        negatives = 0 if objective.of_likelihoods else 1  # other messages, or other inputs
+        return (jnp.diagonal(table) - jax.nn.logsumexp(table, axis=negatives)).mean() + jnp.log(len(table))
 
-    return Agent(
-        init=init,
-        features=lambda params, seen: module("generator", params).features(seen),
-        write=write,
-        plainly=plainly,
-        gain=gain,
-        surprise=surprise,
-        read=read,
-        bound=bound,
-        vocabulary=plain.vocabulary,
-    )
+    return Agent(init, features, sample, greedy, information, message_nll, probe, bound)
 
 
-def _made(make: Callable[[nnx.Rngs], Any]) -> Any:
-    return make(nnx.Rngs(0))
+def _abstract(make: Make) -> Any:
+    """The module with shapes in place of arrays."""
+    return nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+
+
+def agent_parts(
+    shape: Sequence[int], classes: int, generator: MakeGenerator | None, critic: MakeCritic | None, likelihoods: bool
+) -> dict[str, Make]:
+    """What makes each part of an agent; random keys are split in this order.
+
+    Args:
+        shape: of one input.
+        classes: C, of the probes' labels.
+        generator: as in ``language_game``.
+        critic: as in ``language_game``.
+        likelihoods: whether the objective needs the critic's scores to be likelihoods.
+
+    Raises:
+        PalaverError: the critic's scores are no likelihoods where they have to be.
+
+    """
+    generator = generator or (lambda rngs: AllAtOnce(shape, rngs=rngs))
+    plain: Generator = _abstract(generator)
+    seen = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    width = jax.eval_shape(lambda x: generator(nnx.Rngs(0)).features(x), seen).shape[-1]
+    message = plain.length, plain.vocabulary
+    kind = "likelihood" if likelihoods else "joint"
+    critic = critic or (lambda rngs: Critic(shape, message, kind=kind, rngs=rngs))
+    if likelihoods and not _abstract(critic).of_likelihoods:
+        raise PalaverError("the critic's scores are no likelihoods: give one of kind likelihood, or another objective")
+    return {
+        "generator": generator,
+        "critic": critic,
+        "probe": lambda rngs: nnx.Linear(width, classes, rngs=rngs),
+        "message_probe": lambda rngs: nnx.Linear(math.prod(message), classes, rngs=rngs),
+    }

@@ -1,48 +1,60 @@
-"""How a gradient gets through a choice among symbols (thesis §4.2.2.1), and rivals that need none.
+"""Estimators of the gradient of a choice among symbols (thesis §4.2.2.1).
 
-An estimator is made by a factory. With ``crosses_wire=False`` the sender's gradient must come back through whoever
-listens, so that feedback asks for both in one program (or for gradients on the wire); with ``crosses_wire=True`` a
-listener's answer is one number an example.
+An estimator is made by a factory. With ``crosses_wire=False`` the sender's gradient must pass through the listeners,
+so that feedback needs both in one program (or gradients on the wire); with ``crosses_wire=True`` a listener returns
+one number an example.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from palaver.types import Array, PalaverError
 
+Schedule: TypeAlias = Callable[[Array], Array]
+"""``schedule(step)``: a temperature, after ``step`` steps of training."""
+
 
 class Estimator(NamedTuple):
-    """How symbols are drawn in training. In evaluation the symbol with the highest logit is said."""
+    """How symbols are drawn in training. In evaluation the symbol with the highest logit is sent."""
 
     draw: Callable[[Array, Array, Array], Array]
     """``draw(key, logits [..., V], step) -> symbols [..., V]`` on the simplex, after ``step`` steps of training."""
-    temperature: Callable[[Array], Array]
+    temperature: Schedule
     """The temperature at a step; 1 where there is none."""
     crosses_wire: bool
-    """Whether a sender learns from its listeners by numbers that they send back, without their gradients."""
+    """Whether a sender learns from numbers that its listeners send back, without their gradients."""
     soft: bool = False
     """Whether symbols are soft."""
     samples: int = 1
-    """Messages drawn for each input; more than one serve each other as baseline."""
+    """Messages drawn for each input; where there are several, the others are each one's baseline."""
     entropy: float = 0.0
     """Weight of the bonus on the entropy of the sender's distribution, in nats a message."""
 
 
 def hard(logits: Array) -> Array:
-    """One-hot of the highest logit, the first of equals: what is said in evaluation."""
+    """One-hot of the highest logit, the first of equals: the symbol sent in evaluation.
+
+    >>> hard(jnp.array([0.5, 2.0, 2.0])).tolist()
+    [0.0, 1.0, 0.0]
+    """
     return jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=logits.dtype)
 
 
-def annealed(*, start: float = 4.0, decay: float = 0.9, every: int = 100, floor: float = 0.5) -> Callable[..., Array]:
+def annealed(*, start: float = 4.0, decay: float = 0.9, every: int = 100, floor: float = 0.5) -> Schedule:
     """The thesis's schedule (§4.3): ``max(floor, start · decay^⌊step / every⌋)``.
 
-    >>> [round(float(annealed()(step)), 3) for step in (0, 99, 100, 250, 10_000)]
+    >>> [round(float(annealed()(jnp.array(step))), 3) for step in (0, 99, 100, 250, 10_000)]
     [4.0, 4.0, 3.6, 3.24, 0.5]
+
+    Args:
+        start: temperature at step 0.
+        decay: factor of each decay, in (0, 1].
+        every: steps between two decays.
+        floor: the lowest temperature.
 
     Raises:
         PalaverError: a temperature that is not above 0, a decay outside (0, 1], or ``every`` below 1.
@@ -55,11 +67,11 @@ def annealed(*, start: float = 4.0, decay: float = 0.9, every: int = 100, floor:
     return lambda step: jnp.maximum(floor, start * decay ** (jnp.asarray(step) // every))
 
 
-def _relaxed(key: Array, logits: Array, temperature: Array) -> Array:
-    return jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / temperature)
+def _relaxed(schedule: Schedule, key: Array, logits: Array, step: Array) -> Array:
+    return jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / schedule(step))
 
 
-def gumbel_softmax(temperature: Callable[[Array], Array] | None = None) -> Estimator:
+def gumbel_softmax(temperature: Schedule | None = None) -> Estimator:
     """Soft symbols ``softmax((logits + Gumbel noise) / τ)`` (Jang et al. 2017; Maddison et al. 2017): the thesis's.
 
     Args:
@@ -67,12 +79,10 @@ def gumbel_softmax(temperature: Callable[[Array], Array] | None = None) -> Estim
 
     """
     schedule = annealed() if temperature is None else temperature
-    return Estimator(
-        lambda key, logits, step: _relaxed(key, logits, schedule(step)), schedule, crosses_wire=False, soft=True
-    )
+    return Estimator(partial(_relaxed, schedule), schedule, crosses_wire=False, soft=True)
 
 
-def straight_through(temperature: Callable[[Array], Array] | None = None) -> Estimator:
+def straight_through(temperature: Schedule | None = None) -> Estimator:
     """Hard symbols whose gradient is that of ``gumbel_softmax`` (Bengio et al. 2013; Jang et al. 2017).
 
     Args:
@@ -82,7 +92,7 @@ def straight_through(temperature: Callable[[Array], Array] | None = None) -> Est
     schedule = annealed() if temperature is None else temperature
 
     def draw(key: Array, logits: Array, step: Array) -> Array:
-        soft = _relaxed(key, logits, schedule(step))
+        soft = _relaxed(schedule, key, logits, step)
         return soft + jax.lax.stop_gradient(hard(soft) - soft)
 
     return Estimator(draw, schedule, crosses_wire=False)
@@ -91,9 +101,9 @@ def straight_through(temperature: Callable[[Array], Array] | None = None) -> Est
 def reinforce(*, entropy: float = 0.01, samples: int = 4) -> Estimator:
     """Hard symbols, and the score function (Williams 1992) with a baseline: no gradient passes through a symbol.
 
-    A message's reward is its share of the sender's objective, what its listeners report included. The baseline is the
-    mean reward of the other messages drawn for the same input ("leave-one-out", Kool et al. 2019); with one message an
-    input, of the batch's other inputs.
+    A message's reward is its share of the sender's objective, with its listeners' losses where they report them. The
+    baseline is the mean reward of the other messages drawn for the same input ("leave-one-out", Kool et al. 2019); with
+    one message an input, of the batch's other inputs.
 
     Args:
         entropy: weight of the entropy bonus, 0 or more.
@@ -113,7 +123,7 @@ def reinforce(*, entropy: float = 0.01, samples: int = 4) -> Estimator:
 
 
 def advantage(rewards: Array) -> Array:
-    """Rewards ``[K, ..., B]`` less their baseline: the mean of the others, of K samples or where K is 1 of the batch.
+    """Rewards ``[K, ..., B]`` less their baseline: the mean of the other samples, or of the other examples if K is 1.
 
     >>> advantage(jnp.array([[3.0, 0.0], [1.0, 4.0]])).tolist()
     [[2.0, -4.0], [-2.0, 4.0]]
@@ -122,6 +132,19 @@ def advantage(rewards: Array) -> Array:
     """
     axis = 0 if rewards.shape[0] > 1 else -1
     count = rewards.shape[axis]
-    if count == 1:
-        return rewards
-    return (rewards - rewards.mean(axis, keepdims=True)) * count / (count - 1)
+    return rewards if count == 1 else (rewards - rewards.mean(axis, keepdims=True)) * count / (count - 1)
+
+
+def _schedule(settings: Any) -> Schedule:
+    return annealed(start=settings.temperature, decay=settings.decay, every=settings.decay_every, floor=settings.lowest)
+
+
+ESTIMATORS: dict[str, Callable[[Any], Estimator]] = {
+    "gumbel-softmax": lambda settings: gumbel_softmax(_schedule(settings)),
+    "straight-through": lambda settings: straight_through(_schedule(settings)),
+    "reinforce": lambda settings: reinforce(entropy=settings.entropy, samples=settings.samples),
+}
+"""Every estimator by the name that settings give it; an entry that is added here is accepted wherever names are.
+
+The settings object has ``temperature``, ``decay``, ``decay_every``, ``lowest``, ``entropy`` and ``samples``.
+"""

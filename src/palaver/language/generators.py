@@ -1,17 +1,8 @@
-"""Who writes the messages: modules from an input to a sequence of symbols (thesis §4.2.2.2).
-
-A generator is a flax module with three methods, so that any other can take its place: ``features(x) -> [B, D]``, the
-last hidden layer before the symbols; ``say(features, draw, key) -> Said``, a message, with ``draw(key, logits) ->
-symbols`` choosing among the vocabulary; ``read(features, symbols) -> [B, L, V]``, the logits with which this generator
-would have said that message, each position given those before it. Its attributes ``length`` and ``vocabulary`` say how
-large a message is, and ``independent`` that positions do not depend on each other.
-"""
-
-from __future__ import annotations
+"""Generators of messages: modules from an input to a sequence of symbols (thesis §4.2.2.2)."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,15 +18,43 @@ END = 0
 """The symbol that ends a message of variable length."""
 
 
-class Said(NamedTuple):
+class Message(NamedTuple):
     """A batch of messages; ``L`` positions, ``V`` symbols."""
 
     symbols: Array
     """``[B, L, V]`` on the simplex; one-hot where the draw is hard. After its end a message repeats ``END``."""
     logits: Array
-    """``[B, L, V]`` each position's, given the symbols before it."""
-    alive: Array
-    """``[B, L]`` in [0, 1]: whether the message had not ended before this position; with soft symbols how surely."""
+    """``[B, L, V]`` of each position, given the symbols before it."""
+    mask: Array
+    """``[B, L]``: 1 up to the end of the message and 0 after it; with soft symbols the probability, in [0, 1], that it
+    has not ended before this position.
+    """
+
+
+class Generator(Protocol):
+    """What a flax module needs so that agents can send messages with it."""
+
+    length: int
+    """L, symbols in a message, at most."""
+    vocabulary: int
+    """V."""
+    independent: bool
+    """Whether no position's logits depend on the symbols before it."""
+
+    def features(self, x: Array, /) -> Array:
+        """``[B, *shape]`` to ``[B, D]``: the last hidden layer before the symbols."""
+        ...
+
+    def generate(self, features: Array, draw: Draw, key: Array, /) -> Message:
+        """A message for each of the features ``[B, D]``; ``draw`` chooses the symbols."""
+        ...
+
+    def logits(self, features: Array, symbols: Array, /) -> Array:
+        """``[B, L, V]``: the logits with which this generator would have sent that message.
+
+        Each position's are given the symbols before it in the message ``[B, L, V]``.
+        """
+        ...
 
 
 def _check(length: int, vocabulary: int, clip: float) -> None:
@@ -50,20 +69,24 @@ def _check(length: int, vocabulary: int, clip: float) -> None:
 def _clipped(logits: Array, clip: float) -> Array:
     if not clip:
         return logits
-    # About their mean, which no probability depends on: two that are both far up would be the same.
+    # Of the difference to their mean, which no probability depends on: two large logits would both be clipped to C.
     return clip * jnp.tanh((logits - logits.mean(-1, keepdims=True)) / clip)
 
 
+MakeGenerator: TypeAlias = Callable[[nnx.Rngs], Generator]
+"""``make(rngs)``: a generator with its initial parameters."""
+
+
 class AllAtOnce(nnx.Module):
-    """ReLU layers and a head a position: the whole message at once, as in the thesis.
+    """ReLU layers, then one linear head for each position: the whole message at once, as in the thesis.
 
     Args:
         shape: of one input; it is flattened.
         length: L, symbols in a message.
         vocabulary: V.
         hidden: widths of the hidden layers, at least one; the features are the last.
-        clip: C, logits less their mean are ``C tanh(z / C)`` (Bello et al. 2016): no symbol becomes
-            certain, so that a message has to survive its symbols' being drawn; 0: as they are.
+        clip: C, logits less their mean are ``C tanh(z / C)`` (Bello et al. 2016), so that no symbol becomes certain and
+            messages must stay informative when some of their symbols differ by chance; 0: no bound.
 
     Raises:
         PalaverError: no hidden layer, a length below 1, a vocabulary below 2, or a clip that is negative or infinite.
@@ -89,30 +112,27 @@ class AllAtOnce(nnx.Module):
         """``[B, *shape]`` to ``[B, D]``."""
         return self.trunk(x)
 
-    def _logits(self, features: Array) -> Array:
-        return _clipped(self.heads(features).reshape(-1, self.length, self.vocabulary), self.clip)
-
-    def say(self, features: Array, draw: Draw, key: Array) -> Said:
+    def generate(self, features: Array, draw: Draw, key: Array) -> Message:
         """A message for each of the features ``[B, D]``."""
-        logits = self._logits(features)
-        return Said(draw(key, logits), logits, jnp.ones(logits.shape[:2]))
+        logits = self.logits(features)
+        return Message(draw(key, logits), logits, jnp.ones(logits.shape[:2]))
 
-    def read(self, features: Array, symbols: Array) -> Array:
+    def logits(self, features: Array, symbols: Array | None = None) -> Array:
         """``[B, L, V]``: the positions are independent, so the same for every message."""
-        return self._logits(features)
+        return _clipped(self.heads(features).reshape(-1, self.length, self.vocabulary), self.clip)
 
 
 class Recurrent(nnx.Module):
-    """A GRU that says one symbol after the other, each given those before it.
+    """A GRU that generates one symbol after the other, each given those before it.
 
-    It starts in the last hidden layer of the input.
+    Its first state is the last hidden layer of the input.
 
     Args:
         shape: of one input; it is flattened.
         length: L, symbols in a message, at most.
         vocabulary: V.
         hidden: widths of the hidden layers, at least one; the features are the last, which is the GRU's width too.
-        variable: whether the symbol ``END`` ends a message, which then repeats it; otherwise it is one like others.
+        variable: whether the symbol ``END`` ends a message, which then repeats it; otherwise it is a symbol like any.
         clip: as ``AllAtOnce``.
 
     Raises:
@@ -142,41 +162,59 @@ class Recurrent(nnx.Module):
         """``[B, *shape]`` to ``[B, D]``."""
         return self.trunk(x)
 
-    def say(self, features: Array, draw: Draw, key: Array) -> Said:
+    def generate(self, features: Array, draw: Draw, key: Array) -> Message:
         """A message for each of the features ``[B, D]``."""
-        silence = jnp.zeros((features.shape[0], self.vocabulary))
+        start = jnp.zeros((features.shape[0], self.vocabulary))
         end = jax.nn.one_hot(END, self.vocabulary)
 
-        def one(carry: tuple[Array, Array, Array], key: Array) -> tuple[tuple[Array, Array, Array], Said]:
-            state, before, alive = carry
-            state, _ = self.cell(state, before)
-            logits = _clipped(self.head(state), self.clip)
+        def one(carry: tuple[Array, Array, Array], key: Array) -> tuple[tuple[Array, Array, Array], Message]:
+            state, previous, mask = carry
+            state, logits = self._next(state, previous)
             symbols = draw(key, logits)
             if not self.variable:
-                return (state, symbols, alive), Said(symbols, logits, alive)
-            symbols = alive[:, None] * symbols + (1 - alive[:, None]) * end
-            # The symbols already are END as far as the message has ended.
-            return (state, symbols, 1 - symbols[:, END]), Said(symbols, logits, alive)
+                return (state, symbols, mask), Message(symbols, logits, mask)
+            symbols = mask[:, None] * symbols + (1 - mask[:, None]) * end
+            # Of a message that has ended the symbols are END already, so its mask stays 0.
+            return (state, symbols, 1 - symbols[:, END]), Message(symbols, logits, mask)
 
-        start = (features, silence, jnp.ones(features.shape[0]))
-        _, said = jax.lax.scan(one, start, jax.random.split(key, self.length))
-        return Said(*(jnp.moveaxis(part, 0, 1) for part in said))
+        carry = (features, start, jnp.ones(features.shape[0]))
+        _, message = jax.lax.scan(one, carry, jax.random.split(key, self.length))
+        return Message(*(jnp.moveaxis(part, 0, 1) for part in message))
 
-    def read(self, features: Array, symbols: Array) -> Array:
-        """``[B, L, V]``: what would have been said, had ``symbols`` ``[B, L, V]`` been said so far."""
-        before = jnp.concatenate([jnp.zeros_like(symbols[:, :1]), symbols[:, :-1]], axis=1)
+    def logits(self, features: Array, symbols: Array) -> Array:
+        """``[B, L, V]``: the logits with which this generator would have sent the message ``symbols`` ``[B, L, V]``."""
+        previous = jnp.concatenate([jnp.zeros_like(symbols[:, :1]), symbols[:, :-1]], axis=1)
+        return jnp.moveaxis(jax.lax.scan(self._next, features, jnp.moveaxis(previous, 1, 0))[1], 0, 1)
 
-        def one(state: Array, before: Array) -> tuple[Array, Array]:
-            state, _ = self.cell(state, before)
-            return state, _clipped(self.head(state), self.clip)
+    def _next(self, state: Array, previous: Array) -> tuple[Array, Array]:
+        """The next state, and the logits of the symbol after ``previous``."""
+        state, _ = self.cell(state, previous)
+        return state, _clipped(self.head(state), self.clip)
 
-        return jnp.moveaxis(jax.lax.scan(one, features, jnp.moveaxis(before, 1, 0))[1], 0, 1)
+
+def _sizes(settings: Any) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in ("length", "vocabulary", "hidden", "clip")}
+
+
+GENERATORS: dict[str, Callable[[Sequence[int], Any, nnx.Rngs], Generator]] = {
+    "all-at-once": lambda shape, settings, rngs: AllAtOnce(shape, **_sizes(settings), rngs=rngs),
+    "recurrent": lambda shape, settings, rngs: Recurrent(
+        shape, **_sizes(settings), variable=settings.variable_length, rngs=rngs
+    ),
+}
+"""Every generator by the name that settings give it, for inputs ``[B, *shape]``.
+
+An entry that is added here is accepted wherever names are.
+
+The settings object has ``length``, ``vocabulary``, ``hidden``, ``clip`` and ``variable_length``.
+"""
 
 
 def bits_available(length: int, vocabulary: int, *, variable: bool = False) -> float:
     """Bits that a message of ``length`` symbols can carry at most: ``L log2 V``.
 
-    With ``variable`` length a message is told by its symbols before ``END``, at most L: ``log2 Σ_t (V − 1)^t``.
+    With ``variable`` length the messages are the sequences of up to L symbols other than ``END``:
+    ``log2 Σ_t (V − 1)^t``.
 
     >>> bits_available(32, 2)
     32.0

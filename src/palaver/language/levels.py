@@ -1,6 +1,4 @@
-"""Who hears whom, and whose parameters a listener's loss reaches (thesis §4.2.2.5)."""
-
-from __future__ import annotations
+"""Levels of communication: who receives whose messages, and whose parameters the loss trains (thesis §4.2.2.5)."""
 
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -9,58 +7,59 @@ import jax.numpy as jnp
 import numpy as np
 
 from palaver.language.generators import END
-from palaver.types import NO_PEER, Array, PalaverError
+from palaver.types import NO_PEER, Array
 
 Level: TypeAlias = Literal["none", "receiving", "feedback", "both"]
 """The thesis's levels of communication; for two agents A = 0 and B = 1:
 
-``none``       nobody hears anybody.
-``receiving``  B hears A (eq. 4.2.6): its gradient reaches B alone.
-``feedback``   B hears A (eq. 4.2.7): the same loss's gradient reaches A too.
-``both``       each hears the other (eq. 4.2.8), with gradients to both.
+``none``       no agent receives messages.
+``receiving``  B receives A's messages (eq. 4.2.6): the gradient of its loss reaches B alone.
+``feedback``   B receives A's messages (eq. 4.2.7): the gradient of the same loss reaches A too.
+``both``       each receives the other's messages (eq. 4.2.8), with gradients to both.
 
-Of more agents, one hears those who speak to it: of lower number (``receiving``, ``feedback``) or all (``both``).
+With more agents, each receives from those that send to it: of lower number (``receiving``, ``feedback``) or all
+(``both``).
 """
 
-
-class Heard(NamedTuple):
-    """Whom each agent hears in a step; ``P`` neighbours at most."""
-
-    sender: Array
-    """``[N, P]`` int32; where nobody stands, 0."""
-    weight: Array
-    """``[N, P]``: one over the number of those heard, 0 where nobody stands."""
+LEVELS: tuple[str, ...] = get_args(Level)
+"""Every level's name."""
 
 
-def check(level: str) -> None:
-    """Raises ``PalaverError`` unless it is one of the levels."""
-    if level not in get_args(Level):
-        raise PalaverError(f"level is {level!r}: choose one of {', '.join(get_args(Level))}")
+class Listening(NamedTuple):
+    """Whose messages each agent receives in a step; ``P`` senders at most."""
+
+    senders: Array
+    """``[N, P]`` int32; rows of fewer senders are padded with 0."""
+    weights: Array
+    """``[N, P]``: one over the number of an agent's senders; 0 in the padding."""
 
 
-def heard(level: Level, neighbours: Array, most: int) -> Heard:
-    """Whom each agent hears.
+def listening(level: Level, neighbours: Array, most: int) -> Listening:
+    """Whose messages each agent receives.
+
+    >>> listening("receiving", jnp.array([[1, 2], [0, 2], [0, 1]]), 2).senders.tolist()
+    [[0, 0], [0, 0], [0, 1]]
 
     Args:
         level: of communication.
-        neighbours: ``[N, Q]`` to whom each speaks, padded with ``NO_PEER``.
-        most: P, how many an agent hears at most.
+        neighbours: ``[N, Q]`` to whom each agent sends, padded with ``NO_PEER``.
+        most: P, the largest number of an agent's senders.
 
     """
     own = jnp.arange(neighbours.shape[0])
-    hears = (neighbours[None] == own[:, None, None]).any(-1) & (level != "none")  # [listener, sender]
+    receives = (neighbours[None] == own[:, None, None]).any(-1) & (level != "none")  # [listener, sender]
     if level in ("receiving", "feedback"):
-        hears &= own[None] < own[:, None]
-    sender = jnp.argsort(~hears, axis=1, stable=True)[:, :most]
-    listens = jnp.take_along_axis(hears, sender, axis=1)
-    count = listens.sum(1, keepdims=True)
-    return Heard(jnp.where(listens, sender, 0), listens / jnp.maximum(1, count))
+        receives &= own[None] < own[:, None]
+    senders = jnp.argsort(~receives, axis=1, stable=True)[:, :most]
+    real = jnp.take_along_axis(receives, senders, axis=1)
+    count = real.sum(1, keepdims=True)
+    return Listening(jnp.where(real, senders, 0), real / jnp.maximum(1, count))
 
 
 def in_degree(neighbours: Array) -> int:
-    """By how many an agent is spoken to at most; 1 where nobody speaks, so that no axis is empty."""
-    spoken = np.asarray(neighbours)
-    return max(1, int(np.bincount(spoken[spoken != NO_PEER], minlength=1).max()))
+    """The largest number of an agent's senders; 1 where nobody sends, so that no axis is empty."""
+    receivers = np.asarray(neighbours)
+    return max(1, int(np.bincount(receivers[receivers != NO_PEER], minlength=1).max()))
 
 
 def reaches_sender(level: Level) -> bool:
@@ -68,24 +67,22 @@ def reaches_sender(level: Level) -> bool:
     return level in ("feedback", "both")
 
 
-def likelihood(log_probabilities: Array, symbols: Array, alive: Array) -> Array:
-    """``−Σ_t s_A^t log s_B^t`` (eq. 4.2.6) in nats a message, ``[..., B]``: how surprised B is by what A says.
+def message_nll(log_probabilities: Array, symbols: Array, mask: Array) -> Array:
+    """``−Σ_t s_A^t log s_B^t`` (eq. 4.2.6): the negative log-likelihood of A's messages under B's distribution.
 
     Args:
         log_probabilities: ``[..., B, L, V]`` of the listener.
-        symbols: ``[..., B, L, V]`` the sender's message.
-        alive: ``[..., B, L]`` of the message: what comes after its end does not count.
+        symbols: ``[..., B, L, V]`` the sender's messages.
+        mask: ``[..., B, L]`` of the messages: positions after the end of one do not count.
+
+    Returns:
+        ``[..., B]`` nats a message.
 
     """
-    # As far as a message has ended its symbols are END, which nobody has to foresee.
-    said = symbols - (1 - alive[..., None]) * jax.nn.one_hot(END, symbols.shape[-1])
+    # After the end of a message its symbols are END, which the listener does not have to predict.
+    counted = symbols - (1 - mask[..., None]) * jax.nn.one_hot(END, symbols.shape[-1])
     # One axis of symbols, for jaxlib 0.10.2 to 0.11 sum up products of seven axes with a segmentation fault
     # (jax-ml/jax#40412), and seeds, samples, listeners, senders and examples are five.
     flat = symbols.shape[-2] * symbols.shape[-1]
-    pairs = said.reshape(*said.shape[:-2], flat), log_probabilities.reshape(*log_probabilities.shape[:-2], flat)
+    pairs = counted.reshape(*counted.shape[:-2], flat), log_probabilities.reshape(*log_probabilities.shape[:-2], flat)
     return -(pairs[0] * pairs[1]).sum(-1)
-
-
-def as_sent(symbols: Array, level: Level) -> Array:
-    """A message as its listeners get it: where the level is without feedback, no gradient goes back."""
-    return symbols if reaches_sender(level) else jax.lax.stop_gradient(symbols)

@@ -1,27 +1,20 @@
-"""What a language is like, from hard messages (NumPy): entropy, agreement, topography, usage."""
-
-from __future__ import annotations
+"""Measurements of a language, from hard messages (NumPy): entropy, agreement, topographic similarity, usage."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import pdist
-from scipy.stats import rankdata
+from scipy.stats import entropy, spearmanr
 
 from palaver.language.generators import END
 from palaver.types import PalaverError
 
 
-def _entropy(counts: np.ndarray) -> float:
-    """Plug-in entropy in bits."""
-    share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log2(share)).sum()) + 0.0
-
-
 def message_entropy(symbols: np.ndarray) -> float:
-    """Entropy in bits of whole messages, as often as they occur among these examples: at most ``log2 B``.
+    """Plug-in entropy in bits of whole messages, as often as they occur among these examples: at most ``log2 B``.
 
-    A hard message is a function of what was seen, so this is also what it tells about which of these views that was.
+    A hard message is a function of the agent's view, so this is also the messages' mutual information with the views.
 
     >>> message_entropy(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
     2.0
@@ -31,18 +24,23 @@ def message_entropy(symbols: np.ndarray) -> float:
 
     """
     # As rows of bytes: `np.unique(axis=0)` takes several times as long.
-    return _entropy(np.array(list(Counter(map(bytes, symbols)).values())))
+    return float(entropy(list(Counter(map(bytes, symbols)).values()), base=2)) + 0.0
 
 
 def symbol_entropy(symbols: np.ndarray, vocabulary: int) -> float:
-    """Sum over positions of the entropy of their symbol, in bits.
+    """Sum over positions of the plug-in entropy of their symbol, in bits.
 
-    More than the message's entropy where positions tell the same: one bit said twice counts twice.
+    It is more than the message's entropy where positions depend on each other: one bit sent twice counts twice.
 
     >>> symbol_entropy(np.array([[0, 0], [1, 1]]), 2)
     2.0
+
+    Args:
+        symbols: ``[B, L]`` ids.
+        vocabulary: V.
+
     """
-    return sum(_entropy(np.bincount(position, minlength=vocabulary)) for position in symbols.T)
+    return float(entropy(usage(symbols, vocabulary), base=2, axis=1).sum()) + 0.0
 
 
 def lengths(symbols: np.ndarray) -> np.ndarray:
@@ -56,9 +54,9 @@ def lengths(symbols: np.ndarray) -> np.ndarray:
 
 
 def agreement(symbols: np.ndarray, *, variable: bool = False) -> float:
-    """Share of positions at which two agents say the same symbol about the same example, mean over all pairs.
+    """Share of positions at which two agents send the same symbol about the same example, mean over all pairs.
 
-    Agents that always say the same one word agree fully: look at the entropy beside it.
+    Agents that always send the same message agree fully: look at the entropy beside it.
 
     >>> agreement(np.array([[[0, 1]], [[0, 0]]]))
     0.5
@@ -71,29 +69,28 @@ def agreement(symbols: np.ndarray, *, variable: bool = False) -> float:
         PalaverError: a single agent.
 
     """
-    if len(symbols) < 2:
-        raise PalaverError(f"agreement of {len(symbols)} agent: give at least 2")
+    agents, _, length = symbols.shape
+    if agents < 2:
+        raise PalaverError(f"agreement of {agents} agent: give at least 2")
 
-    def pairs(of: np.ndarray) -> int:
+    def pairs(counts: np.ndarray) -> int:
         """How many pairs there are among so many agents, summed."""
-        return int((of.astype(np.int64) * (of - 1) // 2).sum())
+        return int((counts.astype(np.int64) * (counts - 1) // 2).sum())
 
-    # Of k agents that say a symbol at a place, k (k − 1)/2 pairs agree.
+    # Of k agents that send the same symbol at a position, k (k − 1)/2 pairs agree.
     same = sum(pairs((symbols == v).sum(0)) for v in np.unique(symbols))
-    places = len(symbols) * (len(symbols) - 1) // 2 * symbols[0].size
+    positions = agents * (agents - 1) // 2 * symbols[0].size
     if variable:
-        ended = np.arange(symbols.shape[2]) >= lengths(symbols.reshape(-1, symbols.shape[2])).reshape(
-            *symbols.shape[:2], 1
-        )
-        silent = pairs(ended.sum(0))
-        same, places = same - silent, places - silent
-    return same / places
+        ended = np.arange(length) >= lengths(symbols.reshape(-1, length)).reshape(agents, -1, 1)
+        both_ended = pairs(ended.sum(0))
+        same, positions = same - both_ended, positions - both_ended
+    return same / positions
 
 
 def topographic_similarity(x: np.ndarray, symbols: np.ndarray) -> float:
     """Spearman's correlation, over all pairs, of inputs' distances with messages' (Brighton & Kirby 2006).
 
-    Distances are Euclidean between inputs and Hamming between messages; 0 where all messages are the same.
+    Distances are Euclidean between inputs and Hamming between messages; 0 where all of either are equal.
 
     Args:
         x: ``[B, ...]``, a few hundred.
@@ -105,21 +102,20 @@ def topographic_similarity(x: np.ndarray, symbols: np.ndarray) -> float:
     """
     if len(x) < 3:
         raise PalaverError(f"topographic similarity of {len(x)} examples: give at least 3")
-    apart = pdist(np.asarray(x, np.float32).reshape(len(x), -1)), pdist(symbols, "hamming")
-    if not all(distances.any() for distances in apart):
+    distances = pdist(np.asarray(x, np.float32).reshape(len(x), -1)), pdist(symbols, "hamming")
+    if not all(np.ptp(own) for own in distances):
         return 0.0
-    ranks = [rankdata(distances) for distances in apart]
-    correlation = np.corrcoef(*ranks)[0, 1] if all(np.ptp(rank) for rank in ranks) else 0.0
-    return float(correlation)
+    found: Any = spearmanr(*distances)
+    return float(found.statistic)
 
 
 def usage(symbols: np.ndarray, vocabulary: int) -> np.ndarray:
-    """``[L, V]``: how often each symbol stands at each position, a share."""
+    """``[L, V]``: the share of messages that have each symbol at each position."""
     return np.stack([np.bincount(position, minlength=vocabulary) for position in symbols.T]) / len(symbols)
 
 
 def by_class(symbols: np.ndarray, labels: np.ndarray, classes: int, vocabulary: int) -> np.ndarray:
-    """``[C, L, V]``: usage about the examples of each class; NaN for a class without any."""
+    """``[C, L, V]``: usage in messages about the examples of each class; NaN for a class without examples."""
     groups = [symbols[labels == c] for c in range(classes)]
     nothing = np.full((symbols.shape[1], vocabulary), np.nan)
     return np.stack([usage(own, vocabulary) if len(own) else nothing for own in groups])

@@ -1,13 +1,11 @@
-"""What each agent sees of the world: a partial observation of the same input (thesis §4.2.1.1).
+"""Views: each agent's partial observation of the same input (thesis §4.2.1.1).
 
 A view is made by a factory. What is drawn once and stays (a mask) is made by ``init`` for all agents; ``see`` is for
 one agent and one batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +22,9 @@ class View(NamedTuple):
     """``see(key, own, x [B, *shape]) -> [B, *shape]``: what the agent with this fixed part sees."""
 
 
-def _fraction(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise PalaverError(f"{name} is {value}: give a fraction in [0, 1]")
+def _check_images(view: str, shape: Sequence[int]) -> None:
+    if len(shape) < 2:
+        raise PalaverError(f"{view} of inputs of shape {tuple(shape)}: give images, (H, W) or (H, W, C)")
 
 
 def inversion(*, noise: float = 0.1) -> View:
@@ -36,7 +34,8 @@ def inversion(*, noise: float = 0.1) -> View:
         PalaverError: ``noise`` is outside [0, 1].
 
     """
-    _fraction("noise", noise)
+    if not 0 <= noise <= 1:
+        raise PalaverError(f"noise is {noise}: give a fraction in [0, 1]")
     return View(
         init=lambda key, agents, shape: jax.random.bernoulli(key, noise, (agents, *shape)),
         see=lambda key, mask, x: jnp.where(mask, 1 - x, x),
@@ -50,8 +49,7 @@ def halves() -> View:
     """
 
     def init(key: Array, agents: int, shape: Sequence[int]) -> Array:
-        if len(shape) < 2:
-            raise PalaverError(f"halves of inputs of shape {tuple(shape)}: give images, (H, W) or (H, W, C)")
+        _check_images("halves", shape)
         left = jnp.arange(shape[1]) < shape[1] // 2
         seen = left[None] ^ (jnp.arange(agents) % 2 == 1)[:, None]
         return seen.reshape(agents, 1, shape[1], *[1] * (len(shape) - 2))
@@ -60,7 +58,7 @@ def halves() -> View:
 
 
 def crops(*, size: float = 0.75) -> View:
-    """At every look, of each image another window in a random place; what is outside is 0.
+    """A window in a random place, drawn anew for each image each time it is seen; what is outside is 0.
 
     Args:
         size: the window's height and width as a share of the image's, in (0, 1]; rounded to whole pixels.
@@ -73,11 +71,10 @@ def crops(*, size: float = 0.75) -> View:
         raise PalaverError(f"the size of crops is {size}: give a fraction in (0, 1]")
 
     def init(key: Array, agents: int, shape: Sequence[int]) -> PyTree:
-        if len(shape) < 2:
-            raise PalaverError(f"crops of inputs of shape {tuple(shape)}: give images, (H, W) or (H, W, C)")
+        _check_images("crops", shape)
         return ()
 
-    def see(key: Array, own: Array, x: Array) -> Array:
+    def see(key: Array, own: PyTree, x: Array) -> Array:
         windows = []
         for axis, one in zip((1, 2), jax.random.split(key), strict=True):
             length = x.shape[axis]
@@ -92,7 +89,7 @@ def crops(*, size: float = 0.75) -> View:
 
 
 def additive(*, deviation: float = 0.3) -> View:
-    """At every look, normal noise of this standard deviation on every pixel; not clipped to [0, 1].
+    """Normal noise of this standard deviation on every pixel, drawn anew each time; not clipped to [0, 1].
 
     Raises:
         PalaverError: ``deviation`` is negative.
@@ -104,3 +101,15 @@ def additive(*, deviation: float = 0.3) -> View:
         init=lambda key, agents, shape: (),
         see=lambda key, own, x: x + deviation * jax.random.normal(key, x.shape),
     )
+
+
+VIEWS: dict[str, Callable[[Any], View]] = {
+    "inversion": lambda settings: inversion(noise=settings.noise),
+    "halves": lambda _: halves(),
+    "crops": lambda settings: crops(size=settings.crop),
+    "additive": lambda settings: additive(deviation=settings.noise),
+}
+"""Every view by the name that settings give it; an entry that is added here is accepted wherever names are.
+
+The settings object has ``noise`` and ``crop``.
+"""

@@ -1,8 +1,37 @@
-"""Small models for nodes. Any flax nnx module will do in their place: see ``palaver.node``."""
+"""Small models for nodes. Any flax nnx module can be used in their place: see ``palaver.node``."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from flax import nnx
 
 from palaver.models.bigan import BiGAN
-from palaver.models.cnn import CNN
-from palaver.models.mlp import MLP
+from palaver.models.classifiers import CNN, MLP
 from palaver.models.vae import VAE
 
-__all__ = ["CNN", "MLP", "VAE", "BiGAN"]
+__all__ = ["AUTOENCODERS", "CNN", "MLP", "MODELS", "VAE", "Architecture", "BiGAN"]
+
+
+class Architecture(NamedTuple):
+    """A kind of network."""
+
+    convolutional: bool
+    """Whether it needs images with sides that can be halved once for each width."""
+    classifier: Callable[..., nnx.Module]
+    """``classifier(shape, classes, widths=, dropout=, rngs=)``: the network that learns labels."""
+
+
+MODELS: dict[str, Architecture] = {
+    "mlp": Architecture(False, lambda *args, widths, **rest: MLP(*args, hidden=widths, **rest)),
+    "cnn": Architecture(True, lambda *args, widths, dropout, rngs: CNN(*args, channels=widths, rngs=rngs)),
+}
+"""Every kind of network by the name that settings give it; an entry that is added here is accepted wherever names are.
+
+``cnn`` has no dropout: it ignores the argument.
+"""
+
+AUTOENCODERS: dict[str, Callable[..., nnx.Module]] = {"vae": VAE, "bigan": BiGAN}
+"""The module of each objective that needs no labels, by the objective's name.
+
+Each is called ``(shape, latent=, widths=, convolutional=, rngs=)``.
+"""

@@ -1,15 +1,13 @@
 """Bidirectional generative adversarial network (Donahue et al. 2017; thesis §1.4.6.3)."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from palaver.models.blocks import Decoder, Encoder, Trunk
+from palaver.models.blocks import Decoder, Encoder, Sizes, Trunk
+from palaver.models.convolution import HE_NORMAL
 from palaver.types import Outputs
 
 _leaky = partial(nnx.leaky_relu, negative_slope=0.2)
@@ -18,33 +16,24 @@ _leaky = partial(nnx.leaky_relu, negative_slope=0.2)
 class Discriminator(nnx.Module):
     """Tells pairs (x, E(x)) from pairs (G(z), z): one logit a pair, above 0 for the former."""
 
-    def __init__(
-        self, shape: Sequence[int], latent: int, widths: Sequence[int], *, convolutional: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, shape: Sizes, latent: int, widths: Sizes, *, convolutional: bool, rngs: nnx.Rngs):
         self.trunk = Trunk(shape, widths, convolutional=convolutional, activation=_leaky, norm_first=False, rngs=rngs)
-        init = nnx.initializers.he_normal()
         joint = 2 * widths[-1]
-        self.code = nnx.Linear(latent, joint, kernel_init=init, rngs=rngs)
-        self.joint = nnx.Linear(self.trunk.size + joint, joint, kernel_init=init, rngs=rngs)
+        self.code = nnx.Linear(latent, joint, kernel_init=HE_NORMAL, rngs=rngs)
+        self.joint = nnx.Linear(self.trunk.size + joint, joint, kernel_init=HE_NORMAL, rngs=rngs)
         self.head = nnx.Linear(joint, 1, rngs=rngs)
 
     def __call__(self, x: jax.Array, z: jax.Array) -> jax.Array:
         """``[B, *shape]`` and ``[B, Z]`` to ``[B]``."""
-        seen = jnp.concatenate([self.trunk(2 * x - 1), _leaky(self.code(z))], axis=-1)
-        return self.head(_leaky(self.joint(seen)))[:, 0]
+        both = jnp.concatenate([self.trunk(2 * x - 1), _leaky(self.code(z))], axis=-1)
+        return self.head(_leaky(self.joint(both)))[:, 0]
 
 
 class BiGAN(nnx.Module):
     """Encoder, generator (the encoder's mirror) and a discriminator of pairs; arguments as ``VAE``."""
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        *,
-        latent: int = 32,
-        widths: Sequence[int] = (256, 128),
-        convolutional: bool = False,
-        rngs: nnx.Rngs,
+        self, shape: Sizes, *, latent: int = 32, widths: Sizes = (256, 128), convolutional: bool = False, rngs: nnx.Rngs
     ):
         self.latent = latent
         self.encoder = Encoder(shape, latent, widths, convolutional=convolutional, rngs=rngs)

@@ -1,37 +1,24 @@
-"""What the models are made of: a trunk that reads an input, and its mirror that writes one."""
-
-from __future__ import annotations
+"""What the models are made of: a trunk from an input to features, encoders, and their mirror images, decoders."""
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeAlias
 
 import jax
 from flax import nnx
 
-from palaver.models.convolution import Doubling, halving
+from palaver.models.convolution import HE_NORMAL, Doubling, halving
 from palaver.types import PalaverError
 
-_INIT = nnx.initializers.he_normal()
+Sizes: TypeAlias = Sequence[int]
+"""The shape of one input, or the widths of layers."""
 
 
-def grid(shape: Sequence[int], halvings: int) -> tuple[int, int, int]:
+def grid(shape: Sizes, halvings: int) -> tuple[int, int, int]:
     """Height and width after so many halvings, and the channels, of inputs ``(H, W)`` or ``(H, W, C)``."""
     height, width, depth = (*shape, 1) if len(shape) == 2 else shape
     return height // 2**halvings, width // 2**halvings, depth
-
-
-def check(shape: Sequence[int], widths: Sequence[int], *, convolutional: bool) -> None:
-    """Raises ``PalaverError`` for widths that make no network for inputs of this shape."""
-    if not widths:
-        raise PalaverError("widths are empty: give at least one")
-    if not convolutional:
-        return
-    if len(shape) not in (2, 3) or any(side % 2 ** len(widths) for side in shape[:2]):
-        raise PalaverError(
-            f"{len(widths)} convolutions for inputs of shape {tuple(shape)}: give (H, W) or (H, W, C) with H and W "
-            f"divisible by {2 ** len(widths)}, or other widths"
-        )
 
 
 class Trunk(nnx.Module):
@@ -41,10 +28,13 @@ class Trunk(nnx.Module):
 
     Args:
         shape: of one input, ``(H, W)`` or ``(H, W, C)`` (H and W divisible by ``2 ** len(widths)``); any, if dense.
-        widths: output channels of the convolutions, or units of the dense layers; at least one.
+        widths: output channels of the convolutions, or units of the dense layers.
         convolutional: which of the two.
         activation: after every layer.
         norm_first: whether the first convolution has a batch norm too (not in a discriminator).
+        dropout: share of a dense layer's units dropped in training.
+        may_be_empty: whether a dense trunk may have no layers: its output is the flattened input.
+        rngs: random streams of the parameters and the dropout.
 
     Raises:
         PalaverError: no widths, or a shape that the convolutions cannot halve so often.
@@ -53,31 +43,37 @@ class Trunk(nnx.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        widths: Sequence[int],
+        shape: Sizes,
+        widths: Sizes,
         *,
         convolutional: bool,
         activation: Callable[[jax.Array], jax.Array] = nnx.relu,
         norm_first: bool = True,
+        dropout: float = 0.0,
+        may_be_empty: bool = False,
         rngs: nnx.Rngs,
     ):
-        check(shape, widths, convolutional=convolutional)
+        if not widths and not may_be_empty:
+            raise PalaverError("widths are empty: give at least one")
         self.convolutional, self.activation = convolutional, activation
         if convolutional:
+            if len(shape) not in (2, 3) or any(side % 2 ** len(widths) for side in shape[:2]):
+                raise PalaverError(
+                    f"{len(widths)} convolutions for inputs of shape {tuple(shape)}: give (H, W) or (H, W, C) with H "
+                    f"and W divisible by {2 ** len(widths)}, or other widths"
+                )
             height, width, depth = grid(shape, len(widths))
             self.layers = nnx.List([halving(a, b, rngs=rngs) for a, b in pairwise([depth, *widths])])
-            self.norms = nnx.List(
-                [
-                    nnx.BatchNorm(width, momentum=0.9, rngs=rngs) if norm_first or place else None
-                    for place, width in enumerate(widths)
-                ]
-            )
+            without = [] if norm_first else [None]
+            norms = [nnx.BatchNorm(width, momentum=0.9, rngs=rngs) for width in widths[len(without) :]]
+            self.norms = nnx.List([*without, *norms])
             self.size = height * width * widths[-1]
         else:
             sizes = [math.prod(shape), *widths]
-            self.layers = nnx.List([nnx.Linear(a, b, kernel_init=_INIT, rngs=rngs) for a, b in pairwise(sizes)])
+            self.layers = nnx.List([nnx.Linear(a, b, kernel_init=HE_NORMAL, rngs=rngs) for a, b in pairwise(sizes)])
             self.norms = nnx.List([None] * len(widths))
-            self.size = widths[-1]
+            self.size = sizes[-1]
+        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[B, *shape]`` to ``[B, size]``."""
@@ -88,15 +84,14 @@ class Trunk(nnx.Module):
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = layer(x)
             x = self.activation(x if norm is None else norm(x))
+            x = x if self.dropout is None else self.dropout(x)
         return x.reshape(x.shape[0], -1)
 
 
 class Encoder(nnx.Module):
     """A trunk and a linear layer: ``[B, *shape]`` to ``[B, outputs]``; arguments as ``Trunk``."""
 
-    def __init__(
-        self, shape: Sequence[int], outputs: int, widths: Sequence[int], *, convolutional: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, shape: Sizes, outputs: int, widths: Sizes, *, convolutional: bool, rngs: nnx.Rngs):
         self.trunk = Trunk(shape, widths, convolutional=convolutional, rngs=rngs)
         self.head = nnx.Linear(self.trunk.size, outputs, rngs=rngs)
 
@@ -108,20 +103,18 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """The mirror of an ``Encoder`` of the same shape and widths: ``[B, latent]`` to ``[B, *shape]``, not squashed."""
 
-    def __init__(
-        self, shape: Sequence[int], latent: int, widths: Sequence[int], *, convolutional: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, shape: Sizes, latent: int, widths: Sizes, *, convolutional: bool, rngs: nnx.Rngs):
         self.shape, self.convolutional = tuple(shape), convolutional
         if convolutional:
             height, width, depth = grid(shape, len(widths))
             self.start = (height, width, widths[-1])
-            self.first = nnx.Linear(latent, math.prod(self.start), kernel_init=_INIT, use_bias=False, rngs=rngs)
+            self.first = nnx.Linear(latent, math.prod(self.start), kernel_init=HE_NORMAL, use_bias=False, rngs=rngs)
             self.norms = nnx.List([nnx.BatchNorm(width, momentum=0.9, rngs=rngs) for width in reversed(widths)])
             inner = [Doubling(a, b, rngs=rngs) for a, b in pairwise(reversed(widths))]
             self.layers = nnx.List([*inner, Doubling(widths[0], depth, bias=True, rngs=rngs)])
         else:
             sizes = [latent, *reversed(widths)]
-            self.layers = nnx.List([nnx.Linear(a, b, kernel_init=_INIT, rngs=rngs) for a, b in pairwise(sizes)])
+            self.layers = nnx.List([nnx.Linear(a, b, kernel_init=HE_NORMAL, rngs=rngs) for a, b in pairwise(sizes)])
             self.last = nnx.Linear(sizes[-1], math.prod(shape), rngs=rngs)
 
     def __call__(self, z: jax.Array) -> jax.Array:

@@ -1,9 +1,7 @@
 """Strided convolutions, and their transposes, that are fast for many nodes on a CPU."""
 
-from __future__ import annotations
-
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +11,8 @@ from flax import nnx
 from palaver.types import Array
 
 _PADDING = ((1, 1), (1, 1))
-_INIT = nnx.initializers.he_normal()
+HE_NORMAL = nnx.initializers.he_normal()
+"""Initialises kernels of layers that are followed by a ReLU."""
 
 
 @jax.custom_vjp
@@ -100,7 +99,7 @@ def patches_conv_transpose(
     return image[:, top : image.shape[1] - bottom, left : image.shape[2] - right]
 
 
-def _convolution() -> Any:
+def _convolution() -> Callable[..., Array]:
     """The faster lowering on this backend: patches × matmul on a CPU, XLA's own convolution elsewhere."""
     return patches_conv if jax.default_backend() == "cpu" else jax.lax.conv_general_dilated
 
@@ -115,7 +114,7 @@ def halving(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Conv:
         padding=_PADDING,
         use_bias=False,
         conv_general_dilated=_convolution(),
-        kernel_init=_INIT,
+        kernel_init=HE_NORMAL,
         rngs=rngs,
     )
 

@@ -1,14 +1,10 @@
 """Variational auto-encoder (Kingma & Welling 2014; thesis §1.4.6.1)."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from palaver.models.blocks import Decoder, Encoder
+from palaver.models.blocks import Decoder, Encoder, Sizes
 from palaver.types import Gaussian, Outputs
 
 
@@ -24,13 +20,7 @@ class VAE(nnx.Module):
     """
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        *,
-        latent: int = 32,
-        widths: Sequence[int] = (256, 128),
-        convolutional: bool = False,
-        rngs: nnx.Rngs,
+        self, shape: Sizes, *, latent: int = 32, widths: Sizes = (256, 128), convolutional: bool = False, rngs: nnx.Rngs
     ):
         self.latent = latent
         self.encoder = Encoder(shape, 2 * latent, widths, convolutional=convolutional, rngs=rngs)

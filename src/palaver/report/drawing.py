@@ -1,20 +1,22 @@
 """What the figures share: colours, curves over rounds, legends, and SVG whose bytes depend on nothing else."""
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib.style
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from palaver.report.files import Result
-from palaver.report.interval import interval
+from palaver.report.grids import expand
+from palaver.studies.findings import Metric
+from palaver.studies.results import Result
+from palaver.studies.statistics import interval
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 """Okabe & Ito's palette without its yellow, which is too pale for a line on white."""
@@ -103,6 +105,90 @@ def _columns(handles: list[Any]) -> int:
     """As many columns as the longest label leaves room for."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     return 1 if longest > 38 else 2 if longest > 20 else 3 if longest > 8 else 5
+
+
+def draw_curve(
+    axes: Axes,
+    curve: tuple[np.ndarray, ...],
+    look: tuple[str, str],
+    *,
+    factor: float = 1.0,
+    alpha: float = 0.12,
+    **line: Any,
+) -> None:
+    """A mean over seeds as a line with markers, and its interval as a band.
+
+    Args:
+        axes: to draw on.
+        curve: x, mean, low and high ``[R]``, as of ``curve_of``.
+        look: colour and marker.
+        factor: from the numbers to the axis.
+        alpha: opacity of the band.
+        line: more of matplotlib's settings of a line.
+
+    """
+    x, middle, low, high = curve
+    colour, marker = look
+    style: dict[str, Any] = {"lw": 1.4, "marker": marker, "markersize": 3, "markevery": max(1, len(x) // 6)} | line
+    axes.plot(x, factor * middle, color=colour, **style)
+    axes.fill_between(x, factor * low, factor * high, color=colour, alpha=alpha, linewidth=0)
+
+
+def panels(result: Result, names: Sequence[str], metrics: Sequence[Metric], unit: str) -> str | None:
+    """Curves of several metrics over the unit of progress, a panel a metric: mean over seeds with the 95 % band.
+
+    Args:
+        result: the run.
+        names: of the configurations to draw.
+        metrics: those with a ``panel`` are drawn as far as the result has them.
+        unit: of progress, in the singular or plural, below the lowest panels.
+
+    """
+    shown = [metric for metric in expand(metrics, _measured(result)) if metric.panel]
+    curves = {
+        metric: {name: curve for name in names if (curve := curve_of(result, name, metric.name)) is not None}
+        for metric in shown
+    }
+    curves = {metric: found for metric, found in curves.items() if found}
+    drawn = [name for name in names if any(name in found for found in curves.values())]
+    if not drawn:
+        return None
+    columns = 1 if len(curves) == 1 else 2 if len(curves) <= 4 else 3
+    rows = -(-len(curves) // columns)
+    with matplotlib.style.context(["default", STYLE, {"font.size": 8.5, "axes.titlesize": 9.5}]):
+        figure = canvas(0.6 + 2.2 * rows, [handle_of(result, name, names) for name in drawn])
+        for place, (metric, found) in enumerate(curves.items()):
+            axes = figure.add_subplot(rows, columns, place + 1)
+            for name, curve in found.items():
+                alpha = 0.14 if len(drawn) <= 6 else 0.08
+                draw_curve(axes, curve, look_of(result, name, names), factor=metric.factor, alpha=alpha)
+            axes.set(title=metric.panel, ylabel=metric.unit)
+            axes.set_gid(f"panel-{metric.name}")
+            if place + columns >= len(curves):
+                axes.set_xlabel(unit)
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+        return to_svg(figure)
+
+
+def _measured(result: Result) -> dict[str, Any]:
+    """The names of the metrics in ``metrics.parquet``, in the form that ``expand`` takes."""
+    return {"rows": [{"metrics": dict.fromkeys(result.metrics["metric"].unique(maintain_order=True))}]}
+
+
+def raster(grid: np.ndarray) -> np.ndarray:
+    """A grid of tiles as one picture, a white pixel between two.
+
+    Returns:
+        uint8 ``[rows · (H + 1) − 1, columns · (W + 1) − 1, 3]``.
+
+    """
+    tiles = grid if grid.ndim == 5 else np.repeat(grid[..., None], 3, axis=-1)
+    rows, columns, height, width, _ = tiles.shape
+    framed = np.full((rows, columns, height + 1, width + 1, 3), 255, np.uint8)
+    framed[:, :, :-1, :-1] = tiles
+    whole = framed.transpose(0, 2, 1, 3, 4).reshape(rows * (height + 1), columns * (width + 1), 3)
+    return np.ascontiguousarray(whole[:-1, :-1])
 
 
 def to_svg(figure: Figure) -> str:

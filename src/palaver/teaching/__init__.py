@@ -1,6 +1,7 @@
-"""A teacher that picks the examples, for anyone's training loop (thesis ch. 3).
+"""A teacher that chooses the training examples, for any training loop (thesis ch. 3).
 
-Measures, rules and targets are functions of arrays from NumPy, JAX or PyTorch; ``TeacherStack`` wraps a loop's batches.
+Difficulty measures, selection rules and targets are functions of arrays from NumPy, JAX or PyTorch; ``TeacherStack``
+wraps a loop's batches.
 """
 
 from palaver.teaching import difficulty, selection, targets

@@ -1,27 +1,25 @@
-"""How hard an example is for the student, as the teacher sees it (thesis §3.2.3.1), and two rivals from the literature.
+"""How hard an example is for the student (thesis §3.2.3.1), and two measures of other papers to compare with.
 
 A measure takes the teacher's and the student's predictive distributions ``[..., C]`` and, where it needs them, labels
-``[...]``, and returns scores ``[...]``: higher is harder. Distributions are probabilities, not logits. The logarithm
-of a probability of 0 is taken at the smallest normal number of its type, so that no score is infinite for it.
-
+``[...]``, and returns scores ``[...]``: higher is harder. Distributions are probabilities, not logits. Instead of the
+logarithm of a probability of 0, that of the smallest normal number of its type is taken, so that the score is finite.
 Arrays may be NumPy's, JAX's or PyTorch's; scores come back in the same library and on the same device.
-"""
 
-from __future__ import annotations
+Every measure raises ``PalaverError`` if it compares distributions of different shapes, or needs labels and gets None.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from palaver.teaching.arrays import is_class, namespace
+from palaver.teaching.arrays import Array, is_class, namespace
 from palaver.types import PalaverError
 
-Array: TypeAlias = Any
 Difficulty: TypeAlias = Callable[[Array, Array, Array | None], Array]
-"""``measure(teacher, student, labels) -> scores``."""
+"""``measure(teacher [..., C], student [..., C], labels [...] or None) -> scores [...]``."""
 
 
 def _pair(teacher: Array, student: Array) -> Any:
-    """Their namespace, if they are about the same examples and classes."""
+    """Their namespace; raises ``PalaverError`` unless they have the same shape."""
     xp = namespace(teacher, student)
     if teacher.shape != student.shape:
         raise PalaverError(
@@ -43,14 +41,20 @@ def _loss(p: Array, labels: Array | None, measure: str) -> Array:
     return -xp.sum(xp.where(is_class(labels, p), log, xp.zeros_like(log)), axis=-1)
 
 
-def _known(scores: Array, labels: Array) -> Array:
-    """``scores``, but −∞ for ``NO_LABEL``."""
+def _mask_unlabelled(scores: Array, labels: Array) -> Array:
+    """``scores``, −∞ where the label is ``NO_LABEL``."""
     xp = namespace(scores)
     return xp.where(labels < 0, xp.full_like(scores, -xp.inf), scores)
 
 
 def cross_entropy(teacher: Array, student: Array, labels: Array | None = None) -> Array:
-    """``H(P, Q) = −Σ P log Q`` in nats (eq. 3.2.1), P the teacher's and Q the student's distribution."""
+    """``H(P, Q) = −Σ P log Q`` in nats (eq. 3.2.1), P the teacher's and Q the student's distribution.
+
+    >>> import numpy as np
+    >>> teacher, student = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.5, 0.5], [0.1, 0.9]])
+    >>> cross_entropy(teacher, student).round(3).tolist()
+    [0.693, 0.105]
+    """
     xp = _pair(teacher, student)
     return -xp.sum(teacher * _log(xp, student), axis=-1)
 
@@ -62,7 +66,7 @@ def euclidean(teacher: Array, student: Array, labels: Array | None = None) -> Ar
 
 
 def kl(teacher: Array, student: Array, labels: Array | None = None) -> Array:
-    """``KL(P ‖ Q) = Σ P (log P − log Q)`` in nats: the cross-entropy less what the teacher itself is unsure of."""
+    """``KL(P ‖ Q) = Σ P (log P − log Q)`` in nats: the cross-entropy less the teacher's entropy."""
     xp = _pair(teacher, student)
     return xp.sum(teacher * (_log(xp, teacher) - _log(xp, student)), axis=-1)
 
@@ -75,7 +79,10 @@ def jensen_shannon(teacher: Array, student: Array, labels: Array | None = None) 
 
 
 def margin(teacher: Array, student: Array, labels: Array | None = None) -> Array:
-    """How far the student is from the teacher's choice t: ``max_{y ≠ t} Q(y) − Q(t)``, between −1 and 1."""
+    """``max_{y ≠ t} Q(y) − Q(t)`` with t the teacher's most likely class: between −1 and 1.
+
+    It is above 0 where the student predicts another class than the teacher.
+    """
     xp = _pair(teacher, student)
     chosen = is_class(xp.argmax(teacher, axis=-1), teacher)
     others = xp.max(xp.where(chosen, xp.zeros_like(student) - 1, student), axis=-1)
@@ -83,32 +90,25 @@ def margin(teacher: Array, student: Array, labels: Array | None = None) -> Array
 
 
 def student_loss(teacher: Array, student: Array, labels: Array | None = None) -> Array:
-    """``−log Q(y)`` in nats, the student's loss on the true label: what selective backprop (Jiang et al. 2019) goes by.
+    """``−log Q(y)`` in nats, the student's loss on the true label (selective backprop, Jiang et al. 2019).
 
-    With ``selection.top`` it is its greedy form (the paper draws in proportion to a power of the loss's percentile). No
-    teacher takes part; its distributions are not looked at. An example of ``NO_LABEL`` scores −∞.
+    With ``selection.top`` this is the greedy form of selective backprop; the paper draws examples in proportion to a
+    power of the loss's percentile. The teacher's distributions are not used. An example of ``NO_LABEL`` scores −∞.
     """
-    return _known(_loss(student, labels, "student_loss"), labels)
+    return _mask_unlabelled(_loss(student, labels, "student_loss"), labels)
 
 
 def reducible_loss(teacher: Array, student: Array, labels: Array | None = None) -> Array:
     """``−log Q(y) + log P(y)`` in nats: the student's loss less the teacher's (RHO-LOSS, Mindermann et al. 2022).
 
-    In the paper the second model has seen only held-out examples; one that has memorised these very ones makes it the
-    student's loss. An example of ``NO_LABEL`` scores −∞.
+    In the paper the second model is trained on held-out examples. A teacher that has memorised the student's own
+    training examples has no loss on them, and the score is the student's loss. An example of ``NO_LABEL`` scores −∞.
     """
     _pair(teacher, student)
     loss = _loss(student, labels, "reducible_loss") - _loss(teacher, labels, "reducible_loss")
-    return _known(loss, labels)
+    return _mask_unlabelled(loss, labels)
 
 
-MEASURES: dict[str, Difficulty] = {
-    "cross-entropy": cross_entropy,
-    "euclidean": euclidean,
-    "kl": kl,
-    "jensen-shannon": jensen_shannon,
-    "margin": margin,
-    "student-loss": student_loss,
-    "reducible-loss": reducible_loss,
-}
-"""Every measure by its name."""
+_ALL = (cross_entropy, euclidean, kl, jensen_shannon, margin, student_loss, reducible_loss)
+MEASURES: dict[str, Difficulty] = {measure.__name__.replace("_", "-"): measure for measure in _ALL}
+"""Every measure by its name; add your own before settings name it."""

@@ -1,11 +1,9 @@
-"""Which examples of a full stack train the student (thesis §3.2.3.3), and rules that make larger stacks pay.
+"""Which examples of a full stack train the student (thesis §3.2.3.3), and rules that suit larger stacks.
 
 A rule takes scores ``[K]`` (higher is harder), uniform random numbers ``[K]`` in (0, 1) and a count m, and returns m
-different indices; with the same numbers every library chooses the same examples. Where no coin is needed the random
-numbers are ignored. Among equal scores the first come first.
+different indices; with the same numbers every library chooses the same examples. A rule that is not random ignores the
+random numbers. Among equal scores the lower index comes first. A rule raises ``PalaverError`` if m is not in 1 to K.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -14,12 +12,11 @@ from typing import Any, TypeAlias
 import jax
 from array_api_compat import is_jax_array
 
-from palaver.teaching.arrays import namespace
+from palaver.teaching.arrays import Array, namespace
 from palaver.types import PalaverError
 
-Array: TypeAlias = Any
 Selection: TypeAlias = Callable[[Array, Array, int], Array]
-"""``rule(scores, uniforms, count) -> indices``."""
+"""``rule(scores [K], uniforms [K], count) -> indices [count]``."""
 
 
 def _check(count: int, size: int) -> None:
@@ -28,31 +25,42 @@ def _check(count: int, size: int) -> None:
 
 
 def _highest(keys: Array, count: int) -> Array:
-    """Indices of the highest keys, the highest first, the first of equals first."""
+    """Indices of the highest keys, in descending order; of equal keys the lower index comes first."""
     _check(count, keys.shape[0])
     if is_jax_array(keys):
-        return jax.lax.top_k(keys + 0.0, count)[1]  # the same order (−0 made 0); much cheaper than a sort
+        return jax.lax.top_k(keys + 0.0, count)[1]  # as a stable sort orders (0.0 turns −0 into 0), at much less cost
     return namespace(keys).argsort(keys, descending=True, stable=True)[:count]
 
 
+def _draw(pool: Array, uniforms: Array, count: int) -> Array:
+    """Draws ``count`` of the indices in ``pool`` by the uniform numbers of all examples."""
+    xp = namespace(pool, uniforms)
+    return xp.take(pool, _highest(xp.take(uniforms, pool, axis=0), count), axis=0)
+
+
 def top() -> Selection:
-    """The m hardest, as in the thesis."""
+    """The m hardest, as in the thesis.
+
+    >>> import numpy as np
+    >>> top()(np.array([0.5, 2.0, 0.5, 3.0]), np.zeros(4), 3).tolist()
+    [3, 1, 0]
+    """
     return lambda scores, uniforms, count: _highest(scores, count)
 
 
 def uniform() -> Selection:
-    """Any m, each set as likely as another: the thesis's baseline of random selection."""
+    """Draws m at random, each set of m with the same probability: the thesis's baseline of random selection."""
     return lambda scores, uniforms, count: _highest(uniforms, count)
 
 
 def proportional(*, temperature: float = 1.0) -> Selection:
     """Draws m one after the other without replacement, each with probability ``∝ score^(1/τ)``.
 
-    Drawn at once: the m highest of ``log(score)/τ + g`` with g standard Gumbel (Efraimidis & Spirakis 2006; Kool et
-    al. 2019). A score of 0 or less is drawn only when no other is left.
+    The m highest of ``log(score)/τ + g``, with g standard Gumbel, are such a draw (Efraimidis & Spirakis 2006; Kool et
+    al. 2019). A score of 0 or less is drawn only when no positive score is left.
 
     Args:
-        temperature: τ above 0; towards 0 it becomes ``top``, with τ large ``uniform``.
+        temperature: τ above 0; as τ goes to 0 the rule approaches ``top``, as τ grows ``uniform``.
 
     Raises:
         PalaverError: τ is not above 0.
@@ -65,7 +73,7 @@ def proportional(*, temperature: float = 1.0) -> Selection:
         xp = namespace(scores, uniforms)
         gumbel = -xp.log(-xp.log(uniforms))
         log = xp.log(xp.clip(scores, min=xp.finfo(scores.dtype).smallest_normal))
-        # No positive score comes below −90/τ − 3, and a Gumbel number is below 18.
+        # The key of a positive score is above −90/τ − 3, and a Gumbel number is below 18.
         keys = xp.where(scores > 0, log / temperature, xp.full_like(log, -100 / temperature - 100))
         return _highest(keys + gumbel, count)
 
@@ -73,10 +81,10 @@ def proportional(*, temperature: float = 1.0) -> Selection:
 
 
 def top_and_random(*, share: float = 0.25) -> Selection:
-    """The hardest, and a share of m drawn at random from all the others (rounded to whole examples).
+    """The hardest examples, and a share of m drawn at random from the others.
 
     Args:
-        share: of the m examples that are random, in [0, 1].
+        share: of the m examples that are drawn at random, in [0, 1]; rounded to whole examples.
 
     Raises:
         PalaverError: the share is outside [0, 1].
@@ -90,11 +98,9 @@ def top_and_random(*, share: float = 0.25) -> Selection:
         _check(count, scores.shape[0])
         hard = count - round(share * count)
         order = _highest(scores, scores.shape[0])
-        rest = order[hard:]
         if hard == count:
             return order[:hard]
-        drawn = _highest(xp.take(uniforms, rest, axis=0), count - hard)
-        return xp.concat([order[:hard], xp.take(rest, drawn, axis=0)])
+        return xp.concat([order[:hard], _draw(order[hard:], uniforms, count - hard)])
 
     return rule
 
@@ -102,7 +108,8 @@ def top_and_random(*, share: float = 0.25) -> Selection:
 def from_hardest(*, share: float = 0.1) -> Selection:
     """Draws m at random from the hardest share of the stack, or from the m hardest if these are more.
 
-    ``top`` of a large stack is the same few outliers again and again; this draws from more of the hard ones.
+    In a large stack ``top`` chooses the same few outliers again and again; this rule draws from more of the hard
+    examples.
 
     Args:
         share: of the stack, in (0, 1].
@@ -115,22 +122,36 @@ def from_hardest(*, share: float = 0.1) -> Selection:
         raise PalaverError(f"share is {share}: give a fraction in (0, 1]")
 
     def rule(scores: Array, uniforms: Array, count: int) -> Array:
-        xp = namespace(scores, uniforms)
         _check(count, scores.shape[0])
-        pool = _highest(scores, max(count, round(share * scores.shape[0])))
-        return xp.take(pool, _highest(xp.take(uniforms, pool, axis=0), count), axis=0)
+        return _draw(_highest(scores, max(count, round(share * scores.shape[0]))), uniforms, count)
 
     return rule
 
 
+RULES: dict[str, Callable[[Any], Selection]] = {
+    "top": lambda settings: top(),
+    "uniform": lambda settings: uniform(),
+    "proportional": lambda settings: proportional(temperature=settings.select_temperature),
+    "top-and-random": lambda settings: top_and_random(share=settings.share),
+    "hardest": lambda settings: from_hardest(share=settings.share),
+}
+"""Every rule by its name, made from settings with ``select_temperature`` and ``share``; add your own before settings
+name it.
+"""
+
+
 def stages(sizes: dict[int, int]) -> Callable[[int], int]:
-    """A stack that grows or shrinks: ``{0: 20, 1000: 5}`` holds 20 minibatches, from update 1,000 on 5.
+    """The size of a stack that grows or shrinks: a function of the update, counted from 0.
+
+    >>> size = stages({0: 20, 1000: 5})
+    >>> size(999), size(1000)
+    (20, 5)
 
     Args:
-        sizes: minibatches n by the update (counted from 0) from which they hold.
+        sizes: minibatches n by the first update that uses them.
 
     Raises:
-        PalaverError: nothing holds from update 0, or an update is negative or a size below 1.
+        PalaverError: there is no size for update 0, an update is negative, or a size is below 1.
 
     """
     if 0 not in sizes or any(at < 0 or size < 1 for at, size in sizes.items()):

@@ -1,6 +1,4 @@
-"""The teacher stack (thesis §3.2.3.3): n minibatches go in, the m examples worth learning from come out."""
-
-from __future__ import annotations
+"""The teacher stack (thesis §3.2.3.3): it chooses m examples of n minibatches for the student to train on."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -12,31 +10,29 @@ from array_api_compat import device
 
 from palaver import decision
 from palaver.teaching import selection, targets
-from palaver.teaching.arrays import check_predictions, like, namespace, predicted, to_numpy
+from palaver.teaching.arrays import Array, Predict, check_predictions, like, namespace, predicted, to_numpy
 from palaver.teaching.difficulty import Difficulty, cross_entropy
 from palaver.teaching.selection import Selection
 from palaver.teaching.table import Table
 from palaver.teaching.targets import Target
 from palaver.types import NO_LABEL, DecisionRule, PalaverError
 
-Array = Any
-
 
 class Counts(NamedTuple):
-    """What a stack has cost so far, in examples."""
+    """The cost of a stack so far."""
 
     updates: int = 0
     """Minibatches given to the student."""
     student_forwards: int = 0
-    """Examples the student was asked about; training on the chosen ones is not in it."""
+    """Examples that the student predicted to be scored; training on the chosen ones is not counted."""
     teacher_forwards: int = 0
-    """Examples the teacher was asked about; none with a table."""
+    """Examples that the teacher predicted; none with a table."""
     chosen: int = 0
-    """Examples given to the student: its backward passes."""
+    """Examples given to the student, each of which takes a backward pass."""
 
 
 class _Entry(NamedTuple):
-    """One minibatch on the stack."""
+    """One minibatch on the stack, with the predictions of teacher and student."""
 
     x: Any
     labels: Array | None
@@ -45,26 +41,33 @@ class _Entry(NamedTuple):
 
 
 class TeacherStack:
-    """Wraps an iterable of minibatches and yields the compressed ones, ``(x, target)``, target ``[m, C]``.
+    """Wraps an iterable of minibatches: for every n of them it yields the chosen examples ``(x, target)``.
 
-    The student is asked about every minibatch as it stands then; once n of them lie on the stack, the teacher's
-    difficulty measure scores all examples and the selection rule picks m. Inputs stay in their library (NumPy, JAX or
-    PyTorch) and on their device; targets are in the student's. Each ``iter`` is one pass over ``batches``; random
-    numbers, ``counts`` and the numbers of batches in messages go on.
+    The student predicts each minibatch that comes in, with the parameters it has at that time. Once n minibatches are
+    on the stack, the difficulty measure scores all examples and the selection rule chooses m. Inputs ``[m, ...]`` stay
+    in their library (NumPy, JAX or PyTorch) and on their device; targets ``[m, C]`` are in the library and on the
+    device of the student's predictions. Each ``iter`` is one pass over ``batches``; the random numbers, ``counts`` and
+    the numbers of batches in messages continue from pass to pass.
+
+    >>> batches = [(np.arange(4.0) + start, np.zeros(4, int)) for start in (0, 4)]
+    >>> student = lambda x: np.stack([x, 10 - x], axis=1) / 10  # the larger x, the surer of class 0
+    >>> teacher = lambda x: np.ones((len(x), 1)) * [1.0, 0.0]
+    >>> [x.tolist() for x, target in TeacherStack(batches, student, teacher, size=2)]
+    [[0.0, 1.0, 2.0, 3.0]]
 
     Args:
         batches: of ``x``, ``(x, labels)`` or ``(x, labels, index)``: ``x`` an array ``[B, ...]`` or a tree of such,
-            labels class ids ``[B]`` or None, index ``[B]`` the examples' rows in the table.
+            labels class ids ``[B]`` or None, index ``[B]`` the examples' rows in a table.
         student_predict: ``x`` to probabilities ``[B, C]``; in PyTorch under ``torch.no_grad()``, and in evaluation mode
             where the model has dropout or batch norm.
-        teacher: the same of the teacher's (another library's arrays are converted), or a ``Table`` of its outputs.
+        teacher: likewise (another library's arrays are converted), or a ``Table`` of its predictions.
         size: n minibatches, or a function of the update's number (``selection.stages``).
-        count: m examples to choose; None: as many as the stack's first minibatch has.
+        count: m examples to choose; None: as many as there are in the stack's first minibatch.
         difficulty: from ``palaver.teaching.difficulty``.
         select: from ``palaver.teaching.selection``; None: ``top()``.
         target: from ``palaver.teaching.targets``; None: ``soft()``.
-        drop_last: whether a stack that a pass leaves unfilled is dropped; otherwise m of what is there are chosen, or
-            all of it if there are fewer.
+        drop_last: whether a stack that is not full at the end of a pass is dropped; otherwise m of its examples are
+            chosen, or all if it has fewer.
         seed: of the random numbers that the rule is given.
 
     Raises:
@@ -76,8 +79,8 @@ class TeacherStack:
     def __init__(
         self,
         batches: Iterable[Any],
-        student_predict: Callable[[Any], Array],
-        teacher: Callable[[Any], Array] | Table,
+        student_predict: Predict,
+        teacher: Predict | Table,
         *,
         size: int | Callable[[int], int] = 5,
         count: int | None = None,
@@ -87,21 +90,16 @@ class TeacherStack:
         drop_last: bool = False,
         seed: int = 0,
     ):
-        given: Any = teacher
-        if not callable(given) and not isinstance(given, Table):
-            raise PalaverError(
-                f"teacher is {type(teacher).__name__}: give a function of inputs, or what precompute returns"
-            )
+        if not callable(teacher) and not isinstance(teacher, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(teacher).__name__
+            raise PalaverError(f"teacher is {kind}: give a function of inputs, or what precompute returns")
         if isinstance(size, int) and size < 1:
             raise PalaverError(f"size is {size}: give at least 1 minibatch")
         if count is not None and count < 1:
             raise PalaverError(f"count is {count}: give at least 1 example")
         self._batches, self._student, self._teacher = batches, student_predict, teacher
-        self._fixed = None if callable(size) else size
-        self._size: Callable[[int], int] = size if callable(size) else lambda _: size
-        self._count, self._difficulty, self._drop_last = count, difficulty, drop_last
-        self._select = selection.top() if select is None else select
-        self._target = targets.soft() if target is None else target
+        self._size, self._count, self._difficulty, self._drop_last = size, count, difficulty, drop_last
+        self._select, self._target = select or selection.top(), target or targets.soft()
         self._random = np.random.default_rng(seed)
         self._batch = 0
         self.counts = Counts()
@@ -110,34 +108,35 @@ class TeacherStack:
         """One pass over the batches."""
         source = iter(self._batches)
         while True:
-            size = self._size(self.counts.updates)
+            size = self._size(self.counts.updates) if callable(self._size) else self._size
             if size < 1 or size != int(size):
                 raise PalaverError(f"size gives {size!r} at update {self.counts.updates}: give 1 or more minibatches")
             stack = [self._push(batch) for batch in islice(source, int(size))]
             if not stack or (len(stack) < size and self._drop_last):
                 return
-            yield self._compress(stack, full=len(stack) == size)
+            yield self._choose(stack, full=len(stack) == size)
 
     def _push(self, batch: Any) -> _Entry:
-        """Both are asked about one minibatch."""
+        """One minibatch with the predictions of both."""
         x, labels, index = _parts(batch)
         student = predicted(self._student(x))
-        asked = self.counts
+        counts = self.counts
         if isinstance(self._teacher, Table):
             if index is None:
                 raise PalaverError(
                     "a teacher's table needs each example's row: give batches (x, labels, index), "
                     "from a DataLoader over palaver.teaching.Indexed(dataset)"
                 )
-            told = like(self._teacher.rows(to_numpy(index)), student)
+            teacher = like(self._teacher.rows(to_numpy(index)), student)
         else:
-            told = like(self._teacher(x), student)
-            asked = asked._replace(teacher_forwards=asked.teacher_forwards + told.shape[0])
-        self.counts = asked._replace(student_forwards=asked.student_forwards + student.shape[0])
+            teacher = like(self._teacher(x), student)
+            counts = counts._replace(teacher_forwards=counts.teacher_forwards + teacher.shape[0])
+        self.counts = counts._replace(student_forwards=counts.student_forwards + student.shape[0])
         labels = None if labels is None else like(labels, student)
-        return _Entry(x, labels, namespace(student).astype(told, student.dtype), student)
+        return _Entry(x, labels, namespace(student).astype(teacher, student.dtype), student)
 
-    def _compress(self, stack: list[_Entry], *, full: bool) -> tuple[Any, Array]:
+    def _choose(self, stack: list[_Entry], *, full: bool) -> tuple[Any, Array]:
+        """The chosen examples of a stack and their targets."""
         xp = namespace(stack[0].student)
         sizes = [entry.student.shape[0] for entry in stack]
         teacher, student = (xp.concat([getattr(entry, who) for entry in stack]) for who in ("teacher", "student"))
@@ -145,71 +144,67 @@ class TeacherStack:
         check_predictions(student, "the student's", sizes, self._batch)
         self._batch += len(stack)
         labels = None if stack[0].labels is None else _labels(stack, student)
-        count = sizes[0] if self._count is None else self._count
-        if not full:
-            count = min(count, sum(sizes))
+        count = self._count or sizes[0]
+        count = count if full else min(count, sum(sizes))
         scores = self._difficulty(teacher, student, labels)
-        coins = self._random.random(sum(sizes), np.float32)
-        coins = xp.asarray(np.clip(coins, 2.0**-25, None), device=device(scores))
-        chosen = self._select(scores, xp.astype(coins, scores.dtype), count)
+        noise = self._random.random(sum(sizes), np.float32)
+        noise = xp.asarray(np.clip(noise, 2.0**-25, None), device=device(scores))
+        chosen = self._select(scores, xp.astype(noise, scores.dtype), count)
         x = jax.tree.map(lambda *leaves: _take(leaves, chosen), *(entry.x for entry in stack))
-        picked = None if labels is None else xp.take(labels, chosen, axis=0)
-        target = self._target(xp.take(teacher, chosen, axis=0), picked)
-        untold = int(xp.sum(xp.astype(xp.sum(target, axis=-1) == 0, xp.int32)))
-        if untold:
+        own_labels = None if labels is None else xp.take(labels, chosen, axis=0)
+        target = self._target(xp.take(teacher, chosen, axis=0), own_labels)
+        unlabelled = int(xp.sum(xp.astype(xp.sum(target, axis=-1) == 0, xp.int32)))
+        if unlabelled:
             raise PalaverError(
-                f"{untold} of the {count} examples chosen from batches {self._batch - len(stack)} to {self._batch - 1} "
-                "have no label to be told: give labels, or a soft target"
+                f"{unlabelled} of the {count} examples chosen from batches {self._batch - len(stack)} to "
+                f"{self._batch - 1} have no label: give labels, or a soft target"
             )
         self.counts = self.counts._replace(updates=self.counts.updates + 1, chosen=self.counts.chosen + count)
         return x, target
 
     def __len__(self) -> int:
-        """How many stacks a pass over the batches gives, where both their number and the stack's size are fixed."""
-        if self._fixed is None:
+        """How many stacks one pass yields; ``TypeError`` if the size of the stack or the number of batches is open."""
+        if callable(self._size):
             raise TypeError("a stack whose size follows a schedule has no length")
         batches = len(self._batches)  # type: ignore[arg-type]
-        return batches // self._fixed if self._drop_last else -(-batches // self._fixed)
+        return batches // self._size if self._drop_last else -(-batches // self._size)
 
 
 def _labels(stack: list[_Entry], student: Array) -> Array:
-    """The class ids of all examples on the stack."""
-    xp = namespace(student)
+    """The class ids of all examples on the stack, checked."""
+    xp, (examples, classes) = namespace(student), student.shape
     labels = xp.concat([entry.labels for entry in stack])
-    if labels.shape != student.shape[:1] or not xp.isdtype(labels.dtype, "integral"):
+    if labels.shape != (examples,) or not xp.isdtype(labels.dtype, "integral"):
         raise PalaverError(
-            f"labels of {student.shape[0]} examples are {labels.dtype} {tuple(labels.shape)}: give one class id each, "
+            f"labels of {examples} examples are {labels.dtype} {tuple(labels.shape)}: give one class id each, "
             "integers [examples]"
         )
     low, high = int(xp.min(labels)), int(xp.max(labels))
-    if low < NO_LABEL or high >= student.shape[1]:
-        raise PalaverError(
-            f"labels from {low} to {high} for {student.shape[1]} classes: give 0 to {student.shape[1] - 1}"
-        )
+    if low < NO_LABEL or high >= classes:
+        raise PalaverError(f"labels from {low} to {high} for {classes} classes: give 0 to {classes - 1}")
     return labels
 
 
 def _take(leaves: tuple[Array, ...], chosen: Array) -> Array:
-    """The chosen rows of the inputs, where these lie."""
+    """The chosen rows of the inputs, in their library and on their device."""
     xp = namespace(*leaves)
     return xp.take(xp.concat(leaves), like(chosen, leaves[0]), axis=0)
 
 
 def _parts(batch: Any) -> tuple[Any, Array | None, Array | None]:
-    """Inputs, labels and rows of a minibatch in any of its forms."""
-    if not isinstance(batch, tuple | list):
-        return batch, None, None
-    if not 1 <= len(batch) <= 3:
-        raise PalaverError(f"a batch of {len(batch)} parts: give x, (x, labels) or (x, labels, index)")
-    x, labels, index = (*batch, None, None)[:3]
+    """Inputs, labels and rows in a table of a minibatch in any of its forms."""
+    parts = batch if isinstance(batch, tuple | list) else (batch,)
+    if not 1 <= len(parts) <= 3:
+        raise PalaverError(f"a batch of {len(parts)} parts: give x, (x, labels) or (x, labels, index)")
+    x, labels, index = (*parts, None, None)[:3]
     return x, labels, index
 
 
-def committee(answers: Callable[[Any], Array], rule: DecisionRule = decision.confidence) -> Callable[[Any], Any]:
-    """A collective as the teacher: its decision rule's distribution.
+def committee(logits: Callable[[Any], Array], rule: DecisionRule = decision.confidence) -> Callable[[Any], Any]:
+    """A collective as the teacher: the distribution that its decision rule gives.
 
     Args:
-        answers: inputs of a batch to the nodes' logits ``[N, B, C]``, for instance
+        logits: inputs of a batch to the nodes' logits ``[N, B, C]``, for instance
             ``lambda x: history.simulation.logits(history.state, x)[0]`` for the first seed of ``palaver.train``.
         rule: from ``palaver.decision``.
 
@@ -220,7 +215,7 @@ def committee(answers: Callable[[Any], Array], rule: DecisionRule = decision.con
     decide = jax.jit(rule)
 
     def teacher(x: Any) -> Any:
-        logits = to_numpy(answers(x))
-        return decide(logits, np.ones(logits.shape[:2], bool))
+        predicted = to_numpy(logits(x))
+        return decide(predicted, np.ones(predicted.shape[:2], bool))
 
     return teacher

@@ -1,41 +1,40 @@
-"""What a frozen teacher says about every example, computed once and looked up from then on.
+"""A frozen teacher's predictions for every example, computed once and looked up from then on.
 
 A table is a NumPy file ``[examples, classes]`` of float32, memory-mapped, and beside it ``NAME.json`` with the SHA-256
 of the table and of the inputs it was made for.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import numpy as np
 
-from palaver.teaching.arrays import check_predictions, to_numpy
+from palaver.studies.files import write_atomically, write_json
+from palaver.teaching.arrays import Predict, check_predictions, to_numpy
 from palaver.types import NO_LABEL, PalaverError
-
-Array = Any
-_CHUNK = 1 << 24
 
 
 class Table(NamedTuple):
-    """A teacher's outputs by example."""
+    """A teacher's predictions by example."""
 
     probabilities: np.ndarray
-    """``[examples, classes]`` float32, read from disk where it is looked at."""
+    """``[examples, classes]`` float32, memory-mapped: only the rows that are used are read from disk."""
     path: Path
-    """Where it lies."""
+    """Of the file."""
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """The outputs for these examples.
+        """The predictions ``[B, classes]`` for these examples.
+
+        Args:
+            index: ``[B]`` their rows.
 
         Raises:
-            PalaverError: one is not in the table.
+            PalaverError: a row is not in the table.
 
         """
         lowest, highest = (int(index.min()), int(index.max())) if len(index) else (0, 0)
@@ -50,10 +49,13 @@ class Table(NamedTuple):
 class Indexed:
     """A map-style data set (``len``, ``[i]``) whose samples end with their own index: ``(x, label, i)``.
 
-    For a PyTorch ``DataLoader`` that feeds a ``TeacherStack`` with a table. A sample that is no tuple has no label. Of
-    a PyTorch ``Subset`` (what ``random_split`` gives) the index is the row in the whole data set, as the table has it.
-    Give a ``DataLoader`` with workers ``multiprocessing_context="spawn"``: JAX, which palaver has loaded, is threaded,
-    and a forked process may hang.
+    For a PyTorch ``DataLoader`` that feeds a ``TeacherStack`` with a table. A sample that is not a tuple has no label.
+    In a PyTorch ``Subset`` (which ``random_split`` returns) the index is the row in the whole data set, for which the
+    table is made. Give a ``DataLoader`` with workers ``multiprocessing_context="spawn"``: palaver loads JAX, which has
+    threads, and a process forked from one with threads may hang.
+
+    >>> Indexed([("first", 3), ("second", 5)])[1]
+    ('second', 5, 1)
     """
 
     def __init__(self, dataset: Any):
@@ -61,7 +63,7 @@ class Indexed:
         self._rows = getattr(dataset, "indices", None) if hasattr(dataset, "dataset") else None
 
     def __len__(self) -> int:
-        """As many as it wraps."""
+        """The number of examples."""
         return len(self._dataset)
 
     def __getitem__(self, i: int) -> tuple[Any, Any, int]:
@@ -74,23 +76,27 @@ class Indexed:
 
 
 class _Fingerprint:
-    """SHA-256 of inputs, whatever their batches: one hash a leaf, over dtype, shape of an example, and bytes."""
+    """SHA-256 of inputs, independent of how they are batched.
+
+    Each leaf has a hash of its own, of its type, the shape of one example, and the bytes of all examples.
+    """
 
     def __init__(self) -> None:
         self._leaves: list[Any] = []
         self.examples = 0
 
-    def add(self, x: Any) -> None:
+    def add(self, x: Any) -> int:
+        """Adds a batch of inputs; returns how many examples it has."""
         leaves = [np.ascontiguousarray(to_numpy(leaf)) for leaf in jax.tree.leaves(x)]
         if not self._leaves:
             self._leaves = [hashlib.sha256(f"{leaf.dtype.str}{leaf.shape[1:]}".encode()) for leaf in leaves]
         for digest, leaf in zip(self._leaves, leaves, strict=True):
             digest.update(leaf.data)
         self.examples += len(leaves[0])
+        return len(leaves[0])
 
-    def __str__(self) -> str:
-        whole = "".join(leaf.hexdigest() for leaf in self._leaves)
-        return hashlib.sha256(whole.encode()).hexdigest()
+    def hexdigest(self) -> str:
+        return hashlib.sha256("".join(leaf.hexdigest() for leaf in self._leaves).encode()).hexdigest()
 
 
 def _inputs(data: Any, batch_size: int) -> Iterator[Any]:
@@ -101,87 +107,87 @@ def _inputs(data: Any, batch_size: int) -> Iterator[Any]:
         return
     seen = 0
     for number, batch in enumerate(data):
-        if not isinstance(batch, tuple | list):
-            yield batch
-            continue
-        if len(batch) == 3:
-            rows = to_numpy(batch[2])
+        parts = batch if isinstance(batch, tuple | list) else (batch,)
+        if len(parts) == 3:
+            rows = to_numpy(parts[2])
             if not np.array_equal(rows, np.arange(seen, seen + len(rows))):
                 raise PalaverError(f"batch {number} is not in the order of its rows: give a loader with shuffle=False")
             seen += len(rows)
-        yield batch[0]
+        yield parts[0]
 
 
 def precompute(
-    teacher: Callable[[Any], Array],
-    data: Any,
-    path: str | os.PathLike[str],
-    *,
-    version: str = "",
-    batch_size: int = 1000,
+    teacher: Predict, data: Any, path: str | os.PathLike[str], *, version: str = "", batch_size: int = 1000
 ) -> Table:
-    """Asks the teacher about every example once; where ``path`` holds a table for these data already, reads that.
+    """Predicts every example once with the teacher; a table that ``path`` already holds for these data is read instead.
 
     Args:
         teacher: inputs of a batch to probabilities ``[B, C]``, in any library.
         data: inputs ``[M, ...]``, or an iterable of batches (inputs, or tuples that begin with them) that gives the
             examples in the order of their indices: a ``DataLoader`` with ``shuffle=False``.
         path: of the file to make.
-        version: of the teacher. A table cannot see that its teacher was trained again; give each teacher a name of its
-            own here, and a table of another one is refused.
-        batch_size: examples asked about at once where ``data`` is one array.
+        version: of the teacher. The file does not show whether the teacher was trained again since; with a different
+            ``version`` for each teacher, a table of another teacher is refused.
+        batch_size: examples predicted at once where ``data`` is one array.
 
     Raises:
-        PalaverError: as ``read_table``; no examples; or predictions that are no distributions (the message names the
-            batch).
+        PalaverError: as ``read_table``; there are no examples; or predictions are not distributions (the message names
+            the batch).
 
     """
     path = Path(path)
     if path.exists():
         return read_table(path, data, version=version, batch_size=batch_size)
-    seen, table, classes = _Fingerprint(), hashlib.sha256(), 0
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with part.open("wb") as file:
-            for number, x in enumerate(_inputs(data, batch_size)):
-                said = teacher(x)
-                before = seen.examples
-                seen.add(x)
-                check_predictions(said, "the teacher's", [seen.examples - before], number)
-                if not number:
-                    classes = int(said.shape[1])
-                    _header(file, 0, classes)
-                elif said.shape[1] != classes:
-                    raise PalaverError(f"the teacher gives {said.shape[1]} classes on batch {number}, {classes} before")
-                rows = np.ascontiguousarray(to_numpy(said), "<f4")
-                table.update(rows.data)
-                file.write(rows.data)
-            if not seen.examples:
-                raise PalaverError("no examples to ask the teacher about: data is empty")
-            file.seek(0)
-            _header(file, seen.examples, classes)  # numpy leaves room for the first axis to grow
-        about = {"data_sha256": str(seen), "table_sha256": table.hexdigest(), "version": version}
-        _about(path).write_text(json.dumps(about, indent=2) + "\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+
+    def write(file: BinaryIO) -> None:
+        checksums = _write_table(file, teacher, _inputs(data, batch_size))
+        # Before the table gets its name, so that no table is without its checksums.
+        write_json(_about(path), checksums | {"version": version})
+
+    write_atomically(path, write)
     return Table(np.load(path, mmap_mode="r"), path)
+
+
+def _write_table(file: BinaryIO, teacher: Predict, inputs: Iterable[Any]) -> dict[str, str]:
+    """Writes the teacher's predictions as a NumPy file; returns the checksums of inputs and predictions."""
+    fingerprint, checksum, classes = _Fingerprint(), hashlib.sha256(), 0
+    for number, x in enumerate(inputs):
+        predictions = teacher(x)
+        check_predictions(predictions, "the teacher's", [fingerprint.add(x)], number)
+        if not number:
+            classes = int(predictions.shape[1])
+            _write_header(file, 0, classes)
+        elif predictions.shape[1] != classes:
+            raise PalaverError(f"the teacher gives {predictions.shape[1]} classes on batch {number}, {classes} before")
+        rows = np.ascontiguousarray(to_numpy(predictions), "<f4")
+        checksum.update(rows.data)
+        file.write(rows.data)
+    if not fingerprint.examples:
+        raise PalaverError("no examples for the teacher to predict: data is empty")
+    file.seek(0)
+    _write_header(file, fingerprint.examples, classes)  # of the same length: NumPy pads it for a larger first axis
+    return {"data_sha256": fingerprint.hexdigest(), "table_sha256": checksum.hexdigest()}
 
 
 def read_table(path: str | os.PathLike[str], data: Any, *, version: str = "", batch_size: int = 1000) -> Table:
     """A table made by ``precompute``, checked against the data it is used with.
 
+    Args:
+        path: of the table.
+        data: as in ``precompute``.
+        version: of the teacher, as in ``precompute``.
+        batch_size: examples read at once where ``data`` is one array.
+
     Raises:
         PalaverError: there is no such table, it is damaged, or it was made by another version of the teacher, for other
-            inputs or another order of them.
+            inputs or for these in another order.
 
     """
     path = Path(path)
     try:
         about = json.loads(_about(path).read_text())
         probabilities = np.load(path, mmap_mode="r")
-        told, made_for, made_by = about["table_sha256"], about["data_sha256"], about["version"]
+        table_hash, data_hash, made_by = about["table_sha256"], about["data_sha256"], about["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PalaverError(
             f"table {path} cannot be read ({type(error).__name__}): remove it and its .json, and precompute it again"
@@ -190,27 +196,24 @@ def read_table(path: str | os.PathLike[str], data: Any, *, version: str = "", ba
         raise PalaverError(
             f"table {path} is of version {made_by!r} of the teacher, not {version!r}: remove it, or give another path"
         )
-    digest = hashlib.sha256()
-    step = max(1, _CHUNK // max(1, probabilities[:1].nbytes))
-    for start in range(0, len(probabilities), step):
-        digest.update(np.ascontiguousarray(probabilities[start : start + step]).data)
-    if digest.hexdigest() != told:
+    if hashlib.sha256(np.ascontiguousarray(probabilities).data).hexdigest() != table_hash:
         raise PalaverError(f"table {path} is damaged (its checksum differs): remove it and precompute it again")
-    seen = _Fingerprint()
+    fingerprint = _Fingerprint()
     for x in _inputs(data, batch_size):
-        seen.add(x)
-    if seen.examples != len(probabilities) or str(seen) != made_for:
+        fingerprint.add(x)
+    if fingerprint.examples != len(probabilities) or fingerprint.hexdigest() != data_hash:
         raise PalaverError(
             f"table {path} was made for {len(probabilities)} other inputs, or for these in another order, than the "
-            f"{seen.examples} given: precompute a table for them at another path"
+            f"{fingerprint.examples} given: precompute a table for them at another path"
         )
     return Table(probabilities, path)
 
 
 def _about(path: Path) -> Path:
+    """The file with a table's checksums and its teacher's version."""
     return path.with_name(path.name + ".json")
 
 
-def _header(file: Any, examples: int, classes: int) -> None:
-    described = {"descr": "<f4", "fortran_order": False, "shape": (examples, classes)}
-    np.lib.format.write_array_header_1_0(file, described)
+def _write_header(file: BinaryIO, examples: int, classes: int) -> None:
+    shape = (examples, classes)
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})

@@ -1,25 +1,25 @@
-"""What the student is told about a chosen example (thesis §3.2.3.2).
+"""The distributions that the student is trained to predict for the chosen examples (thesis §3.2.3.2).
 
 A target takes the teacher's distributions ``[B, C]`` and labels ``[B]`` or None, and returns distributions ``[B, C]``
 for the student's cross-entropy, in the arrays' own library.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from palaver.teaching.arrays import is_class, namespace
+from palaver.teaching.arrays import Array, is_class, namespace
 from palaver.types import PalaverError
 
-Array: TypeAlias = Any
 Target: TypeAlias = Callable[[Array, Array | None], Array]
-"""``target(teacher, labels) -> distributions``."""
+"""``target(teacher [B, C], labels [B] or None) -> distributions [B, C]``."""
 
 
 def true() -> Target:
-    """The true label, one-hot; all zeros, and so no loss, for ``NO_LABEL``."""
+    """The true label, one-hot; for ``NO_LABEL`` all zeros, which make no loss.
+
+    The target raises ``PalaverError`` if there are no labels.
+    """
 
     def target(teacher: Array, labels: Array | None) -> Array:
         if labels is None:
@@ -32,7 +32,11 @@ def true() -> Target:
 def soft(*, temperature: float = 1.0) -> Target:
     """The teacher's distribution, ``P^(1/τ)`` normalised: softmax(logits/τ).
 
-    Only the target is softened: in distillation as of Hinton et al. (2015) the student's logits are divided by τ too.
+    Only the target is softened; in the distillation of Hinton et al. (2015) the student's logits are divided by τ too.
+
+    >>> import numpy as np
+    >>> soft(temperature=2.0)(np.array([[0.8, 0.2]]), None).round(3).tolist()
+    [[0.667, 0.333]]
 
     Args:
         temperature: τ above 0; 1 leaves the distribution as it is.
@@ -48,7 +52,7 @@ def soft(*, temperature: float = 1.0) -> Target:
         if temperature == 1:
             return teacher
         xp = namespace(teacher)
-        # Divided by the largest first, so that a low temperature does not round all of them to 0.
+        # Division by the largest keeps a low temperature from rounding all of them to 0.
         powered = (teacher / xp.max(teacher, axis=-1, keepdims=True)) ** (1 / temperature)
         return powered / xp.sum(powered, axis=-1, keepdims=True)
 
@@ -56,7 +60,7 @@ def soft(*, temperature: float = 1.0) -> Target:
 
 
 def mixed(*, weight: float = 0.5, temperature: float = 1.0) -> Target:
-    """``α · true + (1 − α) · soft``; where the label is ``NO_LABEL``, or there are none, the soft one alone.
+    """``α · true + (1 − α) · soft``; ``soft`` alone where the label is ``NO_LABEL``, or where there are no labels.
 
     Args:
         weight: α in [0, 1].
@@ -68,13 +72,24 @@ def mixed(*, weight: float = 0.5, temperature: float = 1.0) -> Target:
     """
     if not 0 <= weight <= 1:
         raise PalaverError(f"weight is {weight}: give a fraction in [0, 1]")
-    hard, blurred = true(), soft(temperature=temperature)
+    one_hot, softened = true(), soft(temperature=temperature)
 
     def target(teacher: Array, labels: Array | None) -> Array:
-        told = blurred(teacher, None)
+        soft_target = softened(teacher, None)
         if labels is None:
-            return told
+            return soft_target
         xp = namespace(teacher, labels)
-        return xp.where(labels[..., None] < 0, told, weight * hard(teacher, labels) + (1 - weight) * told)
+        both = weight * one_hot(teacher, labels) + (1 - weight) * soft_target
+        return xp.where(labels[..., None] < 0, soft_target, both)
 
     return target
+
+
+TARGETS: dict[str, Callable[[Any], Target]] = {
+    "true": lambda settings: true(),
+    "soft": lambda settings: soft(temperature=settings.target_temperature),
+    "mixed": lambda settings: mixed(weight=settings.mix, temperature=settings.target_temperature),
+}
+"""Every target by its name, made from settings with ``target_temperature`` and ``mix``; add your own before settings
+name it.
+"""

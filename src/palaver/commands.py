@@ -1,0 +1,179 @@
+"""What the commands do: settings to a plan, the run with its progress, the report of folders, their comparison."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import pooch
+from rich.console import Console
+
+from palaver import experiments
+from palaver.data import Dataset, load
+from palaver.devices import keep_compiled, use_cores
+from palaver.options import Options
+from palaver.report.grids import compare_grid
+from palaver.report.page import write_report
+from palaver.report.terminal import live, print_table, show, to_table
+from palaver.studies import runner
+from palaver.studies.chapter import Chapter, Configuration
+from palaver.studies.folder import open_folder
+from palaver.studies.results import read_result
+from palaver.studies.runner import Plan
+from palaver.studies.settings import changed, read_toml
+from palaver.types import PalaverError
+
+
+def chapter_of(name: str) -> Chapter:
+    """The chapter of an experiment, or the chapter itself by its name."""
+    experiment = experiments.EXPERIMENTS.get(name)
+    return experiments.chapter(name if experiment is None else experiment.chapter)
+
+
+def flags(name: str) -> Any:
+    """Every setting of an experiment's chapter, as a dataclass that checks nothing yet, with defaults to show.
+
+    They are those of a configuration of one's own, or of an experiment's first configuration. Flags are first read,
+    then applied to every configuration, which checks them.
+    """
+    chapter = chapter_of(name)
+    if name in experiments.EXPERIMENTS:
+        shown = experiments.rows(name, "cpu", None)[0].settings
+    else:
+        shown = chapter.scales["cpu"]
+
+    def unchecked(self: Any, **given: Any) -> None:
+        self.__dict__.update(given)
+
+    return type("Flags", (chapter.settings,), {"__init__": unchecked})(**vars(shown))
+
+
+def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[str, Any]) -> int:
+    """Runs an experiment, or goes on with an interrupted run.
+
+    Args:
+        name: of the experiment, or of a chapter.
+        options: of the run.
+        given: names of the options that were given.
+        overrides: settings that were given as flags.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        PalaverError: bad input; nothing has been written then.
+
+    """
+    use_cores()
+    keep_compiled(Path(pooch.os_cache("palaver")) / "compiled")
+
+    @cache
+    def by_name(dataset: str) -> Dataset:
+        return load(dataset, options.data_root)
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if options.resume is not None:
+        if overrides or given - {"resume", "data_root", "checkpoint_seconds"}:
+            raise PalaverError(
+                f"--resume {options.resume} goes on with the settings it was started with: "
+                "beside it give only --data-root and --checkpoint-seconds"
+            )
+        out = options.resume
+        folder = open_folder(out, resume=True, overwrite=False)
+        plan = runner.stored_plan(folder, experiments.chapter)
+        if plan.experiment != name:
+            raise PalaverError(f"{out} is a run of {plan.experiment}: resume it with that name")
+        console.print(f"resuming {out} with the settings it was started with")
+    else:
+        out = options.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        plan = _plan(name, options, given, overrides, by_name)
+        folder = open_folder(out, resume=False, overwrite=options.overwrite)
+    try:
+        with live(console, plan) as progress:
+            runner.run(
+                *(plan, by_name, folder),
+                report=lambda done: write_report(done, experiments.chapter),
+                progress=progress,
+                checkpoint_seconds=options.checkpoint_seconds,
+            )
+    except runner.Interrupted:
+        print(f"palaver: stopped; palaver run {name} --resume {out} goes on from here", file=sys.stderr)
+        return 130
+    result = read_result(out)
+    show(console, result, plan.chapter.report(result))
+    console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+    return 0
+
+
+def _plan(
+    name: str,
+    options: Options,
+    given: frozenset[str],
+    overrides: Mapping[str, Any],
+    by_name: Callable[[str], Dataset],
+) -> Plan:
+    """What is to be run; all of it is checked before anything is made."""
+    chapter = chapter_of(name)
+    overrides = (read_toml(options.settings) if options.settings else {}) | dict(overrides)
+    where = f"{options.settings}: " if options.settings else ""
+    if name in experiments.EXPERIMENTS:
+        number = experiments.EXPERIMENTS[name].seeds
+        rows = _named(name, options, overrides, where)
+    else:
+        number = experiments.CHAPTERS[name].seeds
+        settings = changed(chapter.scales[options.scale], overrides, where)
+        rows, overrides = _only([Configuration(chapter.name_of(settings), settings)], options.only), {}
+    number = options.seeds if "seeds" in given else number
+    if number < 1:
+        raise PalaverError(f"seeds is {number}: give a count of at least 1")
+    if not 0 <= options.first_seed <= 2**32 - number:
+        raise PalaverError(f"first_seed is {options.first_seed}: give 0 to {2**32 - number} for {number} seeds")
+    if not 0 <= options.checkpoint_seconds < math.inf:
+        raise PalaverError(f"checkpoint_seconds is {options.checkpoint_seconds}: give 0 or more, and finite")
+    if "devices" in given and options.devices < 1:
+        raise PalaverError(f"devices is {options.devices}: give at least 1")
+    seeds, devices = list(range(options.first_seed, options.first_seed + number)), options.devices or None
+    for row in rows:
+        chapter.check(row.settings, chapter.load(row.settings, by_name), seeds, devices)
+    return Plan(name, options.scale, chapter, rows, seeds, devices or len(jax.devices()), overrides)
+
+
+def _named(name: str, options: Options, overrides: Mapping[str, Any], where: str) -> list[Configuration]:
+    """The configurations of an experiment, with other settings where such are given."""
+    rows = _only(experiments.rows(name, options.scale, overrides.get("data")), options.only)
+    return [row._replace(settings=changed(row.settings, overrides, f"{where}“{row.name}”: ")) for row in rows]
+
+
+def _only(rows: Sequence[Configuration], patterns: Sequence[str]) -> list[Configuration]:
+    """The configurations whose name fits one of the patterns; all where there is none."""
+    unused = [pattern for pattern in patterns if not any(fnmatchcase(row.name, pattern) for row in rows)]
+    if unused:
+        names = "; ".join(row.name for row in rows)
+        raise PalaverError(f"--only {unused[0]!r} fits no configuration: choose among {names}")
+    return [row for row in rows if not patterns or any(fnmatchcase(row.name, pattern) for pattern in patterns)]
+
+
+def report(folders: Sequence[Path]) -> int:
+    """Rebuilds the page of every folder."""
+    if not folders:
+        raise PalaverError("no folder given: palaver report DIR ...")
+    for folder in folders:
+        print(f"report: {write_report(folder, experiments.chapter)}")
+    return 0
+
+
+def compare(folders: Sequence[Path]) -> int:
+    """Prints the metrics that are compared, runs side by side."""
+    if len(folders) < 2:
+        raise PalaverError("give at least two result folders: palaver compare DIR DIR")
+    results = [read_result(folder) for folder in folders]
+    chapters = dict.fromkeys(result.summary["chapter"] for result in results)
+    metrics = [metric for name in chapters for metric in experiments.chapter(name).metrics if metric.compare]
+    grid = compare_grid(results, metrics)
+    print_table(Console(width=None if sys.stdout.isatty() else 120), to_table(grid, stacked=len(results) > 3))
+    return 0

@@ -1,0 +1,34 @@
+"""Chapter 2 of the thesis as one value: collectives that exchange outputs."""
+
+from palaver.exchange.report import report
+from palaver.exchange.report.metrics import METRICS
+from palaver.exchange.settings import CollectiveSettings
+from palaver.exchange.study import check, conclude, plan, prepare
+from palaver.studies.chapter import Chapter
+
+
+def _name(settings: CollectiveSettings) -> str:
+    """How many nodes, and what they send to whom."""
+    who = f"{settings.nodes} node{'s' if settings.nodes > 1 else ''}"
+    return f"{who}, silent" if settings.silent else f"{who}, {settings.channel}, {settings.topology}"
+
+
+CHAPTER = Chapter(
+    name="collective",
+    unit="rounds",
+    settings=CollectiveSettings,
+    scales={
+        "tiny": CollectiveSettings(rounds=40, eval_every=20, examples=2000),
+        "cpu": CollectiveSettings(),
+        "thesis": CollectiveSettings(rounds=5000, eval_every=100),
+    },
+    name_of=_name,
+    load=CollectiveSettings.load,
+    check=check,
+    prepare=prepare,
+    metrics=METRICS,
+    report=report,
+    length=lambda settings: settings.rounds,
+    plan=plan,
+    conclude=conclude,
+)

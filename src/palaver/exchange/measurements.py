@@ -1,0 +1,172 @@
+"""What an evaluation measures: accuracies of classifiers, or of linear probes on features learnt without labels."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from palaver.data import Dataset
+from palaver.data.inputs import to_float
+from palaver.decision import DEFAULT_RULE
+from palaver.exchange.description import Collective
+from palaver.exchange.evaluate import Scores, calibrate, evaluate, score
+from palaver.exchange.probing import probing
+from palaver.exchange.simulate import Simulation
+from palaver.exchange.state import State
+from palaver.types import DecisionRule, PalaverError, PyTree
+
+PICTURED = 8
+"""Examples in a row of pictures."""
+
+_STATISTICS = 512
+"""Validation examples for the objective's terms and the statistics of codes."""
+
+
+class Measurement(NamedTuple):
+    """One evaluation."""
+
+    memory: PyTree
+    """What the next one needs to know, arrays."""
+    node: dict[str, np.ndarray]
+    """``[S, N]`` by metric."""
+    collective: dict[str, np.ndarray]
+    """``[S]`` by metric."""
+    pictures: dict[str, np.ndarray]
+    """By kind, uint8 ``[rows, columns, H, W]`` or ``[rows, columns, H, W, 3]``, of the first seed's first node."""
+
+
+class Measure(NamedTuple):
+    """How a collective is evaluated."""
+
+    memory: PyTree
+    """Before the first evaluation."""
+    take: Callable[[State, PyTree, bool], Measurement]
+    """``take(state, memory, full)``; ``full`` at the rounds that are reported."""
+    labels: bool
+    """Whether accuracies are the nodes' own; otherwise those of linear probes."""
+
+
+def learns_labels(group: Collective, data: Dataset) -> bool:
+    """Whether the nodes give class scores; otherwise they give features only.
+
+    Raises:
+        PalaverError: unless every node gives one logit per class of the data, or every node none.
+
+    """
+    x = jax.eval_shape(to_float, jax.ShapeDtypeStruct((1, *data.shape), data.x_train.dtype))
+    kinds = set()
+    for node, _ in group.groups:
+        logits = jax.eval_shape(lambda x, node=node: node.predict(node.init(jax.random.key(0)), x).logits, x)
+        kinds.add(logits.shape)
+        if logits.shape not in ((1, data.classes), (1, 0)):
+            raise PalaverError(
+                f"the model's logits for one example have shape {logits.shape}, {data.name} has {data.classes} "
+                f"classes: give [batch, {data.classes}], or [batch, 0] from nodes that learn without labels"
+            )
+    if len(kinds) > 1:
+        raise PalaverError("some nodes give logits and some give none: all must learn labels, or none")
+    return kinds == {(1, data.classes)}
+
+
+def measure(
+    group: Collective,
+    data: Dataset,
+    sim: Simulation,
+    seeds: int,
+    *,
+    rules: Mapping[str, DecisionRule] | None = None,
+    eval_examples: int = 0,
+    calibrated: bool = False,
+) -> Measure:
+    """The measure for what these nodes learn.
+
+    Args:
+        group: the collective.
+        data: its data set.
+        sim: its simulation.
+        seeds: S.
+        rules: decision rules by name; None: ``decision.RULES``.
+        eval_examples: validation examples used where an evaluation is not ``full``; 0: all.
+        calibrated: whether a full evaluation also measures nodes with calibrated temperatures.
+
+    """
+    if not learns_labels(group, data):
+        return _of_probes(group, data, sim, seeds, rules)
+
+    def take(state: State, _memory: PyTree, full: bool) -> Measurement:
+        """Validation accuracies; where ``full``, of all validation examples and of the test set too."""
+        x, y = data.x_validation, data.y_validation
+        if eval_examples and not full:
+            some = np.random.default_rng(0).permutation(len(y))[:eval_examples]
+            x, y = x[some], y[some]
+        scores = evaluate(sim, state, x, y, rules=rules)
+        collective, test = accuracies(scores), partial(evaluate, sim, state, data.x_test, data.y_test, rules=rules)
+        if full:
+            collective |= accuracies(test(), "test_")
+        if full and calibrated:
+            # Fitted on validation, so only the test examples can say what it is worth.
+            collective |= accuracies(test(temperatures=calibrate(sim, state, x, y)), "test_calibrated_")
+        return Measurement((), {"accuracy": scores.nodes}, collective, {})
+
+    return Measure((), take, labels=True)
+
+
+def _of_probes(
+    group: Collective, data: Dataset, sim: Simulation, seeds: int, rules: Mapping[str, DecisionRule] | None
+) -> Measure:
+    """A probe a node, trained on the whole training set; test accuracy of each node's best stage by validation.
+
+    The memory is each node's best validation accuracy so far, and its probe's test logits at that stage. Stages before
+    the end of the burn-in are measured, then forgotten: nothing had been sent yet.
+    """
+    best = np.full((seeds, group.nodes), -1.0, np.float32)
+    logits = np.zeros((seeds, group.nodes, len(data.y_test), data.classes), np.float32)
+    probe = probing(sim, data)
+
+    def of_each(name: str, key: int, x: np.ndarray) -> Callable[[State], dict[str, np.ndarray]]:
+        """One of the nodes' own functions; every node is given the same key, so that results differ by the node."""
+        if not all(getattr(node, name) for node, _ in group.groups):
+            return lambda state: {}
+        ask = sim.map_nodes(lambda node, state, x: getattr(node, name)(jax.random.key(key), state, to_float(x)))
+        return lambda state: {kind: np.asarray(value) for kind, value in ask(state, x).items()}
+
+    metrics = of_each("metrics", 1, data.x_validation[:_STATISTICS])
+    pictures = of_each("pictures", 2, data.x_validation[:PICTURED])
+
+    def take(state: State, memory: tuple[np.ndarray, np.ndarray], _full: bool) -> Measurement:
+        best, kept = memory
+        found = probe(state)
+        better = found.accuracy > best
+        kept = np.where(better[..., None, None], found.test, kept)
+        best = np.where(better, found.accuracy, best)
+        scores = score(kept, data.y_test, rules=rules)
+        node = {"accuracy": scores.nodes, "probe_accuracy": found.accuracy} | metrics(state)
+        means = {name: value.mean(1) for name, value in node.items() if name != "accuracy"}
+        return Measurement(
+            memory if int(state.round) <= group.protocol.burn_in else (best, kept),
+            node,
+            accuracies(scores) | {"validation_average_accuracy": best.mean(1)} | means,
+            _images({kind: value[0, 0] for kind, value in pictures(state).items()}),
+        )
+
+    return Measure((best, logits), take, labels=False)
+
+
+def accuracies(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
+    """Names and values ``[S]`` of the average node's accuracy and of every rule's."""
+    named = {f"{prefix}average_accuracy": scores.nodes.mean(1)}
+    if DEFAULT_RULE in scores.rules:
+        named[f"{prefix}collective_accuracy"] = scores.rules[DEFAULT_RULE]
+    return named | {f"{prefix}collective_accuracy.{rule}": value for rule, value in scores.rules.items()}
+
+
+def _images(drawn: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """[0, 1] to uint8, whatever is beyond clipped; nothing of inputs that are neither grey nor colour images."""
+    squeezed = {kind: grid[..., 0] if grid.ndim == 5 and grid.shape[-1] == 1 else grid for kind, grid in drawn.items()}
+    return {
+        kind: np.round(255 * np.clip(np.nan_to_num(grid), 0, 1)).astype(np.uint8)
+        for kind, grid in squeezed.items()
+        if grid.ndim == 4 or (grid.ndim == 5 and grid.shape[-1] == 3)
+    }

@@ -1,0 +1,112 @@
+"""Every metric of a collective, and how it is shown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from palaver.studies.findings import Metric
+from palaver.studies.formats import count, decimals, human_bits, percent
+from palaver.studies.results import metric_of
+
+RULES = Metric("collective_accuracy.*", "{} %", "accuracy, %", "higher", percent, factor=100)
+"""The collective's accuracy under each decision rule that the run was evaluated with."""
+
+ACCURACY = (
+    Metric(
+        *("average_accuracy", "average %", "accuracy, %", "higher", percent),
+        *("The average node alone.", "", 100, "average {} %"),
+        compare=True,
+    ),
+    Metric(
+        *("collective_accuracy", "collective %", "accuracy, %", "higher", percent),
+        *("The nodes' decision together under the default rule.", "", 100, "collective {} %"),
+        compare=True,
+    ),
+)
+REACHED = (
+    Metric("rounds_to_target.average", "average: rounds to target", "rounds", "lower", count, reached=True),
+    Metric("rounds_to_target", "collective: rounds to target", "rounds", "lower", count, reached=True, compare=True),
+)
+TEST = (
+    Metric("test_average_accuracy", "average %", "accuracy, %", "higher", percent),
+    Metric("test_collective_accuracy", "collective %", "accuracy, %", "higher", percent),
+    Metric("test_calibrated_collective_accuracy", "collective, calibrated %", "accuracy, %", "higher", percent),
+)
+BITS = (
+    Metric("bits.examples", "examples", "bits", "lower", human_bits),
+    Metric("bits.payload", "payload", "bits", "lower", human_bits),
+    Metric("bits.gradient_exchange", "gradient exchange", "bits", "", human_bits),
+    Metric("bits.ratio", "gradients / sent, ×", "", "higher"),
+    Metric("dropped_share", "dropped %", "%", "lower", percent),
+)
+_TENTHS = decimals(1)
+LATENT = (
+    Metric(
+        *("probe_accuracy", "linear probe, validation %", "validation accuracy, %", "higher", percent),
+        "The linear probe is fitted anew at every stage; this is its validation accuracy at that stage.",
+        *("linear probe", 100),
+    ),
+    Metric(
+        *("elbo", "ELBO, nats", "nats an example", "higher", _TENTHS),
+        *("The ELBO (evidence lower bound) is what a VAE maximises: higher is better.", "ELBO"),
+    ),
+    Metric(
+        *("reconstruction", "reconstruction, nats", "nats an example", "lower", _TENTHS),
+        "Reconstruction is the negative log likelihood of an example given its code: lower is better.",
+        "reconstruction",
+    ),
+    Metric(
+        *("kl", "KL, nats", "nats an example", "", _TENTHS),
+        *("The KL divergence is what a code says beyond the prior: at 0 it says nothing.", "KL divergence"),
+    ),
+    Metric(
+        *("active_units", "active units", "units", "higher", _TENTHS),
+        *("Active units are the latent units in use.", "active latent units"),
+    ),
+    Metric(
+        "feature_variance",
+        "feature variance",
+        "squared feature units",
+        note="Features without variance are the same for every example and of no use.",
+        panel="feature variance",
+    ),
+    Metric(
+        *("discriminator_accuracy", "discriminator %", "accuracy, %", "", percent),
+        "A discriminator at 50 % cannot tell real from generated pairs; at 100 % it is certain, and the generator and "
+        "the encoder learn little from it.",
+        *("discriminator", 100),
+    ),
+    Metric(
+        "reconstruction_error",
+        *("squared error a pixel", "squared error a pixel", "lower"),
+        note="The reconstruction error is the mean squared error a pixel: lower is better.",
+        panel="reconstruction error",
+    ),
+    Metric(
+        "sample_variance",
+        *("samples' variance, × data's", "times the data's"),
+        note="The variance of samples is in multiples of the data's: 1 is as varied as the data, 0 all alike.",
+        panel="variance of samples",
+    ),
+)
+METRICS = (*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED, *TEST, *BITS, *LATENT)
+
+
+def is_probe(summary: Mapping[str, Any]) -> bool:
+    """Whether the nodes learnt without labels, so that accuracies are those of a linear probe on their features.
+
+    Such accuracies are taken on the test set, every node at its best validation stage so far, and there are no rounds
+    to a target.
+    """
+    return summary.get("measure") == "probe"
+
+
+def accuracy_name(summary: Mapping[str, Any]) -> str:
+    """The accuracy's name in titles and on axes."""
+    return "test accuracy of the linear probe" if is_probe(summary) else "validation accuracy"
+
+
+def sent_bits(row: Mapping[str, Any]) -> float | None:
+    """Bits of examples and payload that a node sent, mean over seeds; None where the row does not say."""
+    parts = [metric_of(row, name) for name in ("bits.examples", "bits.payload")]
+    means = [part["mean"] for part in parts if part is not None and part["mean"] is not None]
+    return sum(means) if means else None

@@ -1,0 +1,219 @@
+"""The settings of one collective, and how they become nodes, a topology and shards."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import optax
+from flax import nnx
+from pydantic import Field
+
+from palaver.channels import CHANNELS
+from palaver.data import SPLITS, Dataset
+from palaver.data.inputs import check_unit_inputs
+from palaver.exchange.description import Collective, collective
+from palaver.exchange.inbox import OVERFLOW
+from palaver.exchange.shards import shards
+from palaver.exchange.state import Shards
+from palaver.models import AUTOENCODERS, MODELS
+from palaver.node import learner
+from palaver.objectives import OBJECTIVES
+from palaver.studies import fields
+from palaver.studies.settings import GraphSettings, StudySettings, settings
+from palaver.types import PalaverError
+
+_NEEDS_CLASSES = ("labels", "logits", "labels+logits")
+"""Channels that only nodes with class scores can use."""
+
+
+@settings
+class CollectiveSettings(StudySettings, GraphSettings):
+    """One collective: its data, nodes, topology, channel and training. Defaults are the thesis's where it has one."""
+
+    fraction: fields.PositiveFraction = 1.0
+    """Share of the training set that the collective owns, in (0, 1]."""
+    split: Annotated[str, fields.OneOf(SPLITS)] = "iid"
+    """How the training set is divided among the nodes: at random, with label skew, or sorted by class."""
+    skew: fields.Positive = 0.5
+    """Dirichlet concentration alpha of the label skew, above 0; smaller is more skewed."""
+    nodes: fields.Count = 10
+    """Number of nodes N."""
+    objective: Annotated[str, fields.OneOf(OBJECTIVES)] = "labels"
+    """What a node learns on its own data: labels, or without them a VAE or a BiGAN, evaluated by a linear probe."""
+    model: Annotated[str, fields.OneOf(MODELS, "auto")] = "auto"
+    """Network of every node (its encoder, mirrored); auto: cnn for images of 32 x 32 and more, mlp otherwise."""
+    widths: fields.Widths = ()
+    """Hidden widths (mlp) or output channels (cnn); empty: 32 32 for mlp, 256 128 without labels; 32 64 128 for cnn."""
+    latent: fields.Count = 32
+    """Numbers in a VAE's or BiGAN's code."""
+    beta: fields.NotNegative = 1.0
+    """Weight of a VAE's divergence from the prior, 0 or more."""
+    dropout: fields.FractionBelowOne = 0.0
+    """Share of hidden units dropped in training (mlp), in [0, 1)."""
+    channel: Annotated[str, fields.OneOf(CHANNELS)] = "labels"
+    """What nodes send each other; without labels: features (codes) or gaussian (a VAE's code distributions)."""
+    temperature: fields.Positive = 1.0
+    """Temperature tau of received logits, above 0; below 1 hardens them."""
+    mix: fields.Fraction = 0.5
+    """Weight alpha of the true label in labels+logits, in [0, 1]."""
+    feature_weight: fields.Positive = 1.0
+    """Scaling factor of the features and gaussian objectives, above 0."""
+    projection: bool = False
+    """Put a learned linear map between a node's features and those it receives."""
+    p_consume: fields.Fraction = 0.5
+    """Probability per round that a node reads its inbox."""
+    p_broadcast: Annotated[float, Field(ge=-1, le=1)] = -1.0
+    """Probability per round that a node broadcasts; -1: the equilibrium p_consume / P."""
+    inbox: fields.Count = 16
+    """Packets an inbox holds."""
+    overflow: Annotated[str, fields.OneOf(OVERFLOW)] = "drop_oldest"
+    """What a full inbox does with one packet more."""
+    rebroadcast: bool = True
+    """Whether a consumed batch may be broadcast again."""
+    burn_in: fields.CountOrNone = 0
+    """Rounds before anyone broadcasts; probes of that time do not count as a stage."""
+    adam_beta1: fields.FractionBelowOne = 0.9
+    """Adam's decay of the mean gradient, in [0, 1); DCGAN's advice for adversarial nodes is 0.5."""
+    rounds: fields.CountOrNone = 1000
+    """Rounds; in each, every node takes one training step. 0, without labels: untrained nodes are evaluated."""
+    eval_every: fields.Count = 50
+    """Rounds between evaluations."""
+    eval_examples: fields.CountOrNone = 0
+    """Validation examples used at each evaluation but the last; 0: all."""
+    report_round: fields.CountOrNone = 0
+    """Round whose accuracies the summary gives, while training goes on to the last; 0: the last."""
+    target: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    """Accuracy whose first round is reported, a fraction in (0, 1)."""
+    calibrate: bool = False
+    """Fit one temperature per node on validation data before the nodes decide together (last evaluation)."""
+
+    def __post_init__(self) -> None:
+        """Raises ``PalaverError`` for values that do not go together."""
+        reported, labels = self.report_round or self.rounds, self.objective == "labels"
+        of_objective = f"for objective {self.objective}"
+        channels = [name for name in CHANNELS if self._fits(name)]
+        rules: list[tuple[str, bool, str]] = [
+            ("dropout", labels or self.dropout == 0, f"0 {of_objective}, which has no dropout"),
+            ("eval_examples", labels or self.eval_examples == 0, f"0 {of_objective}, whose probes need all"),
+            ("beta", self.objective == "vae" or self.beta == 1, f"1 {of_objective}, which has no beta"),
+            ("calibrate", labels or not self.calibrate, f"False {of_objective}: probes are fitted on validation"),
+            ("p_broadcast", self.p_broadcast == -1 or self.p_broadcast >= 0, "-1 or a probability in [0, 1]"),
+            ("burn_in", self.burn_in < max(reported, 1), f"0 to {max(reported, 1) - 1}, before round {reported}"),
+            ("rounds", self.rounds >= labels, "at least 1 with objective labels"),
+            ("report_round", self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),
+            ("channel", self.channel in channels, f"one of {', '.join(channels)} {of_objective}"),
+            (
+                "projection",
+                not self.projection or not (labels or self.channel == "none"),
+                "False, or a vae or bigan whose channel is features or gaussian",
+            ),
+        ]
+        for name, fine, allowed in rules:
+            if not fine:
+                raise PalaverError(f"{name} is {getattr(self, name)}: give {allowed}")
+        self.check_graph(self.nodes)
+
+    def _fits(self, channel: str) -> bool:
+        """Whether nodes with this objective have what the channel sends."""
+        if channel == "gaussian":
+            return self.objective == "vae"
+        return self.objective == "labels" or channel not in _NEEDS_CLASSES
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is ever sent."""
+        return self.channel == "none" or self.nodes == 1
+
+
+def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
+    """The collective that the settings describe, for inputs of this data set's shape.
+
+    Raises:
+        PalaverError: more nodes than examples, images too small for the network, or inputs outside [0, 1] for nodes
+            that learn without labels.
+
+    """
+    owned = round(settings.fraction * len(data.y_train))
+    if settings.nodes > owned:
+        raise PalaverError(
+            f"nodes is {settings.nodes} for {owned} training examples of {data.name}: give at most {owned}"
+        )
+    widths, convolutional = _network(settings, data)
+    autoencoder = AUTOENCODERS.get(settings.objective)
+    if autoencoder is not None:
+        _check_unlabelled(settings, data)
+
+    def model(rngs: nnx.Rngs) -> nnx.Module:
+        if autoencoder is not None:
+            return autoencoder(
+                data.shape, latent=settings.latent, widths=widths, convolutional=convolutional, rngs=rngs
+            )
+        return MODELS[_name(settings, data)].classifier(
+            data.shape, data.classes, widths=widths, dropout=settings.dropout, rngs=rngs
+        )
+
+    code = 2 * settings.latent if settings.objective == "vae" else settings.latent
+    node = learner(
+        model,
+        OBJECTIVES[settings.objective](settings),
+        CHANNELS[settings.channel](settings),
+        optimizer=optax.adam(settings.learning_rate, b1=settings.adam_beta1),
+        projection=code if settings.projection else 0,
+    )
+    silent = settings.silent
+    return collective(
+        node,
+        settings.make_topology(settings.nodes, settings.rounds),
+        p_consume=0.0 if silent else settings.p_consume,
+        p_broadcast=0.0 if silent else None if settings.p_broadcast == -1 else settings.p_broadcast,
+        capacity=1 if silent else settings.inbox,
+        overflow=settings.overflow,
+        rebroadcast=settings.rebroadcast,
+        burn_in=settings.burn_in,
+        batch_size=settings.batch_size,
+    )
+
+
+def _is_image(data: Dataset) -> bool:
+    return len(data.shape) in (2, 3)
+
+
+def _name(settings: CollectiveSettings, data: Dataset) -> str:
+    """The model's name, ``auto`` resolved."""
+    large = _is_image(data) and min(data.shape[:2]) >= 32
+    return settings.model if settings.model != "auto" else "cnn" if large else "mlp"
+
+
+def _network(settings: CollectiveSettings, data: Dataset) -> tuple[tuple[int, ...], bool]:
+    """Widths of the layers, and whether they are convolutions."""
+    convolutional = MODELS[_name(settings, data)].convolutional
+    dense = (32, 32) if settings.objective == "labels" else (256, 128)
+    widths = settings.widths or ((32, 64, 128) if convolutional else dense)
+    if convolutional and (not _is_image(data) or any(side % 2 ** len(widths) for side in data.shape[:2])):
+        raise PalaverError(
+            f"a cnn with {len(widths)} layers needs images with sides divisible by {2 ** len(widths)}, "
+            f"{data.name} has inputs of shape {data.shape}: use fewer widths or model mlp"
+        )
+    return widths, convolutional
+
+
+def _check_unlabelled(settings: CollectiveSettings, data: Dataset) -> None:
+    """Raises ``PalaverError`` for data that nodes without labels cannot learn from."""
+    if len(data.y_validation) < 2:
+        raise PalaverError(
+            f"{data.name} has {len(data.y_validation)} validation examples here: objective {settings.objective} needs "
+            "2 or more, so give more examples"
+        )
+    check_unit_inputs(data, f"objective {settings.objective}")
+
+
+def make_shards(settings: CollectiveSettings, data: Dataset, seeds: Sequence[int]) -> Shards:
+    """The training set and who owns what, for each seed."""
+    return shards(
+        data.x_train,
+        data.y_train,
+        settings.nodes,
+        seeds,
+        split=settings.split,
+        alpha=settings.skew,
+        fraction=settings.fraction,
+    )

@@ -1,0 +1,91 @@
+"""The same program with the node axis over a device mesh.
+
+Each device trains its own nodes. What these nodes send is gathered once a round, and every device then computes all
+inboxes and packets, a few integers a node, for itself: no decision depends on how many devices there are.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from palaver.types import Array, PalaverError, PyTree
+
+AXIS = "nodes"
+
+
+class NodeSharding(NamedTuple):
+    """How arrays ``[S, N, ...]`` are placed on devices, as functions that the simulation calls."""
+
+    nodes: PyTree
+    """``PartitionSpec`` of arrays that are split along the node axis; ``None`` on one device."""
+    replicated: PyTree
+    """``PartitionSpec`` of arrays that every device holds; ``None`` on one device."""
+    local_slice: Callable[[Array, int, int], Array]
+    """``local_slice(x [S, N, ...], offset, count)``: this device's part of nodes ``offset .. offset + count - 1``."""
+    gather: Callable[[Array], Array]
+    """``[S, n, ...]`` of this device to ``[S, count, ...]`` of all."""
+    program: Callable[[Callable[..., PyTree], PyTree, PyTree], Callable[..., PyTree]]
+    """``program(f, in_specs, out_specs)``: f as one program over the devices."""
+    shardings: Callable[[PyTree], PyTree]
+    """Specs to shardings for ``jax.jit`` and ``jax.device_put``; ``None`` leaves the choice to JAX."""
+
+
+ONE_DEVICE = NodeSharding(
+    nodes=None,
+    replicated=None,
+    local_slice=lambda x, offset, count: x[:, offset : offset + count],
+    gather=lambda x: x,
+    program=lambda f, _in, _out: f,
+    shardings=lambda _specs: None,
+)
+"""Everything on the default device."""
+
+
+def mesh_sharding(mesh: Mesh) -> NodeSharding:
+    """The node axis over ``mesh``, whose only axis must be named ``nodes``.
+
+    Every group's number of nodes must be divisible by the number of devices.
+    """
+    devices = mesh.shape[AXIS]
+
+    def local_slice(x: Array, offset: int, count: int) -> Array:
+        share = count // devices
+        start = offset + jax.lax.axis_index(AXIS) * share
+        return jax.lax.dynamic_slice_in_dim(x, start, share, axis=1)
+
+    return NodeSharding(
+        nodes=PartitionSpec(None, AXIS),
+        replicated=PartitionSpec(),
+        local_slice=local_slice,
+        gather=lambda x: jax.lax.all_gather(x, AXIS, axis=1, tiled=True),
+        program=lambda f, in_specs, out_specs: jax.shard_map(
+            f, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+        ),
+        shardings=lambda specs: jax.tree.map(
+            lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda s: isinstance(s, PartitionSpec)
+        ),
+    )
+
+
+def auto_sharding(counts: list[int], devices: int | None = None) -> NodeSharding:
+    """Groups of ``counts`` nodes over the most devices that divide all counts; for one device ``ONE_DEVICE``.
+
+    Args:
+        counts: nodes in each group.
+        devices: use at most so many; ``None``: all.
+
+    Raises:
+        PalaverError: if more devices are asked for than there are.
+
+    """
+    have = jax.devices()
+    most = len(have) if devices is None else devices
+    if not 1 <= most <= len(have):
+        raise PalaverError(f"devices is {most}: this machine shows {len(have)}; give 1 to {len(have)}")
+    common = math.gcd(*counts)
+    used = max(d for d in range(1, most + 1) if common % d == 0)
+    return ONE_DEVICE if used == 1 else mesh_sharding(Mesh(np.array(have[:used]), (AXIS,)))

@@ -1,0 +1,50 @@
+"""Who owns which examples, for every seed."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from palaver.data import pad
+from palaver.data import split as split_by_name
+from palaver.exchange.state import Shards
+
+
+def shards(
+    x: np.ndarray,
+    y: np.ndarray,
+    nodes: int,
+    seeds: Sequence[int],
+    *,
+    split: str = "iid",
+    alpha: float = 0.5,
+    fraction: float = 1.0,
+) -> Shards:
+    """The training set and, for each seed, who owns what: exclusive, and exhaustive over ``fraction`` of it.
+
+    Args:
+        x: ``[M, ...]`` inputs.
+        y: ``[M]`` class ids.
+        nodes: N.
+        seeds: a seed a split.
+        split: a name of ``palaver.data.SPLITS``: ``iid``, ``dirichlet`` (label skew) or ``class``.
+        alpha: Dirichlet concentration.
+        fraction: share of the examples, drawn by each seed, that the collective owns.
+
+    Raises:
+        PalaverError: more nodes than examples, an unknown split, or an alpha that is not above 0.
+
+    """
+    owned = max(1, round(fraction * len(y)))
+    per_seed = []
+    for seed in seeds:
+        rows = np.random.default_rng([seed, 1]).permutation(len(y))[:owned] if owned < len(y) else np.arange(len(y))
+        per_seed.append(pad([rows[part] for part in split_by_name(split, y[rows], nodes, seed, alpha=alpha)]))
+    longest = max(index.shape[1] for index, _ in per_seed)
+    index = np.stack([np.pad(index, ((0, 0), (0, longest - index.shape[1]))) for index, _ in per_seed])
+    return Shards(
+        x=jnp.asarray(x),
+        y=jnp.asarray(y, jnp.int32),
+        index=jnp.asarray(index, jnp.int32),
+        size=jnp.asarray(np.stack([size for _, size in per_seed]), jnp.int32),
+    )

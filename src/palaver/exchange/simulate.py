@@ -1,0 +1,208 @@
+"""A collective as one compiled program: Algorithm 2 of the thesis for every node and every seed at once.
+
+All rounds between two evaluations are one compiled loop; nodes and seeds are array axes (``S`` seeds, ``N`` nodes). The
+training set is on the device once; packets hold indices into it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+
+from palaver.data.inputs import to_float
+from palaver.exchange import inbox
+from palaver.exchange.description import Collective
+from palaver.exchange.round import by_group, node_loop, play_round, vmap_nodes
+from palaver.exchange.sharding import ONE_DEVICE, NodeSharding
+from palaver.exchange.state import NEVER, Constants, Counts, Losses, RoundTrace, Shards, State
+from palaver.types import Array, NodeState, Packet, PalaverError, PyTree
+
+_Carry: TypeAlias = tuple[State, list[Losses]]
+
+
+class Simulation(NamedTuple):
+    """The compiled functions of one collective on one training set; made by ``simulation``."""
+
+    init: Callable[[Array], State]
+    """``init(keys [S]) -> State``."""
+    advance: Callable[[State, int], State]
+    """``advance(state, rounds) -> State``; the arrays of the given state can no longer be used."""
+    trace: Callable[[State, int], tuple[State, RoundTrace]]
+    """``trace(state, rounds) -> (State, RoundTrace)``, as ``advance``, with a leading axis of rounds in the trace."""
+    map_nodes: Callable[[Callable[..., PyTree]], Callable[..., PyTree]]
+    """``map_nodes(function)(state, *shared)``: ``function(node, node_state, *shared)`` of all nodes, leaves
+    ``[S, N, ...]``."""
+    logits: Callable[[State, ArrayLike], Array]
+    """``logits(state, x [B, ...]) -> [S, N, B, C]`` in evaluation mode."""
+    bits: int
+    """Payload bits per example."""
+
+
+def simulation(
+    group: Collective, shards: Shards, *, sharding: NodeSharding = ONE_DEVICE, loop: str | None = None
+) -> Simulation:
+    """Compiles a collective for a training set.
+
+    Args:
+        group: from ``collective``.
+        shards: the data and each node's part of it, for S seeds.
+        sharding: one device, or the node axis over a mesh (``palaver.exchange.sharding``).
+        loop: ``vmap`` or ``map`` over the nodes of a device; ``None`` chooses by ``node_loop``.
+
+    Raises:
+        PalaverError: if the shards are not for this collective's nodes, a shard is empty, or groups of nodes send
+            payloads of different shape.
+
+    """
+    if shards.index.shape[1] != group.nodes:
+        raise PalaverError(f"shards for {shards.index.shape[1]} nodes, the collective has {group.nodes}")
+    if int(jnp.min(shards.size)) < 1:
+        raise PalaverError("a node has no example: split the data among fewer nodes")
+    payload, bits = _payload(group, shards)
+    specs = State(*[sharding.replicated] * len(State._fields))._replace(nodes=sharding.nodes)
+    # Initialisation runs once: XLA's CPU backend takes ten times longer to optimise it than it could save.
+    init = jax.jit(partial(_init, group, payload), out_shardings=sharding.shardings(specs), compiler_options=_effort(0))
+    advance, trace = _programs(group, sharding, loop, specs)
+    topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
+    constants = jax.device_put(Constants(shards, topology), sharding.shardings(sharding.replicated))
+    map_nodes = partial(_map_nodes, group, sharding, loop)
+    return Simulation(
+        init=init,
+        advance=lambda state, rounds: advance(state, constants, jnp.int32(rounds)),
+        trace=lambda state, rounds: trace(state, constants, rounds),
+        map_nodes=map_nodes,
+        logits=map_nodes(lambda node, state, x: node.predict(state, to_float(x)).logits),
+        bits=bits,
+    )
+
+
+def _programs(
+    group: Collective, sharding: NodeSharding, loop: str | None, specs: State
+) -> tuple[Callable[..., State], Callable[..., tuple[State, RoundTrace]]]:
+    """``Simulation.advance`` and ``Simulation.trace``, compiled, with the constants as second argument."""
+
+    def play(carry: _Carry, constants: Constants) -> tuple[_Carry, RoundTrace]:
+        state, losses = carry
+        after, now, trace = play_round(state, constants, group=group, sharding=sharding, loop=loop)
+        return (after, list(map(partial(_add_loss, state.round), losses, now))), trace
+
+    def close(carry: _Carry) -> State:
+        """Each device has summed its own nodes' losses; they are gathered once, after the last round."""
+        state, losses = carry
+        losses = [jax.tree.map(sharding.gather, local) for local in losses]
+        total, broken = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *losses)
+        first = broken.min(1)
+        diverged = jnp.where((state.diverged < 0) & (first < NEVER), first, state.diverged)
+        return state._replace(loss=total, diverged=diverged)
+
+    def advance(state: State, constants: Constants, rounds: Array) -> State:
+        start = state, _no_loss(state, group, sharding)
+        return close(jax.lax.fori_loop(0, rounds, lambda _, carry: play(carry, constants)[0], start))
+
+    def trace(state: State, constants: Constants, rounds: int) -> tuple[State, RoundTrace]:
+        start = state, _no_loss(state, group, sharding)
+        carry, traced = jax.lax.scan(lambda carry, _: play(carry, constants), start, None, length=rounds)
+        return close(carry), traced
+
+    small = all((loop or node_loop(node)) == "vmap" for node, _ in group.groups)
+    compiled = partial(jax.jit, donate_argnums=0, compiler_options=_effort(1) if small else None)
+    whole = sharding.replicated
+    return compiled(sharding.program(advance, (specs, whole, whole), specs)), compiled(
+        lambda state, constants, rounds: sharding.program(
+            partial(trace, rounds=rounds), (specs, whole), (specs, whole)
+        )(state, constants),
+        static_argnums=2,
+    )
+
+
+def _map_nodes(
+    group: Collective, sharding: NodeSharding, loop: str | None, function: Callable[..., PyTree]
+) -> Callable[..., PyTree]:
+    """See ``Simulation.map_nodes``."""
+
+    def of_all(nodes: tuple[NodeState, ...], *shared: PyTree) -> PyTree:
+        local = [
+            vmap_nodes(lambda s, node=node: function(node, s, *shared), loop or node_loop(node))(state)
+            for (node, _), state in zip(group.groups, nodes, strict=True)
+        ]
+        gathered = [jax.tree.map(sharding.gather, found) for found in local]
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *gathered)
+
+    whole = sharding.replicated
+    compiled = jax.jit(
+        lambda nodes, *shared: sharding.program(of_all, (sharding.nodes, *[whole] * len(shared)), whole)(nodes, *shared)
+    )
+    return lambda state, *shared: compiled(state.nodes, *shared)
+
+
+def _effort(level: int) -> dict[str, bool | int | str] | None:
+    """How hard XLA's CPU backend optimises: for small nodes level 1 runs as fast as the default and compiles sooner."""
+    return {"xla_backend_optimization_level": level} if jax.default_backend() == "cpu" else None
+
+
+def _payload(group: Collective, shards: Shards) -> tuple[PyTree, int]:
+    """Shapes of a packet's payload, the same for every group, and its declared bits per example."""
+    x = jax.eval_shape(to_float, jax.ShapeDtypeStruct((group.protocol.batch_size, *shards.x.shape[1:]), shards.x.dtype))
+    y = jax.ShapeDtypeStruct((group.protocol.batch_size,), jnp.int32)
+    payloads = [node.payload(x, y) for node, _ in group.groups]
+    bits = [node.bits(payload) for (node, _), payload in zip(group.groups, payloads, strict=True)]
+    shapes = [str(jax.tree.map(lambda a: (a.shape, a.dtype), payload)) for payload in payloads]
+    if len(set(zip(shapes, bits, strict=True))) > 1:
+        raise PalaverError("groups of nodes send different payloads: give all nodes of a collective the same channel")
+    return payloads[0], bits[0]
+
+
+def _init(group: Collective, payload: PyTree, keys: Array) -> State:
+    seeds, nodes = keys.shape[0], group.nodes
+    keys, init_keys = jax.vmap(lambda k: tuple(jax.random.split(k)))(keys)
+    states, offset = [], 0
+    for node, count in group.groups:
+        ids = jnp.arange(offset, offset + count)
+        states.append(
+            jax.vmap(lambda k, ids=ids, node=node: jax.vmap(lambda i: node.init(jax.random.fold_in(k, i)))(ids))(
+                init_keys
+            )
+        )
+        offset += count
+    inboxes = inbox.empty(nodes, group.capacity)
+    slots = inboxes.references.shape[0]
+    zeros = jnp.full((seeds, nodes), 0, jnp.int32)
+    return State(
+        round=jnp.int32(0),
+        key=keys,
+        nodes=tuple(states),
+        position=zeros,
+        inbox=jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)), inboxes),
+        packets=_blank(payload, group.protocol.batch_size, seeds, slots),
+        outgoing=_blank(payload, group.protocol.batch_size, seeds, nodes),
+        slot=jnp.full((seeds, nodes), slots, jnp.int32),
+        counts=Counts(zeros, zeros, zeros, zeros),
+        loss=jnp.zeros((seeds, nodes)),
+        diverged=jnp.full(seeds, -1, jnp.int32),
+    )
+
+
+def _blank(payload: PyTree, batch_size: int, *leading: int) -> Packet:
+    """Packets of zeros with these leading axes."""
+    return Packet(
+        index=jnp.zeros((*leading, batch_size), jnp.int32),
+        payload=jax.tree.map(lambda a: jnp.zeros((*leading, *a.shape), a.dtype), payload),
+        sender=jnp.zeros(leading, jnp.int32),
+        step=jnp.zeros(leading, jnp.int32),
+    )
+
+
+def _no_loss(state: State, group: Collective, sharding: NodeSharding) -> list[Losses]:
+    return [
+        Losses(zero, jnp.full(zero.shape, NEVER, jnp.int32))
+        for zero in by_group(jnp.zeros_like(state.loss), group, sharding)
+    ]
+
+
+def _add_loss(step: Array, losses: Losses, now: Array) -> Losses:
+    broken = jnp.where(jnp.isfinite(now), losses.broken, jnp.minimum(losses.broken, step))
+    return Losses(losses.total + now, broken)

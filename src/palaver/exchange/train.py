@@ -1,0 +1,103 @@
+"""Training a collective from Python: the same study as the command line's, the history as arrays."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from palaver.data import Dataset
+from palaver.decision import RULES
+from palaver.exchange.description import Collective
+from palaver.exchange.shards import shards
+from palaver.exchange.simulate import Simulation
+from palaver.exchange.state import State
+from palaver.exchange.study import Schedule, compiled, study
+from palaver.types import DecisionRule, PalaverError
+
+
+class History(NamedTuple):
+    """What ``train`` returns; ``E`` evaluations, ``S`` seeds, ``N`` nodes. Accuracies are fractions in [0, 1]."""
+
+    rounds: np.ndarray
+    """``[E]`` the rounds after which was evaluated."""
+    nodes: np.ndarray
+    """``[E, S, N]`` accuracy of each node; NaN once its seed has diverged.
+
+    On the validation examples; of nodes that learn without labels, on the test set by a linear probe at each node's
+    best stage by validation so far.
+    """
+    rules: dict[str, np.ndarray]
+    """``[E, S]`` accuracy of the collective on the same examples, by decision rule; NaN once the seed has diverged."""
+    metrics: pl.DataFrame
+    """Everything measured, tidy, as in ``metrics.parquet``: configuration, seed, round, node, metric, value."""
+    summary: dict[str, Any]
+    """The metrics after the last round with their intervals over seeds, as a row of ``summary.json``."""
+    simulation: Simulation
+    """For more: ``simulation.logits(state, x)``."""
+    state: State
+    """After the last round."""
+
+
+def train(
+    group: Collective,
+    data: Dataset,
+    *,
+    rounds: int,
+    seeds: int | Sequence[int] = 5,
+    eval_every: int = 100,
+    split: str = "iid",
+    alpha: float = 0.5,
+    rules: Mapping[str, DecisionRule] | None = None,
+    target: float | None = None,
+    devices: int | None = None,
+) -> History:
+    """Trains a collective on a data set, all seeds at once, and evaluates it as the command line does.
+
+    Nodes that learn without labels are evaluated by a linear probe each, fitted on the whole training set at every
+    evaluation (``palaver.probe``); the rules then combine the probes' outputs.
+
+    Args:
+        group: from ``collective``.
+        data: from ``palaver.data``.
+        rounds: in each, every node takes one step.
+        seeds: a count, or the seeds themselves; each has its own split, initial parameters and coins.
+        eval_every: rounds between evaluations.
+        split: how the training set is divided, see ``shards``.
+        alpha: Dirichlet concentration of the split.
+        rules: decision rules by name, for example ``RULES | {"mine": mine}``; None: ``palaver.decision.RULES``.
+        target: accuracy whose first evaluated round the summary gives, ``rounds_to_target``; None: none.
+        devices: distribute the nodes over at most so many devices; ``None``: all.
+
+    Raises:
+        PalaverError: rounds, seeds or eval_every below 1, or data that do not fit the collective.
+
+    """
+    seeds = list(seeds) if isinstance(seeds, Sequence) else list(range(operator.index(seeds)))
+    if rounds < 1 or eval_every < 1 or not seeds:
+        raise PalaverError(f"rounds {rounds}, eval_every {eval_every}, seeds {len(seeds)}: give at least 1 of each")
+    rules = RULES if rules is None else rules
+    parts = shards(data.x_train, data.y_train, group.nodes, seeds, split=split, alpha=alpha)
+    of = compiled(group, data, parts, seeds, devices=devices, rules=rules)
+    run = study("collective", of, Schedule(rounds, eval_every, target=target))
+    state, frames, finished, at = run.state, [], False, []
+    while not finished:
+        state, evaluation = run.advance(state)
+        finished = evaluation.finished
+        frames.append(evaluation.frame)
+        at.append(evaluation.step)
+    metrics = pl.concat(frames)
+    nodes = _array(metrics, "accuracy", at, seeds, group.nodes)
+    by_rule = {name: _array(metrics, f"collective_accuracy.{name}", at, seeds, 1)[..., 0] for name in rules}
+    return History(np.array(at), nodes, by_rule, metrics, run.summarise(state, metrics), of.sim, state[0])
+
+
+def _array(metrics: pl.DataFrame, name: str, rounds: list[int], seeds: list[int], nodes: int) -> np.ndarray:
+    """``[E, S, N]`` of one metric; NaN where a seed has no value."""
+    found = np.full((len(rounds), len(seeds), nodes), np.nan)
+    places = [{value: place for place, value in enumerate(values)} for values in (rounds, seeds)]
+    rows = metrics.filter(pl.col("metric") == name).select("round", "seed", "node", "value")
+    for number, seed, node, value in rows.iter_rows():
+        found[places[0][number], places[1][seed], node or 0] = value
+    return found

@@ -1,0 +1,155 @@
+"""The settings of one language, and how they become a game between agents."""
+
+from typing import Annotated, Literal
+
+import optax
+from pydantic import Field
+
+from palaver.data import Dataset
+from palaver.data.inputs import check_unit_inputs
+from palaver.language import LanguageGame, language_game
+from palaver.language.estimators import ESTIMATORS, Estimator
+from palaver.language.generators import GENERATORS
+from palaver.language.information import CRITICS, OBJECTIVES, Critic
+from palaver.language.levels import Level
+from palaver.language.observation import VIEWS
+from palaver.studies import fields
+from palaver.studies.settings import GraphSettings, StudySettings, settings
+from palaver.types import PalaverError
+
+
+@settings
+class LanguageSettings(StudySettings, GraphSettings):
+    """Agents that develop a language. Defaults are the thesis's where it has one."""
+
+    data: str = "mnist"
+    """Data set: digits, mnist, fashion-mnist, cifar10, idx:DIR (IDX files) or npz:FILE (arrays x, y)."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Examples in a batch B, at least 2: a message is told apart from another example's."""
+    learning_rate: fields.NotNegative = 0.001
+    """Adam's learning rate; 0: untrained agents, of whom only the online probes learn."""
+    agents: fields.Count = 2
+    """Number of agents N; agent 0 is the teacher, the others are its students."""
+    view: Annotated[str, fields.OneOf(VIEWS)] = "inversion"
+    """How agents see an input: own inverted pixels, left or right half, a random window, additive noise."""
+    noise: fields.NotNegative = 0.1
+    """Inversion's share of inverted pixels, in [0, 1]; additive's standard deviation, 0 or more."""
+    crop: fields.PositiveFraction = 0.75
+    """Crops' window as a share of height and width, in (0, 1]."""
+    generator: Annotated[str, fields.OneOf(GENERATORS)] = "all-at-once"
+    """What generates messages: an MLP with a head a position, or a GRU symbol by symbol."""
+    length: fields.Count = 32
+    """Symbols in a message L, at most."""
+    vocabulary: Annotated[int, Field(ge=2, le=2**16)] = 2
+    """Symbols to choose from V."""
+    variable_length: bool = False
+    """Symbol 0 ends a message (recurrent)."""
+    length_cost: fields.NotNegative = 0.0
+    """Nats for every symbol until the end of a message of variable length, 0 or more."""
+    clip: fields.NotNegative = 0.0
+    """Bound C of the logits, C tanh(z / C), so that no symbol becomes certain; 0: none."""
+    hidden: Annotated[fields.Widths, Field(min_length=1)] = (64,)
+    """Generator's hidden widths; the last are its features."""
+    estimator: Annotated[str, fields.OneOf(ESTIMATORS)] = "gumbel-softmax"
+    """How gradients get through symbols."""
+    temperature: fields.Positive = 4.0
+    """Temperature at the start (gumbel-softmax, straight-through), above 0."""
+    decay: fields.PositiveFraction = 0.9
+    """Its factor, in (0, 1]."""
+    decay_every: fields.Count = 100
+    """Steps between two such decays."""
+    lowest: fields.Positive = 0.5
+    """Lowest temperature, above 0."""
+    samples: fields.Count = 4
+    """Messages drawn for each input (reinforce)."""
+    entropy: fields.NotNegative = 0.01
+    """Weight of the entropy bonus (reinforce), 0 or more."""
+    information: Annotated[str, fields.OneOf(OBJECTIVES)] = "jensen-shannon"
+    """Objective of mutual information: a GAN's discriminator, MINE, InfoNCE, or likelihood of the input."""
+    all_pairs: bool = False
+    """Score each message with all other inputs of the batch, not with one (jensen-shannon, donsker-varadhan)."""
+    critic: Annotated[str, fields.OneOf(CRITICS)] = "joint"
+    """A network of input and message, inner product of a code of each, or a decoder's log q(x|s)."""
+    critic_hidden: fields.Count = 256
+    """The critic's hidden units."""
+    level: Level = "none"
+    """Who receives whose messages, and whether the receiver's loss trains the sender too."""
+    weight: fields.NotNegative = 0.005
+    """Weight lambda of the likelihood term, 0 or more."""
+    predict: Literal["sample", "distribution"] = "sample"
+    """What the likelihood is of: the receiver's own soft sample (gumbel-softmax), or its distribution."""
+    probe_learning_rate: fields.Positive = 0.001
+    """Adam's learning rate of the online probes, above 0."""
+    steps: fields.Count = 4000
+    """Steps of training."""
+    eval_every: fields.Count = 200
+    """Steps between evaluations."""
+
+    def __post_init__(self) -> None:
+        """Raises ``PalaverError`` for values that do not go together."""
+        likelihood, own = self.critic == "likelihood", "barber-agakov"
+        another = "another with critic likelihood, which is of numbers in [0, 1]"
+        rules: list[tuple[str, bool, str]] = [
+            ("noise", self.view != "inversion" or self.noise <= 1, "a share in [0, 1] with view inversion"),
+            ("variable_length", self.generator == "recurrent" or not self.variable_length, "False: all-at-once"),
+            ("length_cost", self.variable_length or self.length_cost == 0, "0: only variable_length shortens messages"),
+            (
+                "critic",
+                likelihood == (self.information == own),
+                f"likelihood with information {own}, and with no other",
+            ),
+            ("view", not likelihood or self.view != "additive", another),
+            ("lowest", self.lowest <= self.temperature, f"at most temperature ({self.temperature})"),
+        ]
+        for name, fine, allowed in rules:
+            if not fine:
+                raise PalaverError(f"{name} is {getattr(self, name)}: give {allowed}")
+        if self.level != "none" and self.agents < 2:
+            raise PalaverError(f"level is {self.level} with {self.agents} agent: give at least 2 agents, or level none")
+        self.check_graph(self.agents)
+
+
+def make_estimator(settings: LanguageSettings) -> Estimator:
+    """How gradients get through symbols."""
+    return ESTIMATORS[settings.estimator](settings)
+
+
+def make_language(settings: LanguageSettings, data: Dataset) -> LanguageGame:
+    """The game that the settings describe, for inputs of this data set's shape.
+
+    Raises:
+        PalaverError: inputs outside [0, 1], or too few examples.
+
+    """
+    _check_data(settings, data)
+    message = (settings.length, settings.vocabulary)
+    return language_game(
+        data.shape,
+        data.classes,
+        agents=settings.agents,
+        view=VIEWS[settings.view](settings),
+        generator=lambda rngs: GENERATORS[settings.generator](data.shape, settings, rngs),
+        estimator=make_estimator(settings),
+        objective=OBJECTIVES[settings.information](settings),
+        critic=lambda rngs: Critic(data.shape, message, hidden=settings.critic_hidden, kind=settings.critic, rngs=rngs),
+        level=settings.level,
+        weight=settings.weight,
+        sampled=settings.predict == "sample",
+        length_cost=settings.length_cost,
+        topology=settings.make_topology(settings.agents, settings.steps),
+        optimizer=optax.adam(settings.learning_rate),
+        probe_optimizer=optax.adam(settings.probe_learning_rate),
+    )
+
+
+def _check_data(settings: LanguageSettings, data: Dataset) -> None:
+    """Raises ``PalaverError`` for data that agents cannot learn from."""
+    check_unit_inputs(data, "a language")
+    examples = len(data.y_train)
+    if settings.batch_size > examples:
+        raise PalaverError(
+            f"batch_size is {settings.batch_size} for {examples} training examples of {data.name}: "
+            f"give at most {examples}"
+        )
+    if min(len(data.y_validation), len(data.y_test)) < 3:
+        raise PalaverError(f"{data.name} has fewer than 3 examples to validate or to test: give more examples")

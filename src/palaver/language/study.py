@@ -1,0 +1,214 @@
+"""A language as a study (thesis ch. 4): training, what is measured at an evaluation, and the summary."""
+
+from collections.abc import Callable, Sequence
+from operator import sub
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+
+from palaver.data import Dataset
+from palaver.data.inputs import to_float
+from palaver.language import GameState, LanguageGame, metrics
+from palaver.language.generators import bits_available
+from palaver.language.information import estimate, info_nce
+from palaver.language.observation import VIEWS
+from palaver.language.reconstruction import reconstruct
+from palaver.language.settings import LanguageSettings, make_estimator, make_language
+from palaver.language.train import LanguageState, LanguageTraining, MessageScores, language_training
+from palaver.studies.chapter import Configuration, Evaluation, Study
+from palaver.studies.record import latest, tidy
+from palaver.studies.seeds import seed_keys
+from palaver.studies.statistics import interval, paired
+from palaver.types import Array, PyTree
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+"""By name."""
+
+_JUDGED = 500
+"""Held-out examples that the agents' own critics tell apart; the estimate is at most their number's logarithm."""
+
+_COMPARED = 300
+"""Held-out examples whose distances are compared with their messages'."""
+
+_SHOWN, _DRAWN = 10, 4
+"""Examples shown in the report, one of each class, and agents: the first."""
+
+
+class _Prepared(NamedTuple):
+    """A configuration made ready to train."""
+
+    settings: LanguageSettings
+    game: LanguageGame
+    training: LanguageTraining
+    data: Dataset
+
+
+def check(settings: LanguageSettings, data: Dataset, seeds: Sequence[int], devices: int | None) -> None:
+    """Raises ``PalaverError`` for what cannot be run."""
+    VIEWS[settings.view](settings).init(jax.random.key(0), settings.agents, data.shape)
+    make_language(settings, data)
+
+
+def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: int) -> Study:
+    """The study of a configuration.
+
+    Its state is ``(language, diverged)``: the games, and ``[S]`` the step after which a loss was no longer finite; -1:
+    none.
+    """
+    settings: LanguageSettings = row.settings
+    game = make_language(settings, data)
+    training = language_training(game, data.x_train, data.y_train, batch_size=settings.batch_size)
+    of = _Prepared(settings, game, training, data)
+
+    def advance(state: PyTree) -> tuple[PyTree, Evaluation]:
+        language, diverged = state
+        left = settings.steps - int(language.games.step[0])
+        language, means = training.advance(language, min(settings.eval_every, left))
+        done = int(language.games.step[0])
+        trained = {name: np.asarray(value) for name, value in means._asdict().items()}
+        broken = ~np.isfinite(np.stack(list(trained.values()))).all((0, 2))
+        diverged = np.where(broken & (diverged < 0), done, diverged)
+        finished = done >= settings.steps or bool((diverged >= 0).all())
+        agents, group, pictures = _measured(of, language, done, finished)
+        agents |= trained
+        first = min(1, settings.agents - 1)  # agent 0 is the teacher, if there are others
+        group |= {name: values[:, first:].mean(1) for name, values in agents.items()}
+        frame = tidy(row.name, seeds, done, keep=diverged < 0, node=agents, collective=group)
+        headlines = latest(frame, ["validation_probe_accuracy", "validation_message_probe_accuracy"])
+        return (language, diverged), Evaluation(done, frame, headlines, finished, pictures)
+
+    begun = training.init(seed_keys(seeds)), np.full(len(seeds), -1)
+    return Study(begun, advance, lambda state, history: _summary(row, seeds, history, state[1]))
+
+
+def _measured(of: _Prepared, language: LanguageState, step: int, finished: bool) -> tuple[Arrays, Arrays, Arrays]:
+    """Metrics of every agent ``[S, N]``, of the whole group ``[S]``, and pictures."""
+    scores = {part: _score(of, language, part) for part in ("validation", "test")}
+    agents = _of_agents(of, language, scores)
+    symbols, variable = scores["test"].symbols, of.settings.variable_length
+    temperature = make_estimator(of.settings).temperature(jnp.int32(step))
+    group = {"temperature": np.full(len(symbols), float(temperature))}
+    if of.settings.agents > 1:
+        group["agreement"] = np.array([metrics.agreement(own, variable=variable) for own in symbols])
+    if not finished:
+        return agents, group, {}
+    last, decoded = _decoded(of, language, scores["test"])
+    return agents, group | last, _pictures(of, language, scores["test"], decoded)
+
+
+def _score(of: _Prepared, language: LanguageState, part: str) -> MessageScores:
+    return of.training.evaluate(language.games, getattr(of.data, f"x_{part}"), getattr(of.data, f"y_{part}"))
+
+
+def _of_agents(of: _Prepared, language: LanguageState, scores: dict[str, MessageScores]) -> Arrays:
+    """Every agent's metrics ``[S, N]``; of the test set, unless their name says validation."""
+    found: Arrays = {}
+    for part, prefix in (("validation", "validation_"), ("test", "")):
+        count = scores[part].symbols.shape[2]
+        found[f"{prefix}probe_accuracy"] = scores[part].features / count
+        found[f"{prefix}message_probe_accuracy"] = scores[part].messages / count
+    messages = scores["test"].symbols
+    few = np.random.default_rng(0).permutation(messages.shape[2])[:_COMPARED]
+    compared = of.data.x_test[few]
+
+    def of_each(measure: Callable[[np.ndarray], float]) -> np.ndarray:
+        return np.array([[measure(own) for own in group] for group in messages])
+
+    found["message_entropy"] = of_each(metrics.message_entropy)
+    found["symbol_entropy"] = of_each(lambda own: metrics.symbol_entropy(own, of.settings.vocabulary))
+    found["topographic_similarity"] = of_each(lambda own: metrics.topographic_similarity(compared, own[few]))
+    if of.settings.variable_length:
+        found["length"] = of_each(lambda own: float(metrics.lengths(own).mean()))
+    found["critics_information"] = np.asarray(of.training.information(language.games, of.data.x_test[:_JUDGED]))
+    return found
+
+
+@jax.jit  # otherwise each array would be a program of its own
+def _game_of(games: GameState, place: int) -> GameState:
+    """The game of one seed."""
+    return jax.tree.map(lambda leaf: leaf[place], games)
+
+
+def _decoded(of: _Prepared, language: LanguageState, test: MessageScores) -> tuple[Arrays, np.ndarray]:
+    """What a critic and a decoder that are trained afterwards can tell from the last agent's hard messages.
+
+    Returns:
+        ``mutual_information`` and ``reconstruction_error``, ``[S]`` on the test set; and of the first seed the test
+        inputs as they are decoded from their messages ``[T, *shape]``.
+
+    """
+    train, vocabulary = _score(of, language, "train"), of.settings.vocabulary
+    inputs = [jnp.asarray(x) for x in (of.data.x_train, of.data.x_test)]
+    judged = min(512, len(of.data.y_test))
+
+    @jax.jit  # the data set is an argument: a closure would make it a constant of the program
+    def one(key: Array, game: GameState, seen: Array, held_out: Array, inputs: list[Array]) -> tuple[Array, ...]:
+        decoded = reconstruct(key, seen, inputs[0], held_out, vocabulary=vocabulary)
+        views = [of.game.observe(game, to_float(x), jnp.arange(len(x)))[-1] for x in inputs]
+        words = [jax.nn.one_hot(symbols, vocabulary) for symbols in (seen, held_out)]
+        how: dict[str, Any] = {"kind": "separable", "batch_size": 256, "judged": judged, "steps": 1500}
+        nats = estimate(info_nce(), views[0], words[0], (views[1], words[1]), key=key, **how)
+        return nats, ((decoded - to_float(inputs[1])) ** 2).mean(), decoded
+
+    keys = jax.random.split(jax.random.key(0), len(test.symbols))
+    found = [
+        one(key, _game_of(language.games, place), seen[-1], held_out[-1], inputs)
+        for place, (key, seen, held_out) in enumerate(zip(keys, train.symbols, test.symbols, strict=True))
+    ]
+    nats, error = (np.array([float(each[part]) for each in found]) for part in (0, 1))
+    return {"mutual_information": nats, "reconstruction_error": error}, np.asarray(found[0][2])
+
+
+def _pictures(of: _Prepared, language: LanguageState, test: MessageScores, decoded: np.ndarray) -> Arrays:
+    """Of the first seed: inputs, views and decoded messages of an example of each class, and the symbols by class."""
+    data, vocabulary = of.data, of.settings.vocabulary
+    shown = [np.flatnonzero(data.y_test == c)[:1] for c in range(data.classes)]
+    rows = np.concatenate(shown)[:_SHOWN]
+    messages = test.symbols[0][:_DRAWN]
+    classes = np.stack([metrics.by_class(own, data.y_test, data.classes, vocabulary) for own in messages])
+    found = {"messages": messages[:, rows], "classes": classes.astype(np.float32)}
+    if len(data.shape) < 2:
+        return found
+    x = to_float(jnp.asarray(data.x_test[rows]))
+    views = np.asarray(jax.jit(of.game.observe)(_game_of(language.games, 0), x, jnp.asarray(rows)))[:_DRAWN]
+    tiles = np.concatenate([np.asarray(x)[None], views, decoded[rows][None]])
+    return found | {"views": np.round(255 * np.clip(tiles, 0, 1)).astype(np.uint8)}
+
+
+_CHOSEN_BY = "validation_probe_accuracy"
+"""Decides which evaluation of a seed is reported."""
+
+
+def _summary(row: Configuration, seeds: Sequence[int], history: pl.DataFrame, diverged: np.ndarray) -> dict[str, Any]:
+    """Every metric at the students' best validation accuracy, and (``.end``) at the last step, by seed.
+
+    What is measured at the last step alone is the same in both.
+    """
+    settings: LanguageSettings = row.settings
+    shared = history.filter(pl.col("node").is_null())
+    wide = shared.pivot("metric", index=["seed", "round"], values="value").sort("round")
+    names = [name for name in wide.columns if name not in ("seed", "round")]
+    by_seed: list[dict[str, float]] = []
+    for seed, at in zip(seeds, diverged, strict=True):
+        own = wide.filter(pl.col("seed") == seed)
+        if own.is_empty() or at >= 0:
+            by_seed.append({})
+            continue
+        best = own.row(int(own[_CHOSEN_BY].arg_max() or 0), named=True)
+        last = own.row(-1, named=True)
+        at_best = {name: last[name] if best[name] is None else best[name] for name in names}
+        by_seed.append(at_best | {f"{name}.end": last[name] for name in names} | {"best_step": float(best["round"])})
+    shown = (*names, *(f"{name}.end" for name in names), "best_step")
+    found = {name: interval([own.get(name) for own in by_seed]) for name in shown}
+    found["points_by_the_end"] = paired(found.get(f"{_CHOSEN_BY}.end"), found.get(_CHOSEN_BY), sub) or interval([])
+    return {
+        "configuration": row.name,
+        "metrics": found,
+        "thesis": row.thesis,
+        "bits_available": bits_available(settings.length, settings.vocabulary, variable=settings.variable_length),
+        "crosses_wire": make_estimator(settings).crosses_wire,
+        "diverged": {str(seed): int(at) for seed, at in zip(seeds, diverged, strict=True) if at >= 0},
+    }

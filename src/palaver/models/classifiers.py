@@ -1,0 +1,50 @@
+"""Networks that learn labels: a multi-layer perceptron and a strided convolutional network."""
+
+import jax
+from flax import nnx
+
+from palaver.models.blocks import Sizes, Trunk
+from palaver.types import Outputs
+
+
+class Classifier(nnx.Module):
+    """A trunk, whose output are the features, and a linear layer that makes logits of them."""
+
+    def __init__(self, trunk: Trunk, classes: int, *, rngs: nnx.Rngs):
+        self.trunk = trunk
+        self.head = nnx.Linear(trunk.size, classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> Outputs:
+        """``[B, *shape]`` to logits ``[B, C]`` and features ``[B, D]``."""
+        features = self.trunk(x)
+        return Outputs(logits=self.head(features), features=features)
+
+
+def MLP(shape: Sizes, classes: int, *, hidden: Sizes = (32, 32), dropout: float = 0.0, rngs: nnx.Rngs) -> Classifier:
+    """ReLU layers of the given widths, then a linear classifier; the features are the last hidden layer.
+
+    Args:
+        shape: of one input, for example ``(28, 28)``; it is flattened.
+        classes: C.
+        hidden: widths of the hidden layers; without any, the classifier is linear.
+        dropout: share of hidden units dropped in training.
+        rngs: random streams of the parameters and the dropout.
+
+    """
+    trunk = Trunk(shape, hidden, convolutional=False, dropout=dropout, may_be_empty=True, rngs=rngs)
+    return Classifier(trunk, classes, rngs=rngs)
+
+
+def CNN(shape: Sizes, classes: int, *, channels: Sizes = (32, 64, 128), rngs: nnx.Rngs) -> Classifier:
+    """Strided 4×4 convolutions with batch norm and ReLU, no pooling (DCGAN's advice), then a linear classifier.
+
+    Each layer halves height and width. The features are the last convolution's output, flattened.
+
+    Args:
+        shape: of one input, ``(H, W)`` or ``(H, W, C)``; H and W divisible by ``2 ** len(channels)``.
+        classes: C.
+        channels: output channels of the convolutions.
+        rngs: random streams of the parameters.
+
+    """
+    return Classifier(Trunk(shape, channels, convolutional=True, rngs=rngs), classes, rngs=rngs)

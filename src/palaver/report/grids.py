@@ -1,0 +1,159 @@
+"""Tables of a run's metrics: the cells are made once, as text, and shown by rich and by the page."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from palaver.studies.findings import Grid, Metric
+from palaver.studies.formats import NOTHING, Format
+from palaver.studies.results import Result, last_rounds, metric_of
+from palaver.types import PalaverError
+
+_MOST_RUNS = 5
+
+
+def measured_cell(metric: Mapping[str, Any] | None, form: Format, *, beyond: str = NOTHING) -> str:
+    """Mean and interval, if it has a width; without a mean, ``beyond`` and how many seeds have a value.
+
+    >>> from palaver.studies.formats import percent
+    >>> measured_cell({"mean": 0.845, "low": 0.839, "high": 0.851, "values": [0.84, 0.85]}, percent)
+    '84.5 [83.9, 85.1]'
+    >>> measured_cell({"mean": None, "values": [700.0, 900.0, None]}, percent, beyond="> 1,000")
+    '> 1,000 (2 of 3 seeds)'
+    """
+    if not metric:
+        return NOTHING
+    if metric.get("mean") is not None:
+        low, high = metric.get("low"), metric.get("high")
+        # Of equal values the bounds may differ in their last digits.
+        narrow = low is None or high is None or math.isclose(low, high)
+        return form(metric["mean"]) + ("" if narrow else f" [{form(low)}, {form(high)}]")
+    values = metric.get("values") or []
+    known = sum(value is not None for value in values)
+    if not values or (not known and beyond == NOTHING):
+        return NOTHING
+    return f"{beyond} ({known} of {len(values)} seeds)"
+
+
+def expand(metrics: Sequence[Metric], summary: Mapping[str, Any]) -> list[Metric]:
+    """These metrics as far as a row of the summary has them; one that ends in ``.*`` becomes those that it stands for.
+
+    Of a metric that no row has a value of nothing is left.
+    """
+    names = dict.fromkeys(name for row in summary["rows"] for name in row.get("metrics") or {})
+    found: list[Metric] = []
+    for metric in metrics:
+        if metric.name.endswith(".*"):
+            stem = metric.name.removesuffix("*")
+            rests = [name.removeprefix(stem) for name in names if name.startswith(stem)]
+            found += [
+                metric._replace(name=stem + rest, label=metric.label.format(rest.replace("_", " "))) for rest in rests
+            ]
+        elif metric.name in names:
+            found.append(metric)
+    return found
+
+
+def metric_grid(
+    result: Result, what: str, metrics: Sequence[Metric], *, only: Sequence[str] | None = None, suffix: str = ""
+) -> Grid:
+    """A table of these metrics: configurations downwards, and the thesis's numbers beside ours where it has any.
+
+    Args:
+        result: the run.
+        what: what the table is of, for its title.
+        metrics: its columns; those that no configuration has are left out.
+        only: names of the configurations; None: all.
+        suffix: put behind every metric's name.
+
+    """
+    summary = result.summary
+    rows = [row for row in summary["rows"] if only is None or row["configuration"] in only]
+    shown = expand([metric._replace(name=metric.name + suffix) for metric in metrics], {"rows": rows})
+    told = {name for row in rows for name in row.get("thesis") or {}}
+    last = last_rounds(result)
+    headers, lines = ["configuration"], [[str(row["configuration"])] for row in rows]
+    for metric in shown:
+        headers += [metric.label, thesis_header(summary)] if metric.name in told else [metric.label]
+        for line, row in zip(lines, rows, strict=True):
+            beyond = f"> {metric.form(last.get(row['configuration']))}" if metric.reached else NOTHING
+            line.append(measured_cell(metric_of(row, metric.name), metric.form, beyond=beyond))
+            if metric.name in told:
+                line.append(metric.form((row.get("thesis") or {}).get(metric.name)))
+    return Grid(titled(summary, what), tuple(headers), [tuple(line) for line in lines] if shown else [])
+
+
+def thesis_header(summary: Mapping[str, Any]) -> str:
+    """Above a column of the thesis's numbers; it says where settings were given that are not the experiment's."""
+    return "thesis (its own settings)" if summary.get("overrides") else "thesis"
+
+
+def overridden(result: Result) -> list[str]:
+    """A line that says which settings were given in place of the experiment's own, if any."""
+    given: dict[str, Any] = result.summary.get("overrides") or {}
+    if not given:
+        return []
+    words = ", ".join(f"{name} {_plain(value)}" for name, value in given.items())
+    thesis = any(row.get("thesis") for row in result.summary["rows"])
+    end = " The thesis's numbers are of its own settings." if thesis else ""
+    return [f"Under other settings than the experiment's own, in every configuration: {words}.{end}"]
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def titled(summary: Mapping[str, Any], what: str) -> str:
+    """The experiment, its scale and seeds, and what a table is of."""
+    return f"{summary.get('experiment', 'run')} ({_scale(summary)}): {what}"
+
+
+def _scale(summary: Mapping[str, Any]) -> str:
+    seeds = summary.get("seeds")
+    parts = (summary.get("scale"), None if seeds is None else f"{seeds} seed{'' if seeds == 1 else 's'}")
+    return ", ".join(str(part) for part in parts if part is not None)
+
+
+def compare_grid(results: Sequence[Result], metrics: Sequence[Metric]) -> Grid:
+    """Several runs side by side: configurations downwards, runs across.
+
+    Args:
+        results: at most five.
+        metrics: those of the runs' chapters that are compared; those that no run has are left out.
+
+    Raises:
+        PalaverError: if there is no run, or more than a terminal has room for.
+
+    """
+    if not 1 <= len(results) <= _MOST_RUNS:
+        raise PalaverError(f"{len(results)} runs to compare: give 1 to {_MOST_RUNS} at a time")
+    shown = expand(metrics, {"rows": [row for result in results for row in result.summary["rows"]]})
+    runs = [({row["configuration"]: row for row in result.summary["rows"]}, last_rounds(result)) for result in results]
+    lines = []
+    for name in dict.fromkeys(name for rows, _ in runs for name in rows):
+        for place, metric in enumerate(shown):
+            cells = [
+                measured_cell(
+                    metric_of(rows.get(name) or {}, metric.name),
+                    metric.form,
+                    beyond=f"> {metric.form(last.get(name))}" if metric.reached else NOTHING,
+                )
+                for rows, last in runs
+            ]
+            lines.append((str(name) if place == 0 else "", textwrap.fill(metric.label, 13), *cells))
+    headers = [f"{result.folder.resolve().name}\n{_scale(result.summary)}" for result in results]
+    return Grid("runs side by side", ("configuration", "", *headers), lines, labels=2)
+
+
+def diverged_lines(summary: Mapping[str, Any], unit: str) -> list[str]:
+    """A line for each configuration with seeds whose loss was no longer finite, and from when on."""
+    lines = []
+    for row in summary["rows"]:
+        seeds = [f"seed {seed} at {unit} {number:,}" for seed, number in (row.get("diverged") or {}).items()]
+        if seeds:
+            lines.append(
+                f"“{row['configuration']}” diverged: {', '.join(seeds)}. It has no mean where a seed has no value: a "
+                "mean over the other seeds would be too good."
+            )
+    return lines

@@ -1,0 +1,1 @@
+"""What the study of any chapter needs: settings, the runner, result folders, statistics. It knows no chapter."""

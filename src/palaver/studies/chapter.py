@@ -1,0 +1,85 @@
+"""What a chapter is to everything around it: settings that become studies, metrics, and a report. One value each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from palaver.data import Dataset
+from palaver.studies.findings import Findings, Metric
+from palaver.studies.results import Result
+from palaver.types import PyTree
+
+
+class Configuration(NamedTuple):
+    """One row of an experiment."""
+
+    name: str
+    settings: Any
+    """Of the chapter's settings class."""
+    thesis: dict[str, float] = {}  # noqa: RUF012
+    """The thesis's numbers for it, by metric; accuracies as fractions."""
+
+
+class Evaluation(NamedTuple):
+    """One evaluation, or several."""
+
+    step: int
+    """After which the last was made, in the chapter's unit of progress."""
+    frame: pl.DataFrame
+    """Tidy rows of ``metrics.parquet``."""
+    latest: dict[str, float]
+    """The latest value by metric, mean over seeds, for the progress display."""
+    finished: bool
+    """Whether nothing is left to train."""
+    pictures: dict[str, np.ndarray] = {}  # noqa: RUF012
+    """Arrays for ``pictures.npz``, by kind."""
+
+
+class Study(NamedTuple):
+    """A configuration made ready to run. Its state is a tree of arrays: all that a checkpoint holds."""
+
+    state: PyTree
+    """Before the first step."""
+    advance: Callable[[PyTree], tuple[PyTree, Evaluation]]
+    """Trains to the next evaluation, or several, and evaluates; the state given is used up."""
+    summarise: Callable[[PyTree, pl.DataFrame], dict[str, Any]]
+    """``summarise(state, history)``: the configuration's entry in ``summary.json``."""
+
+
+def _nothing(*_: Any) -> dict[str, Any]:
+    return {}
+
+
+class Chapter(NamedTuple):
+    """Everything that the command line, the runner and the report ask of a chapter."""
+
+    name: str
+    """In ``settings.json`` and ``summary.json``, and of the command that runs one configuration of one's own."""
+    unit: str
+    """Of progress, in the plural: rounds, updates, steps."""
+    settings: type[Any]
+    """A class made by ``palaver.studies.settings.settings``."""
+    scales: Mapping[str, Any]
+    """Settings of a configuration of one's own at ``tiny``, ``cpu`` and ``thesis`` scale; flags change them."""
+    name_of: Callable[[Any], str]
+    """``name_of(settings)``: what a configuration of one's own is called."""
+    load: Callable[[Any, Callable[[str], Dataset]], Any]
+    """``load(settings, by_name)``: the data set, cut to what the settings use."""
+    check: Callable[[Any, Any, Sequence[int], int | None], None]
+    """``check(settings, data, seeds, devices)`` raises ``PalaverError`` for what cannot be run; it trains nothing."""
+    prepare: Callable[[Configuration, Any, Sequence[int], int], Study]
+    """``prepare(configuration, data, seeds, devices)``."""
+    metrics: Sequence[Metric]
+    """Every metric that is shown."""
+    report: Callable[[Result], Findings]
+    """What a result has to say, from its files alone."""
+    length: Callable[[Any], int | None] = lambda settings: None
+    """``length(settings)``: how long it trains at most, in the unit of progress; None: not known beforehand."""
+    plan: Callable[[Sequence[Configuration]], dict[str, Any]] = _nothing
+    """What ``settings.json`` holds beside the configurations."""
+    conclude: Callable[[Sequence[Configuration], list[dict[str, Any]], pl.DataFrame], dict[str, Any]] = _nothing
+    """``conclude(configurations, rows, history)``: what ``summary.json`` holds beside its rows. It may add to the rows
+    what needs more than one configuration to be known.
+    """

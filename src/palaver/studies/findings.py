@@ -1,0 +1,83 @@
+"""What a chapter's report is made of: metrics, tables as text, sections, figures. Data only; ``report`` shows it."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from palaver.studies.formats import Format, three_digits
+
+
+class Metric(NamedTuple):
+    """One number that a chapter measures, and how it is shown everywhere."""
+
+    name: str
+    """In ``metrics.parquet`` and ``summary.json``. One that ends in ``.*`` stands for every metric that begins so."""
+    label: str
+    """Above its column, with the unit; ``{}`` in it stands for the rest of a name that ends in ``.*``."""
+    unit: str = ""
+    """Beside its axis."""
+    better: Literal["higher", "lower", ""] = ""
+    """Which direction is better, if one is."""
+    form: Format = three_digits
+    """The file's number as a cell's text."""
+    note: str = ""
+    """How to read it, in one sentence."""
+    panel: str = ""
+    """Title of its panel in a figure of curves; empty: it has none."""
+    factor: float = 1.0
+    """From the file's number to the axis."""
+    headline: str = ""
+    """How the progress display says it, ``{}`` for the number; empty: it does not show it."""
+    reached: bool = False
+    """Whether it is the step at which something was first reached: a seed may never get there."""
+    compare: bool = False
+    """Whether ``palaver compare`` shows it."""
+
+
+class Grid(NamedTuple):
+    """A table as text."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    """One tuple a row, as long as ``headers``."""
+    labels: int = 1
+    """So many leading columns are words, set left; the others are numbers, set right."""
+
+
+class Section(NamedTuple):
+    """A part of the report: words, then tables."""
+
+    title: str
+    note: str
+    """How to read the tables."""
+    grids: Sequence[Grid]
+    stacked: bool = True
+    """Whether an interval goes below its mean, which takes less width."""
+    terminal: bool = True
+    """Whether the terminal shows it too at the end of a run."""
+
+
+class Figure(NamedTuple):
+    """A figure of the report, drawn when it is asked for."""
+
+    name: str
+    """Of its file, without ending."""
+    title: str
+    caption: str
+    draw: Callable[[], str | None]
+    """Gives the SVG, or None where the result has nothing for it."""
+    section: str = "Figures"
+    """Under which heading."""
+    own_size: bool = False
+    """Shown as large as it was drawn, where the window has room."""
+
+
+class Findings(NamedTuple):
+    """Everything a chapter has to say about a result."""
+
+    verdict: Sequence[str]
+    """What the run found, a sentence or two a line."""
+    notices: Sequence[str]
+    """What a reader must know before trusting it: diverged seeds, collapsed nodes."""
+    sections: Sequence[Section]
+    figures: Sequence[Figure]

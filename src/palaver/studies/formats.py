@@ -1,0 +1,68 @@
+"""Numbers as the text of a table's cell; every one takes None and numbers that are not finite for nothing."""
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+NOTHING = "–"
+"""Stands where there is no number."""
+
+Format: TypeAlias = Callable[[float | None], str]
+"""A number as a cell's text."""
+
+_UNITS = ("bit", "kbit", "Mbit", "Gbit", "Tbit", "Pbit", "Ebit")
+
+
+def decimals(places: int, *, factor: float = 1.0, sign: bool = False) -> Format:
+    """A format of ``factor`` times the number with so many decimals, thousands marked.
+
+    Args:
+        places: decimals.
+        factor: from the number to what is shown.
+        sign: whether positive numbers are marked as such.
+
+    >>> decimals(2)(1234.567)
+    '1,234.57'
+
+    """
+    plus = "+" if sign else ""
+
+    def text(value: float | None) -> str:
+        return NOTHING if value is None or not math.isfinite(value) else f"{factor * value:{plus},.{places}f}"
+
+    return text
+
+
+percent = decimals(1, factor=100)
+"""A fraction as percent with one decimal, without the sign: 0.8449 is 84.5."""
+
+points = decimals(1, factor=100, sign=True)
+"""A difference of fractions in percentage points: 0.012 is +1.2."""
+
+count = decimals(0)
+"""A whole number with thousands marked."""
+
+
+def three_digits(value: float | None) -> str:
+    """A number to three digits; a whole one where it has more.
+
+    >>> three_digits(0.012345)
+    '0.0123'
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+def human_bits(bits: float | None) -> str:
+    """Bits in decimal units.
+
+    >>> human_bits(24_576_000)
+    '24.6 Mbit'
+    """
+    if bits is None or not math.isfinite(bits):
+        return NOTHING
+    unit, value = 0, float(bits)
+    while abs(value) >= 999.5 and unit < len(_UNITS) - 1:
+        unit, value = unit + 1, value / 1000
+    return f"{three_digits(value)} {_UNITS[unit]}"

@@ -1,0 +1,71 @@
+"""What is measured at an evaluation, as tidy rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+SCHEMA: dict[str, Any] = {
+    "configuration": pl.String,
+    "seed": pl.Int64,
+    "round": pl.Int64,
+    "node": pl.Int64,
+    "metric": pl.String,
+    "value": pl.Float64,
+}
+"""Columns of ``metrics.parquet``. ``round`` counts the chapter's unit of progress; ``node`` is null for a number of
+the whole collective.
+"""
+
+
+def tidy(
+    configuration: str,
+    seeds: Sequence[int],
+    step: int,
+    *,
+    keep: np.ndarray,
+    node: dict[str, np.ndarray],
+    collective: dict[str, np.ndarray],
+) -> pl.DataFrame:
+    """Tidy rows of one evaluation.
+
+    Args:
+        configuration: its name.
+        seeds: in the order of the arrays' first axis.
+        step: the round evaluated.
+        keep: ``[S]`` bool: a seed without it (its loss is no longer finite, or it has stopped) adds no rows.
+        node: ``[S, N]`` values by metric.
+        collective: ``[S]`` values by metric.
+
+    """
+    frames = []
+    for place, seed in enumerate(seeds):
+        if not keep[place]:
+            continue
+        shared = {"configuration": configuration, "seed": seed, "round": step}
+        for metric, values in node.items():
+            count = len(values[place])
+            frames.append(
+                pl.DataFrame(
+                    {"node": range(count), "value": np.asarray(values[place], np.float64)}, schema_overrides=SCHEMA
+                ).with_columns(metric=pl.lit(metric), **{name: pl.lit(value) for name, value in shared.items()})
+            )
+        frames.append(
+            pl.DataFrame(
+                {
+                    "node": [None] * len(collective),
+                    "metric": list(collective),
+                    "value": [float(v[place]) for v in collective.values()],
+                },
+                schema_overrides=SCHEMA,
+            ).with_columns(**{name: pl.lit(value) for name, value in shared.items()})
+        )
+    empty = pl.DataFrame(schema=SCHEMA)
+    return pl.concat([empty, *(frame.select(list(SCHEMA)).cast(SCHEMA) for frame in frames)])
+
+
+def latest(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    """Means over seeds of these metrics of the whole collective, for the progress display."""
+    shared = frame.filter(pl.col("node").is_null() & pl.col("metric").is_in(names))
+    return dict(shared.group_by("metric", maintain_order=True).agg(pl.col("value").mean()).iter_rows())

@@ -1,0 +1,89 @@
+"""Validation accuracies whose costs are reported, and what reaching them has cost."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from palaver.studies.results import metric_of
+from palaver.studies.statistics import Interval, interval
+
+COSTS = {
+    "updates": "backward_passes",
+    "seconds": "seconds",
+    "flops": "flops",
+    "student_flops": "student_flops",
+    "forward_passes": "forward_passes",
+    "teacher_forwards": "teacher_forwards",
+}
+"""Costs in the summary, and the metrics of the history that they are."""
+
+SHARES = (0.97, 0.98, 0.99)
+"""Goals where the settings name none: shares of the best validation accuracy without a teacher, mean over seeds."""
+
+
+def without_teacher(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """For each configuration the one without a teacher on the same labels, where there is one.
+
+    Args:
+        settings: by the configuration's name.
+
+    """
+
+    def labels(own: Mapping[str, Any]) -> tuple[Any, Any]:
+        return own.get("flipped"), own.get("known")
+
+    alone = {
+        labels(own): name
+        for name, own in settings.items()
+        if max(own.get("stack") or [0]) == 1 and own.get("target") == "true"
+    }
+    return {name: alone[labels(own)] for name, own in settings.items() if labels(own) in alone}
+
+
+def cost_of(history: pl.DataFrame, seeds: Sequence[int], accuracy: Mapping[int, float] | float) -> dict[str, Interval]:
+    """The costs of the first evaluation of each seed that reaches an accuracy.
+
+    Args:
+        history: tidy rows of one configuration.
+        seeds: S.
+        accuracy: of validation; of each seed its own, or the same.
+
+    """
+    wide = history.pivot("metric", index=["seed", "round"], values="value").sort("round")
+    if wide.is_empty():
+        return {}
+    goal = pl.col("seed").replace_strict(dict(accuracy)) if isinstance(accuracy, Mapping) else pl.lit(accuracy)
+    reached = wide.filter(pl.col("validation_accuracy") >= goal).group_by("seed", maintain_order=True).first()
+    first = {found["seed"]: found for found in reached.iter_rows(named=True)}
+    return {name: interval([first.get(seed, {}).get(metric) for seed in seeds]) for name, metric in COSTS.items()}
+
+
+def goals_of(
+    rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, float]]:
+    """The goals of every configuration, by the configuration's name and the goal's.
+
+    Args:
+        rows: of the summary.
+        settings: by the configuration's name.
+
+    """
+    named: Sequence[float] = next(iter(settings.values()))["goals"]
+    if named:
+        return {name: {f"{100 * goal:g} %": goal for goal in named} for name in settings}
+    best = {str(row["configuration"]): metric_of(row, "validation_accuracy") for row in rows}
+    bases = without_teacher(settings)
+    found: dict[str, dict[str, float]] = {}
+    for name in settings:
+        base = best.get(bases.get(name, name))
+        mean = base["mean"] if base else None
+        whose = "no teacher's best" if name in bases else "its own best"
+        found[name] = {} if mean is None else {f"{100 * share:g} % of {whose}": share * mean for share in SHARES}
+    return found
+
+
+def main_goal(summary: Mapping[str, Any]) -> str:
+    """The goal that most of the report is about: the middle one."""
+    goals = list(summary["goals"])
+    return goals[len(goals) // 2] if goals else "a goal"

@@ -1,0 +1,99 @@
+"""Figures of a run of students: accuracy over every cost, and updates over the size of the stack."""
+
+from collections.abc import Sequence
+from operator import itemgetter
+
+import matplotlib.style
+import numpy as np
+import polars as pl
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from palaver.report.drawing import GREY, STYLE, canvas, curve_of, draw_curve, framed, handle_of, look_of, to_svg
+from palaver.studies.results import Result, metrics_of, settings_of
+from palaver.studies.statistics import Interval
+from palaver.teaching.goals import main_goal
+
+
+def curves(result: Result, names: Sequence[str]) -> str | None:
+    """Validation accuracy in percent over every cost: Figure 3.1 is the first, over updates."""
+    found = {name: curve for name in names if (curve := curve_of(result, name, "validation_accuracy")) is not None}
+    if not found:
+        return None
+    panels = {
+        "backward_passes": ("updates (backward passes)", 1.0),
+        "forward_passes": ("examples the student predicted, thousands", 1e-3),
+        "teacher_forwards": ("examples the teacher predicted, thousands", 1e-3),
+        "student_flops": ("student's operations, GFLOP", 1e-9),
+        "flops": ("operations with the teacher's, GFLOP", 1e-9),
+        "seconds": ("seconds of training, all seeds at once", 1.0),
+    }
+    with matplotlib.style.context(["default", STYLE, {"font.size": 8.5}]):
+        figure = canvas(7.6, [handle_of(result, name) for name in found])
+        top = 100 * max(float(np.nanmax(line)) for _, line, _, _ in found.values() if np.isfinite(line).any())
+        for place, (cost, (label, factor)) in enumerate(panels.items()):
+            axes = figure.add_subplot(3, 2, place + 1)
+            costs = {name: factor * _cost_at(result, name, cost, rounds) for name, (rounds, *_) in found.items()}
+            furthest = max(float(costs[name][_near_its_best(middle)]) for name, (_, middle, *_) in found.items())
+            for name, (_, middle, low, high) in found.items():
+                spent = costs[name]
+                # A cost may stand still while accuracy rises: the teacher predicts each example once.
+                last = min(max(int(np.searchsorted(spent, furthest)), _near_its_best(middle)), len(spent) - 1)
+                shown = np.unique(np.linspace(0, last, _POINTS).astype(int))
+                x, line, under, above = (values[shown] for values in (spent, 100 * middle, 100 * low, 100 * high))
+                draw_curve(axes, (x, line, under, above), look_of(result, name), alpha=0.1, lw=1.3)
+            axes.set(xlabel=label, ylabel="validation accuracy, %" if place % 2 == 0 else None)
+            axes.set(xlim=(0, furthest or 1.0), ylim=(max(0.0, top - 8), top + 0.5))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+        return to_svg(figure)
+
+
+_POINTS = 80
+"""Of a curve that are drawn."""
+
+
+def _near_its_best(middle: np.ndarray) -> int:
+    """The first place within a fifth of a point of the highest mean."""
+    return int(np.argmax(middle >= np.nanmax(middle) - 0.002)) if np.isfinite(middle).any() else 0
+
+
+def _cost_at(result: Result, name: str, cost: str, rounds: np.ndarray) -> np.ndarray:
+    """The cost at each of these rounds: the same for every seed, but for the seconds of seeds that have stopped."""
+    of_it = (pl.col("configuration") == name) & (pl.col("metric") == cost)
+    found = dict(result.metrics.filter(of_it).group_by("round").agg(pl.col("value").max()).iter_rows())
+    return np.array([found[number] for number in rounds], float)
+
+
+def scaling(result: Result) -> str | None:
+    """Updates to the main goal over the stack's size: the thesis's rule as a line, others as marks of their own."""
+    goal = main_goal(result.summary)
+    updates = metrics_of(result, f"updates_to.{goal}")
+    points: dict[str, tuple[int, Interval]] = {}
+    by_rule: list[str] = []
+    for name, own in settings_of(result).items():
+        found, size = updates.get(name), max(own.get("stack") or [1])
+        if found and found["mean"] is not None and not own.get("flipped") and own.get("known") == 1:
+            points[name] = (size, found)
+            if (own["select"], own["difficulty"]) == ("top", "cross-entropy") and (
+                own["target"] == "soft" or size == 1
+            ):
+                by_rule.append(name)
+    if len(points) < 3:
+        return None
+    with matplotlib.style.context(["default", STYLE]):
+        others = [name for name in points if name not in by_rule]
+        line = Line2D([], [], color=GREY, marker="o", lw=1.6, label="the hardest by cross-entropy, soft targets")
+        figure, axes = framed(3.4, [line, *(handle_of(result, name) for name in others)])
+        ordered = sorted((points[name] for name in by_rule), key=itemgetter(0))
+        axes.plot([size for size, _ in ordered], [found["mean"] or 0.0 for _, found in ordered], color=GREY, lw=1.6)
+        for name, (size, found) in points.items():
+            colour, marker = (GREY, "o") if name in by_rule else look_of(result, name)
+            middle = found["mean"] or 0.0
+            ends = [[middle - (found["low"] or middle)], [(found["high"] or middle) - middle]]
+            axes.errorbar([size], [middle], yerr=ends, color=colour, marker=marker, ms=5, capsize=2, lw=1.2)
+        axes.set(xscale="log", xlabel="minibatches on the stack n", ylabel=f"updates to {goal}")
+        axes.xaxis.set_major_formatter(lambda n, _: f"{n:g}")
+        axes.set_xticks(sorted({size for size, _ in points.values()}))
+        axes.set_xticks([], minor=True)
+        axes.set_ylim(bottom=0)
+        return to_svg(figure)

@@ -1,0 +1,104 @@
+"""The settings of a student, its teacher and how the teacher selects, and the selection that they describe."""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from palaver.data import Dataset
+from palaver.studies import fields
+from palaver.studies.settings import StudySettings, settings
+from palaver.teaching import selection, targets
+from palaver.teaching.difficulty import MEASURES
+from palaver.teaching.train import SelectionConfig
+from palaver.types import PalaverError
+
+
+@settings
+class TeachingSettings(StudySettings):
+    """One student, its teacher and how the teacher selects. Defaults are the thesis's where it has one."""
+
+    data: str = "mnist"
+    """Data set: digits, mnist, fashion-mnist, cifar10, idx:DIR (IDX files) or npz:FILE (arrays x, y)."""
+    flipped: fields.FractionBelowOne = 0.0
+    """Share of the training labels that are replaced by another class, in [0, 1)."""
+    known: fields.PositiveFraction = 1.0
+    """Share of the training labels that are known, in (0, 1]."""
+    hidden: fields.Widths = (32, 32)
+    """The student's hidden widths."""
+    stack: Annotated[tuple[fields.Count, ...], Field(min_length=1)] = (1,)
+    """Minibatches on the teacher's stack n; several: one after the other."""
+    stack_from: tuple[fields.CountOrNone, ...] = (0,)
+    """Updates from which each of them holds; the first is 0."""
+    difficulty: Annotated[str, fields.OneOf(MEASURES)] = "cross-entropy"
+    """How hard an example is."""
+    select: Annotated[str, fields.OneOf(selection.RULES)] = "top"
+    """Which examples of a full stack are chosen."""
+    share: fields.Fraction = 0.25
+    """Random share in top-and-random; share of the stack drawn from in hardest; in [0, 1]."""
+    select_temperature: fields.Positive = 1.0
+    """Temperature of proportional, above 0."""
+    target: Annotated[str, fields.OneOf(targets.TARGETS)] = "true"
+    """What the student is trained on: labels, the teacher's distributions, or a mix."""
+    target_temperature: fields.Positive = 1.0
+    """Temperature of soft targets, above 0."""
+    mix: fields.Fraction = 0.5
+    """Weight of the true label in mixed, in [0, 1]."""
+    patience: fields.Count = 20
+    """Epochs (passes over the examples shown to the teacher) without improvement after which a student stops."""
+    epochs: fields.Count = 200
+    """Epochs at most."""
+    eval_every: fields.Count = 40
+    """Updates between evaluations."""
+    goals: tuple[fields.PositiveFraction, ...] = ()
+    """Validation accuracies whose costs are reported, fractions; empty: shares of the best without a teacher."""
+    teacher_hidden: fields.Widths = (1200, 1200)
+    """The teacher's hidden widths."""
+    teacher_dropout: fields.FractionBelowOne = 0.5
+    """Share of the teacher's hidden units dropped in training, in [0, 1)."""
+    teacher_batch_size: fields.Count = 128
+    """Examples in the teacher's batch."""
+    teacher_patience: fields.Count = 10
+    """Epochs without improvement after which the teacher stops."""
+    teacher_epochs: fields.Count = 60
+    """The teacher's epochs at most."""
+
+    def __post_init__(self) -> None:
+        """Raises ``PalaverError`` for values that do not go together."""
+        count = len(self.stack)
+        if len(self.stack_from) != count:
+            raise PalaverError(f"stack_from is {self.stack_from}: give {count} updates, one for each stack")
+        if self.stack_from != tuple(sorted({0, *self.stack_from})):
+            raise PalaverError(f"stack_from is {self.stack_from}: give updates in ascending order, the first of them 0")
+        make_selection(self)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether only examples with labels are of use."""
+        return self.target == "true" or (self.scores and self.difficulty in ("student-loss", "reducible-loss"))
+
+    @property
+    def scores(self) -> bool:
+        """Whether the student predicts every example of a stack."""
+        return max(self.stack) > 1 and self.select != "uniform"
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether a teacher takes part."""
+        return self.target != "true" or (self.scores and self.difficulty != "student-loss")
+
+
+def make_selection(settings: TeachingSettings) -> SelectionConfig:
+    """The selection that the settings describe."""
+    select, target = selection.RULES[settings.select](settings), targets.TARGETS[settings.target](settings)
+    return SelectionConfig(settings.batch_size, MEASURES[settings.difficulty], select, target)
+
+
+def corrupted(settings: TeachingSettings, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Training labels, some replaced by another class, and the rows of known labels; the same for all seeds."""
+    rng = np.random.default_rng([0, 3])
+    wrong = rng.random(len(data.y_train)) < settings.flipped
+    shift = rng.integers(1, max(2, data.classes), len(data.y_train))
+    labels = np.where(wrong, (data.y_train + shift) % data.classes, data.y_train).astype(np.int32)
+    rows = np.sort(rng.permutation(len(labels))[: max(1, round(settings.known * len(labels)))])
+    return labels, rows

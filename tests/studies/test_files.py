@@ -1,0 +1,130 @@
+"""Files are whole or absent; result folders get their name when complete, and are read whole or refused in one line."""
+
+import json
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from palaver.studies.files import write_atomically, write_json, write_text
+from palaver.studies.folder import open_folder, publish, read_arrays
+from palaver.studies.record import SCHEMA
+from palaver.studies.results import data_of, last_rounds, metrics_of, read_result, settings_of
+from palaver.types import PalaverError
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
+    path = tmp_path / "deep" / "summary.json"
+    write_json(path, {"mean": 0.5})
+    assert path.read_text() == '{\n  "mean": 0.5\n}\n'
+    assert path.stat().st_mode & 0o777 == 0o644
+
+    def torn(file):
+        file.write(b'{"mea')
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, torn)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"mean": math.nan})
+    assert json.loads(path.read_text()) == {"mean": 0.5}
+    assert [file.name for file in path.parent.iterdir()] == ["summary.json"]
+    write_text(path, "τ")
+    assert path.read_bytes() == "τ".encode()
+
+
+def test_a_folder_gets_its_name_when_it_is_complete(tmp_path):
+    folder = open_folder(tmp_path / "run", resume=False, overwrite=False)
+    assert not folder.final.exists() and folder.partial.is_dir()
+    write_json(folder.partial / "settings.json", {})
+    write_json(folder.partial / "history" / "0.json", {})
+    assert open_folder(tmp_path / "run", resume=True, overwrite=False) == folder
+    with pytest.raises(PalaverError, match=r"run\.partial exists: --resume .*run goes on, --overwrite replaces it"):
+        open_folder(tmp_path / "run", resume=False, overwrite=False)
+    publish(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [path.name for path in folder.final.iterdir()] == ["settings.json"]
+
+
+def test_a_complete_folder_is_replaced_only_when_asked_and_only_at_the_end(tmp_path):
+    write_json(tmp_path / "run" / "settings.json", "old")
+    with pytest.raises(PalaverError, match="exists"):
+        open_folder(tmp_path / "run", resume=False, overwrite=False)
+    folder = open_folder(tmp_path / "run", resume=False, overwrite=True)
+    write_json(folder.partial / "settings.json", "new")
+    assert json.loads((tmp_path / "run" / "settings.json").read_text()) == "old"
+    publish(folder)
+    assert json.loads((tmp_path / "run" / "settings.json").read_text()) == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_is_not_a_result_folder_is_never_replaced(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    (tmp_path / "file").write_text("")
+    for name in ("thesis", "file"):
+        with pytest.raises(PalaverError, match="is not a result folder: --overwrite replaces only those"):
+            open_folder(tmp_path / name, resume=False, overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+    with pytest.raises(PalaverError, match="cannot be made: Not a directory; give another --out"):
+        open_folder(tmp_path / "file" / "run", resume=False, overwrite=False)
+
+
+def test_there_must_be_something_to_resume(tmp_path):
+    with pytest.raises(PalaverError, match="nothing to resume: .*run holds no interrupted run"):
+        open_folder(tmp_path / "run", resume=True, overwrite=False)
+    write_json(tmp_path / "run" / "summary.json", {})
+    with pytest.raises(PalaverError, match="nothing to resume: .*run is complete"):
+        open_folder(tmp_path / "run", resume=True, overwrite=False)
+
+
+def test_arrays_of_several_files_are_read_together(tmp_path):
+    for number in range(2):
+        np.savez(tmp_path / f"{number}.npz", **{f"0/{number}/samples": np.full(3, number, np.uint8)})
+    found = read_arrays(sorted(tmp_path.iterdir()))
+    assert {name: array.tolist() for name, array in found.items()} == {
+        "0/0/samples": [0, 0, 0],
+        "0/1/samples": [1, 1, 1],
+    }
+
+
+@pytest.fixture
+def result_folder(tmp_path):
+    """Two configurations, of which one has no row in the history and no metric in the summary."""
+    folder = tmp_path / "run"
+    settings = [{"configuration": "a", "settings": {"data": "digits"}}, {"configuration": "b"}]
+    write_json(folder / "settings.json", {"rows": settings})
+    lines = [("a", 0, step, None, "loss", 1.0) for step in (0, 10, 20)]
+    pl.DataFrame(lines, schema=SCHEMA, orient="row").write_parquet(folder / "metrics.parquet")
+    rows = [{"configuration": "a", "metrics": {"loss": {"mean": 1.0}}}, {"configuration": "b"}]
+    write_json(folder / "summary.json", {"rows": rows})
+    return folder
+
+
+def test_what_a_result_says(result_folder):
+    result = read_result(str(result_folder))
+    assert last_rounds(result) == {"a": 20}
+    assert data_of(result) == ["digits"]
+    assert settings_of(result) == {"a": {"data": "digits"}, "b": {}}
+    assert metrics_of(result, "loss") == {"a": {"mean": 1.0}, "b": None}
+
+
+def test_reading_refuses_in_one_line(tmp_path, result_folder):
+    with pytest.raises(PalaverError, match="nowhere is not a folder: "):
+        read_result(tmp_path / "nowhere")
+    with pytest.raises(PalaverError, match=r"has no settings\.json: "):
+        read_result(tmp_path)
+    pl.DataFrame({"value": [1.0]}).write_parquet(result_folder / "metrics.parquet")
+    with pytest.raises(PalaverError, match="has no column configuration, seed, round, node, metric: it is not a"):
+        read_result(result_folder)
+    (result_folder / "metrics.parquet").write_bytes(b"PAR1")
+    with pytest.raises(PalaverError, match=r"cannot read .*metrics\.parquet \(.*\): run the experiment again") as error:
+        read_result(result_folder)
+    assert "\n" not in str(error.value)
+    (result_folder / "summary.json").write_text('{"rows": ')
+    with pytest.raises(PalaverError, match=r"cannot read .*summary\.json \("):
+        read_result(result_folder)
+    (result_folder / "summary.json").write_text(json.dumps({"rows": [{}]}))
+    with pytest.raises(PalaverError, match="has no list 'rows' of configurations"):
+        read_result(result_folder)

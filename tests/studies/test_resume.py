@@ -1,0 +1,65 @@
+"""A run can be killed at any time and goes on to the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from palaver.studies.results import read_result
+
+COLLECTIVE = "collective --widths 8 --rounds 160"
+CHAPTERS = {
+    "labels": f"{COLLECTIVE} --eval-every 10 --nodes 4 --channel logits --dropout 0.1",
+    "vae": f"{COLLECTIVE} --eval-every 40 --nodes 2 --objective vae --channel gaussian --latent 2",
+    "language": "language --steps 60 --eval-every 10 --level both --length 8 --seeds 1",
+}
+SMALL = ["--scale", "tiny", "--seeds", "2", "--examples", "400"]
+
+
+def interrupted(args, stop, cwd):
+    """Starts a run, waits until it has saved something, and stops it; returns its exit code."""
+    command = [sys.executable, "-m", "palaver.cli", "run", *args, "--checkpoint-seconds", "0", "--out", "run"]
+    run = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    saved = cwd / "run.partial" / "checkpoints" / "0"
+    end = time.monotonic() + 120
+    while not (saved.exists() and any(entry.name.isdigit() for entry in saved.iterdir())):
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    os.kill(run.pid, stop)
+    run.communicate(timeout=60)
+    return run.returncode
+
+
+@pytest.mark.parametrize(
+    ("chapter", "stop", "code"),
+    [("labels", signal.SIGKILL, -9), ("vae", signal.SIGINT, 130), ("language", signal.SIGKILL, -9)],
+)
+def test_resumes_to_the_same_bits(chapter, stop, code, tmp_path):
+    name, *settings = CHAPTERS[chapter].split()
+    args = [name, *SMALL, *settings]
+    assert interrupted(args, stop, tmp_path) == code
+    assert not (tmp_path / "run").exists()
+    # One new process goes on with that run and then makes the same run from start to end.
+    commands = [["run", name, "--resume", "run"], ["run", *args, "--out", "whole"]]
+    program = f"from palaver.cli import main; assert not any([main(args) for args in {commands}])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resuming run with the settings it was started with" in done.stdout
+    resumed, whole = (read_result(tmp_path / folder) for folder in ("run", "whole"))
+    assert resumed.metrics.equals(whole.metrics)
+    assert resumed.summary["rows"] == whole.summary["rows"]
+    assert not list(tmp_path.glob("*.partial"))
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
+        "figures",
+        "metrics.parquet",
+        *(["pictures.npz"] if chapter != "labels" else []),
+        "report.html",
+        "settings.json",
+        "summary.json",
+    ]
