@@ -74,9 +74,9 @@ def _dispatch(command: Any, args: Sequence[str]) -> int:
     run = command.experiment
     flags = [token.split("=")[0].removeprefix("--") for token in args if token.startswith("--")]
     given = {flag.removeprefix("no-").replace("-", "_") for flag in flags}
-    overrides = {f.name: getattr(run.setting, f.name) for f in fields(run.setting) if f.name in given}
-    options = {f.name: getattr(run.options, f.name) for f in fields(run.options) if f.name in given}
-    return commands.run(run.name, run.options, frozenset(options), overrides)
+    overrides = {f.name: getattr(run.chapter, f.name) for f in fields(run.chapter) if f.name in given}
+    options = frozenset(f.name for f in fields(run.run) if f.name in given)
+    return commands.run(run.name, run.run, options, overrides)
 
 
 def _abouts() -> dict[str, str]:
@@ -117,8 +117,8 @@ def _flags(name: str) -> type[Any]:
 
     setting = commands.flags(name)
     parts = [
-        ("options", Options, field(default_factory=Options)),
-        ("setting", type(setting), field(default=setting)),
+        ("run", Options, field(default_factory=Options)),
+        ("chapter", type(setting), field(default=setting)),
         ("name", tyro.conf.Suppress[str], field(default=name)),
     ]
     return make_dataclass("Flags", parts, frozen=True)
