@@ -39,7 +39,7 @@ def rows(scale: str, data: str | None = None) -> list[Configuration]:
     nce = {"information": "info-nce", "critic": "separable", "batch_size": 2 * base.batch_size}
     bits = base.length
     found: dict[str, dict[str, Any]] = dict(_LEVELS)
-    # Views that complement each other: what the other sees is worth foreseeing.
+    # Views that complement each other: what the other sees is worth predicting.
     for name, view in (("halves", {"view": "halves"}), ("windows", {"view": "crops", "crop": 0.5})):
         found |= {f"{name}: {level}": view | how for level, how in _LEVELS.items()}
     # What may turn the order under the thesis's masks.
@@ -76,16 +76,27 @@ def rows(scale: str, data: str | None = None) -> list[Configuration]:
         for level in ("none", "both")
     }
     found["halves, 8 agents in a ring: both"] = halves | {"agents": 8, "topology": "ring"}
-    # Beyond the thesis: messages from which a decoder gets the view back, and which survive uncertain symbols. They
-    # differ from the rows above in much more, so they compare with each other alone.
+    found |= _decoded(wide, nce, bits)
+    return [
+        Configuration(
+            name, replace(base, **how), {"probe_accuracy": _NUMBERS[name]} if applies and name in _NUMBERS else {}
+        )
+        for name, how in found.items()
+    ]
+
+
+def _decoded(wide: dict[str, Any], nce: dict[str, Any], bits: int) -> dict[str, dict[str, Any]]:
+    """Beyond the thesis: messages that a decoder can turn back into the view, and that survive uncertain symbols.
+
+    They differ from the other rows in much more, so they are compared with each other alone.
+    """
     decoded = {"information": "barber-agakov", "critic": "likelihood", "clip": 1.0, "predict": "distribution"}
     decoded |= {"hidden": wide["hidden"], "batch_size": nce["batch_size"], "probe_learning_rate": 0.003}
     windows = decoded | {"view": "crops", "crop": 0.7}
     levels = {level: {"level": level, "weight": 4.0} for level in _LEVELS}
     # A symbol of sixteen becomes as likely as one of two, 0.88.
     sixteen = {"length": bits // 4, "vocabulary": 16, "clip": 2.35}
-    found |= {f"decoded windows: {level}": windows | how for level, how in levels.items()}
-    found |= {
+    return {f"decoded windows: {level}": windows | how for level, how in levels.items()} | {
         "decoded windows, 16 symbols: none": windows | levels["none"] | sixteen,
         "decoded windows, 16 symbols: both": windows | levels["both"] | sixteen,
         "decoded windows, unbounded logits: none": windows | levels["none"] | {"clip": 0.0},
@@ -95,9 +106,3 @@ def rows(scale: str, data: str | None = None) -> list[Configuration]:
         "decoded masks: none": decoded | levels["none"],
         "decoded masks: both": decoded | levels["both"],
     }
-    return [
-        Configuration(
-            name, replace(base, **how), {"probe_accuracy": _NUMBERS[name]} if applies and name in _NUMBERS else {}
-        )
-        for name, how in found.items()
-    ]
