@@ -123,7 +123,8 @@ def _plan(
     where = f"{options.settings}: " if options.settings else ""
     if name in experiments.EXPERIMENTS:
         number = experiments.EXPERIMENTS[name].seeds
-        rows = _named(name, options, overrides, where)
+        rows = _only(experiments.rows(name, options.scale, overrides.get("data")), options.only)
+        rows = [row._replace(settings=changed(row.settings, overrides, f"{where}“{row.name}”: ")) for row in rows]
     else:
         number = experiments.CHAPTERS[name].seeds
         settings = changed(chapter.scales[options.scale], overrides, where)
@@ -141,12 +142,6 @@ def _plan(
     for row in rows:
         chapter.check(row.settings, chapter.load(row.settings, by_name), seeds, devices)
     return Plan(name, options.scale, chapter, rows, seeds, devices or len(jax.devices()), overrides)
-
-
-def _named(name: str, options: Options, overrides: Mapping[str, Any], where: str) -> list[Configuration]:
-    """The configurations of an experiment, with other settings where such are given."""
-    rows = _only(experiments.rows(name, options.scale, overrides.get("data")), options.only)
-    return [row._replace(settings=changed(row.settings, overrides, f"{where}“{row.name}”: ")) for row in rows]
 
 
 def _only(rows: Sequence[Configuration], patterns: Sequence[str]) -> list[Configuration]:

@@ -4,10 +4,11 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -16,11 +17,6 @@ from palaver.objectives import Objective, as_outputs, cross_entropy
 from palaver.types import Array, Batch, Channel, Node, NodeState, Outputs, PalaverError, PyTree, StepInfo
 
 _PROJECTION = "projection"
-
-_Losses: TypeAlias = Callable[
-    [PyTree, PyTree, Batch, PyTree, Array, Array], tuple[tuple[Array, ...], tuple[Outputs, PyTree]]
-]
-"""``losses(params, model_state, batch, payload, consume, key)``: scalars, the outputs, the model state afterwards."""
 
 
 class _Group(NamedTuple):
@@ -116,36 +112,32 @@ def _sizes(build: Callable[[Array], nnx.Module]) -> dict[str, int]:
     return sizes
 
 
-def _losses(definition: nnx.GraphDef[Any], objective: Objective, channel: Channel, projected: bool) -> _Losses:
-    """The objective's losses on a batch of the node's own, or on a received one the channel's in place of each."""
-
-    def losses(params: PyTree, model_state: PyTree, batch: Batch, payload: PyTree, consume: Array, key: Array):
-        module = nnx.merge(definition, params, model_state)
-        outputs, local = objective.losses(module, batch, key)
-        # Where nothing was received the channel's loss is masked, but its gradient must be finite all the same.
-        own = jax.lax.stop_gradient(channel.encode(outputs, batch.labels))
-        payload = jax.tree.map(partial(jnp.where, consume), payload, own)
-        compared = outputs
-        if projected:
-            compared = outputs._replace(features=getattr(module, _PROJECTION)(outputs.features))
-        received = channel.loss(compared, payload)
-        _, _, rest = nnx.split(module, nnx.Param, ...)
-        return tuple(jnp.where(consume, received, loss) for loss in local), (outputs, nnx.to_pure_dict(rest))
-
-    return losses
-
-
 def _step(
-    losses: _Losses, channel: Channel, optimizer: optax.GradientTransformation, groups: list[_Group]
+    definition: nnx.GraphDef[Any],
+    objective: Objective,
+    channel: Channel,
+    optimizer: optax.GradientTransformation,
+    groups: list[_Group],
+    projected: bool,
 ) -> Callable[[Array, NodeState, Batch, PyTree, Array], tuple[NodeState, StepInfo]]:
     """See ``Node.step``."""
 
     def step(key: Array, state: NodeState, batch: Batch, payload: PyTree, consume: Array):
-        values, pull, (outputs, model_state) = jax.vjp(
-            lambda params: losses(params, state.model_state, batch, payload, consume, key), state.params, has_aux=True
-        )
-        places = range(len(values))
-        grads = [pull(tuple(jnp.float32(place == other) for other in places))[0] for place in places]
+        def losses(params: PyTree) -> tuple[tuple[Array, ...], tuple[Outputs, PyTree]]:
+            """The objective's on a batch of the node's own, or on a received one the channel's in place of each."""
+            module = nnx.merge(definition, params, state.model_state)
+            outputs, local = objective.losses(module, batch, key)
+            # Where nothing was received the channel's loss is masked, but its gradient must be finite all the same.
+            own = jax.lax.stop_gradient(channel.encode(outputs, batch.labels))
+            compared, target = outputs, jax.tree.map(partial(jnp.where, consume), payload, own)
+            if projected:
+                compared = outputs._replace(features=getattr(module, _PROJECTION)(outputs.features))
+            received = channel.loss(compared, target)
+            _, _, rest = nnx.split(module, nnx.Param, ...)
+            return tuple(jnp.where(consume, received, loss) for loss in local), (outputs, nnx.to_pure_dict(rest))
+
+        values, pull, (outputs, model_state) = jax.vjp(losses, state.params, has_aux=True)
+        grads = [pull(tuple(only))[0] for only in np.eye(len(values), dtype=np.float32)]
         after = _descend(optimizer, groups, state, grads, model_state, consume)
         labels = batch.labels
         if channel.labels_of is not None:
@@ -205,7 +197,7 @@ def learner(
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
 
     build = partial(_build, model, projection)
-    train_def, eval_def = _definition(build, "train"), _definition(build, "eval")
+    eval_def = _definition(build, "eval")
     sizes = _sizes(build)
     groups = _groups(objective, set(sizes))
 
@@ -227,7 +219,7 @@ def learner(
     metrics, pictures = objective.metrics, objective.pictures
     return Node(
         init=init,
-        step=_step(_losses(train_def, objective, channel, projection > 0), channel, optimizer, groups),
+        step=_step(_definition(build, "train"), objective, channel, optimizer, groups, projection > 0),
         predict=predict,
         payload=payload,
         bits=channel.bits,

@@ -47,20 +47,20 @@ def as_outputs(returned: Outputs | Array) -> Outputs:
 
 def cross_entropy() -> Objective:
     """The cross-entropy with the labels of the node's own data, in nats, mean over the batch."""
-
-    def losses(module: Any, batch: Batch, _key: Array) -> tuple[Outputs, tuple[Array, ...]]:
-        outputs = as_outputs(module(batch.x))
-        return outputs, (optax.softmax_cross_entropy_with_integer_labels(outputs.logits, batch.labels).mean(),)
-
-    return Objective(losses)
+    return _of_logits(optax.softmax_cross_entropy_with_integer_labels)
 
 
 def distributions() -> Objective:
     """The cross-entropy with a teacher's distributions, ``batch.labels`` of ``[B, C]``, in nats."""
+    return _of_logits(optax.softmax_cross_entropy)
+
+
+def _of_logits(loss: Callable[[Array, Array], Array]) -> Objective:
+    """The mean of ``loss(logits [B, C], batch.labels) -> [B]``."""
 
     def losses(module: Any, batch: Batch, _key: Array) -> tuple[Outputs, tuple[Array, ...]]:
         outputs = as_outputs(module(batch.x))
-        return outputs, (optax.softmax_cross_entropy(outputs.logits, batch.labels).mean(),)
+        return outputs, (loss(outputs.logits, batch.labels).mean(),)
 
     return Objective(losses)
 

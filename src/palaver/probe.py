@@ -11,6 +11,7 @@ from palaver.types import Array, PyTree
 
 _Params: TypeAlias = tuple[Array, Array]
 """Weight and bias."""
+_Scalar: TypeAlias = Callable[[_Params], Array]
 
 
 class Probe(NamedTuple):
@@ -97,14 +98,7 @@ def fit(
     return Probe(weight, bias, center, scale, jnp.where(finite, found.accuracy, jnp.nan))
 
 
-def _search(
-    loss: Callable[[_Params], Array],
-    accuracy: Callable[[_Params], Array],
-    start: _Params,
-    steps: int,
-    eval_every: int,
-    patience: int,
-) -> _Search:
+def _search(loss: _Scalar, accuracy: _Scalar, start: _Params, steps: int, eval_every: int, patience: int) -> _Search:
     """L-BFGS on ``loss`` until ``accuracy`` has not improved in ``patience`` evaluations, or for all ``steps``."""
     solver = optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(max_linesearch_steps=15))
     value_and_grad = optax.value_and_grad_from_state(loss)

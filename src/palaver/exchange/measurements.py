@@ -108,7 +108,7 @@ def measure(
         if full and calibrated:
             # Fitted on validation, so only the test examples can say what it is worth.
             collective |= accuracies(test(temperatures=calibrate(sim, state, x, y)), "test_calibrated_")
-        return Measurement((), {"accuracy": scores.nodes}, collective, {})
+        return Measurement((), {"accuracy": scores.nodes}, collective | _sent(group, data, sim.bits, state), {})
 
     return Measure((), take, labels=True)
 
@@ -143,11 +143,12 @@ def _of_probes(
         best = np.where(better, found.accuracy, best)
         scores = score(kept, data.y_test, rules=rules)
         node = {"accuracy": scores.nodes, "probe_accuracy": found.accuracy} | metrics(state)
-        means = {name: value.mean(1) for name, value in node.items() if name != "accuracy"}
+        means = {"validation_average_accuracy": best.mean(1)}
+        means |= {name: value.mean(1) for name, value in node.items() if name != "accuracy"}
         return Measurement(
             memory if int(state.round) <= group.protocol.burn_in else (best, kept),
             node,
-            accuracies(scores) | {"validation_average_accuracy": best.mean(1)} | means,
+            accuracies(scores) | means | _sent(group, data, sim.bits, state),
             _images({kind: value[0, 0] for kind, value in pictures(state).items()}),
         )
 
@@ -160,6 +161,22 @@ def accuracies(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
     if DEFAULT_RULE in scores.rules:
         named[f"{prefix}collective_accuracy"] = scores.rules[DEFAULT_RULE]
     return named | {f"{prefix}collective_accuracy.{rule}": value for rule, value in scores.rules.items()}
+
+
+def _sent(group: Collective, data: Dataset, payload: int, state: State) -> dict[str, np.ndarray]:
+    """What was sent so far, means over nodes ``[S]``, and what a ring all-reduce of gradients would have sent.
+
+    Every delivery to a neighbour counts, also one that was dropped; ``payload`` is the bits of one example's. Gradients
+    are 2 · 32 · parameters per node and step; none for a node alone.
+    """
+    counts = {name: np.asarray(count, np.float64).mean(1) for name, count in state.counts._asdict().items()}
+    examples = counts["sent"] * group.protocol.batch_size
+    parameters = round(sum(count * node.parameters() for node, count in group.groups) / group.nodes)
+    gradients = np.full(len(examples), float(state.round) * (2 * 32 * parameters if group.nodes > 1 else 0))
+    sent = {"bits.examples": examples * data.bits_per_example, "bits.payload": examples * payload}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio, dropped = gradients / sum(sent.values()), counts["dropped"] / counts["sent"]
+    return sent | {"bits.gradient_exchange": gradients, "bits.ratio": ratio} | counts | {"dropped_share": dropped}
 
 
 def _images(drawn: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,10 +1,10 @@
 """The settings of one collective, and how they become nodes, a topology and shards."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import optax
-from flax import nnx
 from pydantic import Field
 
 from palaver.channels import CHANNELS
@@ -14,7 +14,7 @@ from palaver.exchange.description import Collective, collective
 from palaver.exchange.inbox import OVERFLOW
 from palaver.exchange.shards import shards
 from palaver.exchange.state import Shards
-from palaver.models import AUTOENCODERS, MODELS
+from palaver.models import AUTOENCODERS, MODELS, Architecture
 from palaver.node import learner
 from palaver.objectives import OBJECTIVES
 from palaver.studies import fields
@@ -70,7 +70,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
     rebroadcast: bool = True
     """Whether a consumed batch may be broadcast again."""
     burn_in: fields.CountOrNone = 0
-    """Rounds before anyone broadcasts; probes of that time do not count as a stage."""
+    """Rounds before any node broadcasts; probes of that time do not count as a stage."""
     adam_beta1: fields.FractionBelowOne = 0.9
     """Adam's decay of the mean gradient, in [0, 1); DCGAN's advice for adversarial nodes is 0.5."""
     rounds: fields.CountOrNone = 1000
@@ -90,6 +90,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
         """Raises ``PalaverError`` for values that do not go together."""
         reported, labels = self.report_round or self.rounds, self.objective == "labels"
         of_objective = f"for objective {self.objective}"
+        codes = not labels and self.channel != "none"
         channels = [name for name in CHANNELS if self._fits(name)]
         rules: list[tuple[str, bool, str]] = [
             ("dropout", labels or self.dropout == 0, f"0 {of_objective}, which has no dropout"),
@@ -101,11 +102,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("rounds", self.rounds >= labels, "at least 1 with objective labels"),
             ("report_round", self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),
             ("channel", self.channel in channels, f"one of {', '.join(channels)} {of_objective}"),
-            (
-                "projection",
-                not self.projection or not (labels or self.channel == "none"),
-                "False, or a vae or bigan whose channel is features or gaussian",
-            ),
+            ("projection", codes or not self.projection, "False, or a vae or bigan that sends features or gaussian"),
         ]
         for name, fine, allowed in rules:
             if not fine:
@@ -137,23 +134,16 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
         raise PalaverError(
             f"nodes is {settings.nodes} for {owned} training examples of {data.name}: give at most {owned}"
         )
-    widths, convolutional = _network(settings, data)
-    autoencoder = AUTOENCODERS.get(settings.objective)
-    if autoencoder is not None:
+    network, widths = _network(settings, data)
+    if settings.objective in AUTOENCODERS:
         _check_unlabelled(settings, data)
-
-    def model(rngs: nnx.Rngs) -> nnx.Module:
-        if autoencoder is not None:
-            return autoencoder(
-                data.shape, latent=settings.latent, widths=widths, convolutional=convolutional, rngs=rngs
-            )
-        return MODELS[_name(settings, data)].classifier(
-            data.shape, data.classes, widths=widths, dropout=settings.dropout, rngs=rngs
-        )
-
+        how = {"latent": settings.latent, "convolutional": network.convolutional}
+        model = partial(AUTOENCODERS[settings.objective], data.shape, widths=widths, **how)
+    else:
+        model = partial(network.classifier, data.shape, data.classes, widths=widths, dropout=settings.dropout)
     code = 2 * settings.latent if settings.objective == "vae" else settings.latent
     node = learner(
-        model,
+        lambda rngs: model(rngs=rngs),
         OBJECTIVES[settings.objective](settings),
         CHANNELS[settings.channel](settings),
         optimizer=optax.adam(settings.learning_rate, b1=settings.adam_beta1),
@@ -173,27 +163,19 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
     )
 
 
-def _is_image(data: Dataset) -> bool:
-    return len(data.shape) in (2, 3)
-
-
-def _name(settings: CollectiveSettings, data: Dataset) -> str:
-    """The model's name, ``auto`` resolved."""
-    large = _is_image(data) and min(data.shape[:2]) >= 32
-    return settings.model if settings.model != "auto" else "cnn" if large else "mlp"
-
-
-def _network(settings: CollectiveSettings, data: Dataset) -> tuple[tuple[int, ...], bool]:
-    """Widths of the layers, and whether they are convolutions."""
-    convolutional = MODELS[_name(settings, data)].convolutional
+def _network(settings: CollectiveSettings, data: Dataset) -> tuple[Architecture, tuple[int, ...]]:
+    """The kind of network and the widths of its layers."""
+    image = len(data.shape) in (2, 3)
+    auto = "cnn" if image and min(data.shape[:2]) >= 32 else "mlp"
+    network = MODELS[auto if settings.model == "auto" else settings.model]
     dense = (32, 32) if settings.objective == "labels" else (256, 128)
-    widths = settings.widths or ((32, 64, 128) if convolutional else dense)
-    if convolutional and (not _is_image(data) or any(side % 2 ** len(widths) for side in data.shape[:2])):
+    widths = settings.widths or ((32, 64, 128) if network.convolutional else dense)
+    if network.convolutional and (not image or any(side % 2 ** len(widths) for side in data.shape[:2])):
         raise PalaverError(
             f"a cnn with {len(widths)} layers needs images with sides divisible by {2 ** len(widths)}, "
             f"{data.name} has inputs of shape {data.shape}: use fewer widths or model mlp"
         )
-    return widths, convolutional
+    return network, widths
 
 
 def _check_unlabelled(settings: CollectiveSettings, data: Dataset) -> None:

@@ -10,10 +10,12 @@ import polars as pl
 from palaver.data import Dataset
 from palaver.decision import RULES
 from palaver.exchange.description import Collective
+from palaver.exchange.measurements import measure
+from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.shards import shards
-from palaver.exchange.simulate import Simulation
+from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import State
-from palaver.exchange.study import Schedule, compiled, study
+from palaver.exchange.study import Schedule, study
 from palaver.types import DecisionRule, PalaverError
 
 
@@ -79,8 +81,9 @@ def train(
         raise PalaverError(f"rounds {rounds}, eval_every {eval_every}, seeds {len(seeds)}: give at least 1 of each")
     rules = RULES if rules is None else rules
     parts = shards(data.x_train, data.y_train, group.nodes, seeds, split=split, alpha=alpha)
-    of = compiled(group, data, parts, seeds, devices=devices, rules=rules)
-    run = study("collective", of, Schedule(rounds, eval_every, target=target))
+    sim = simulation(group, parts, sharding=auto_sharding([count for _, count in group.groups], devices))
+    measured = measure(group, data, sim, len(seeds), rules=rules)
+    run = study("collective", sim, measured, seeds, Schedule(rounds, eval_every, target=target))
     state, frames, finished, at = run.state, [], False, []
     while not finished:
         state, evaluation = run.advance(state)
@@ -90,7 +93,7 @@ def train(
     metrics = pl.concat(frames)
     nodes = _array(metrics, "accuracy", at, seeds, group.nodes)
     by_rule = {name: _array(metrics, f"collective_accuracy.{name}", at, seeds, 1)[..., 0] for name in rules}
-    return History(np.array(at), nodes, by_rule, metrics, run.summarise(state, metrics), of.sim, state[0])
+    return History(np.array(at), nodes, by_rule, metrics, run.summarise(state, metrics), sim, state[0])
 
 
 def _array(metrics: pl.DataFrame, name: str, rounds: list[int], seeds: list[int], nodes: int) -> np.ndarray:

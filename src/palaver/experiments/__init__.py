@@ -49,7 +49,7 @@ CHAPTERS: dict[str, ChapterEntry] = {
 
 EXPERIMENTS: dict[str, Experiment] = {
     "quickstart": Experiment(
-        "ten nodes on digits, silent or talking, beside one node alone (a minute on two cores)", "collective", 5
+        "ten nodes on digits, silent or communicating, beside one node alone (a minute on two cores)", "collective", 5
     ),
     "table-2.1": Experiment(
         "thesis Tables 2.1 and 2.2: what ten nodes should tell each other, on CIFAR-10", "collective", 3

@@ -1,4 +1,4 @@
-"""The main job in a minute: ten nodes on real handwriting, each with a tenth of it, talking or not."""
+"""The main job in a minute: ten nodes on real handwriting, each with a tenth of it, communicating or not."""
 
 from dataclasses import replace
 

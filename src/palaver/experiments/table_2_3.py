@@ -1,4 +1,4 @@
-"""Table 2.3 of the thesis: nodes that learn without labels, talking or not, and two remedies where talking hurts."""
+"""Table 2.3 of the thesis: nodes that learn without labels, communicating or not, and two remedies where that hurts."""
 
 from dataclasses import replace
 
@@ -24,17 +24,16 @@ _NUMBERS = {
     "VAE": (0.418, (0.416, 0.452), (0.415, 0.427)),
     "BiGAN": (0.469, (0.445, 0.499), (0.443, 0.462)),
 }
-"""Test accuracies of the thesis: one node; average and collective of ten silent and of ten talking nodes."""
+"""Test accuracies of the thesis: one node; average and collective of ten silent and of ten communicating nodes."""
 
 
 def rows(scale: str, data: str | None = None) -> list[Configuration]:
     """The six rows of Table 2.3, and for each model the nodes before training and two remedies.
 
-    What a probe reads from an untrained encoder says what the training is worth.
-    Both remedies are against what could make talking hurt.
-    Early teachers know nothing: nobody speaks during the first third of the rounds. Nodes pull each other to their
-    mean: a learned projection stands between a node's code and those it hears. On other ``data`` the thesis's numbers
-    do not apply.
+    The accuracy of a probe on an untrained encoder shows what the training is worth.
+    Each remedy is against one way in which communication could hurt. Nodes know nothing at first: none sends anything
+    during the first third of the rounds. Nodes pull each other to their mean: a learned projection is put between a
+    node's code and those it receives. On other ``data`` the thesis's numbers do not apply.
     """
     base = SCALES[scale]
     if data is not None and data != base.data:
@@ -42,15 +41,15 @@ def rows(scale: str, data: str | None = None) -> list[Configuration]:
     found = []
     for family, (how, channel) in _FAMILIES.items():
         own = replace(base, **how)
-        talk = replace(own, channel=channel)
-        alone, silent, talking = _NUMBERS[family] if base.data == _THESIS.data else (None, None, None)
+        sending = replace(own, channel=channel)
+        alone, silent, communicating = _NUMBERS[family] if base.data == _THESIS.data else (None, None, None)
         found += [
             Configuration(f"{family}, 10 nodes, untrained", replace(own, rounds=0), {}),
             Configuration(f"{family}, 1 node", replace(own, nodes=1), {"average_accuracy": alone} if alone else {}),
             Configuration(f"{family}, 10 nodes, silent", own, _both(silent)),
-            Configuration(f"{family}, 10 nodes, {channel}", talk, _both(talking)),
-            Configuration(f"{family}, {channel} after burn-in", replace(talk, burn_in=base.rounds // 3), {}),
-            Configuration(f"{family}, {channel}, projected", replace(talk, projection=True), {}),
+            Configuration(f"{family}, 10 nodes, {channel}", sending, _both(communicating)),
+            Configuration(f"{family}, {channel} after burn-in", replace(sending, burn_in=base.rounds // 3), {}),
+            Configuration(f"{family}, {channel}, projected", replace(sending, projection=True), {}),
         ]
     return found
 

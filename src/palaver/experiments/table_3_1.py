@@ -50,19 +50,17 @@ def rows(scale: str, data: str | None = None) -> list[Configuration]:
         "n=5 reducible loss true": {"stack": (5,), "difficulty": "reducible-loss"},
     }
     hardest = {"difficulty": "euclidean", "target": "soft", "select": "hardest", "share": 0.1}
+    kl = {"difficulty": "kl", "target": "soft"}
     beyond: dict[str, dict[str, Any]] = {
         f"n={n} cross-entropy soft": {"stack": (n,), "target": "soft"} for n in LARGER
     } | {
-        "n=10 kl soft": {"stack": (10,), "difficulty": "kl", "target": "soft"},
+        "n=10 kl soft": kl | {"stack": (10,)},
         "n=20 hardest tenth euclidean soft": hardest | {"stack": (20,)},
         "n=20 hardest 15 % euclidean soft at 3": hardest | {"stack": (20,), "share": 0.15, "target_temperature": 3.0},
         "n=50 hardest 15 % euclidean soft at 3": hardest | {"stack": (50,), "share": 0.15, "target_temperature": 3.0},
         "n=5 growing to 20, hardest tenth euclidean soft": hardest | {"stack": (5, 20), "stack_from": (0, 400)},
-        "n=20 proportional kl soft": {"stack": (20,), "difficulty": "kl", "target": "soft", "select": "proportional"},
-        "n=20 kl soft, a quarter random": {
-            **{"stack": (20,), "difficulty": "kl", "target": "soft"},
-            **{"select": "top-and-random", "share": 0.25},
-        },
+        "n=20 proportional kl soft": kl | {"stack": (20,), "select": "proportional"},
+        "n=20 kl soft, a quarter random": kl | {"stack": (20,), "select": "top-and-random", "share": 0.25},
     }
     found = []
     for where, how in (("", {}), ("20 % flipped: ", {"flipped": 0.2}), ("10 % known: ", {"known": 0.1})):

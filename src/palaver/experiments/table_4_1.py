@@ -77,12 +77,8 @@ def rows(scale: str, data: str | None = None) -> list[Configuration]:
     }
     found["halves, 8 agents in a ring: both"] = halves | {"agents": 8, "topology": "ring"}
     found |= _decoded(wide, nce, bits)
-    return [
-        Configuration(
-            name, replace(base, **how), {"probe_accuracy": _NUMBERS[name]} if applies and name in _NUMBERS else {}
-        )
-        for name, how in found.items()
-    ]
+    numbers = {name: {"probe_accuracy": number} for name, number in _NUMBERS.items() if applies}
+    return [Configuration(name, replace(base, **how), numbers.get(name, {})) for name, how in found.items()]
 
 
 def _decoded(wide: dict[str, Any], nce: dict[str, Any], bits: int) -> dict[str, dict[str, Any]]:
@@ -96,13 +92,12 @@ def _decoded(wide: dict[str, Any], nce: dict[str, Any], bits: int) -> dict[str, 
     levels = {level: {"level": level, "weight": 4.0} for level in _LEVELS}
     # A symbol of sixteen becomes as likely as one of two, 0.88.
     sixteen = {"length": bits // 4, "vocabulary": 16, "clip": 2.35}
+    unbounded = {"clip": 0.0}  # where a weight of 4 makes the messages constant
     return {f"decoded windows: {level}": windows | how for level, how in levels.items()} | {
         "decoded windows, 16 symbols: none": windows | levels["none"] | sixteen,
         "decoded windows, 16 symbols: both": windows | levels["both"] | sixteen,
-        "decoded windows, unbounded logits: none": windows | levels["none"] | {"clip": 0.0},
-        "decoded windows, unbounded logits: both": windows
-        | levels["both"]
-        | {"clip": 0.0, "weight": 2.0},  # 4 makes them constant
+        "decoded windows, unbounded logits: none": windows | levels["none"] | unbounded,
+        "decoded windows, unbounded logits: both": windows | levels["both"] | unbounded | {"weight": 2.0},
         "decoded masks: none": decoded | levels["none"],
         "decoded masks: both": decoded | levels["both"],
     }

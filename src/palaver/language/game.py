@@ -183,9 +183,14 @@ def language_game(
     optimizer = optax.multi_transform({"agent": optimizer or adam, "probe": probe_optimizer or adam}, _OPTIMIZERS)
     parts = agent_parts(shape, classes, generator, critic, objective.of_likelihoods)
     one, senders = agent(parts, estimator, objective, sampled=sampled), levels.in_degree(neighbours)
-    game = _Description(
-        one, tuple(shape), agents, view, estimator, level, weight, length_cost, topology, senders, optimizer
+    return _functions(
+        _Description(
+            one, tuple(shape), agents, view, estimator, level, weight, length_cost, topology, senders, optimizer
+        )
     )
+
+
+def _functions(game: _Description) -> LanguageGame:
     return LanguageGame(
         init=partial(_init, game),
         step=partial(_step, game),

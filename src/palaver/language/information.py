@@ -283,7 +283,7 @@ def estimate(
     hidden: int = 128,
     kind: str = "joint",
     batch_size: int = 256,
-    judged: int | None = None,
+    judged: int = 256,
     steps: int = 3000,
     learning_rate: float = 1e-3,
 ) -> Array:
@@ -298,7 +298,7 @@ def estimate(
         hidden: units of the critic.
         kind: of critic, a name in ``CRITICS``.
         batch_size: pairs in a batch of training.
-        judged: held-out pairs in a batch, whose logarithm is InfoNCE's upper bound; None: ``batch_size``.
+        judged: held-out pairs in a batch, whose logarithm is InfoNCE's upper bound.
         steps: of Adam.
         learning_rate: of Adam.
 
@@ -310,7 +310,6 @@ def estimate(
             objective of likelihoods with another kind of critic.
 
     """
-    judged = batch_size if judged is None else judged
     _check(x, s, held_out, batch_size, judged)
     made, drawn, shuffle = jax.random.split(key, 3)
     critic = Critic(x.shape[1:], s.shape[1:], hidden=hidden, kind=kind, rngs=nnx.Rngs(made))

@@ -71,17 +71,22 @@ def metric_grid(
     summary = result.summary
     rows = [row for row in summary["rows"] if only is None or row["configuration"] in only]
     shown = expand([metric._replace(name=metric.name + suffix) for metric in metrics], {"rows": rows})
-    told = {name for row in rows for name in row.get("thesis") or {}}
+    compared = {name for row in rows for name in row.get("thesis") or {}}
     last = last_rounds(result)
     headers, lines = ["configuration"], [[str(row["configuration"])] for row in rows]
     for metric in shown:
-        headers += [metric.label, thesis_header(summary)] if metric.name in told else [metric.label]
+        headers += [metric.label, thesis_header(summary)] if metric.name in compared else [metric.label]
         for line, row in zip(lines, rows, strict=True):
-            beyond = f"> {metric.form(last.get(row['configuration']))}" if metric.reached else NOTHING
-            line.append(measured_cell(metric_of(row, metric.name), metric.form, beyond=beyond))
-            if metric.name in told:
+            line.append(_cell(row, metric, last))
+            if metric.name in compared:
                 line.append(metric.form((row.get("thesis") or {}).get(metric.name)))
     return Grid(titled(summary, what), tuple(headers), [tuple(line) for line in lines] if shown else [])
+
+
+def _cell(row: Mapping[str, Any], metric: Metric, last: Mapping[str, int]) -> str:
+    """A metric of a summary's row; of one that was not reached in every seed, the round until which it was not."""
+    beyond = f"> {metric.form(last.get(row.get('configuration', '')))}" if metric.reached else NOTHING
+    return measured_cell(metric_of(row, metric.name), metric.form, beyond=beyond)
 
 
 def thesis_header(summary: Mapping[str, Any]) -> str:
@@ -133,14 +138,7 @@ def compare_grid(results: Sequence[Result], metrics: Sequence[Metric]) -> Grid:
     lines = []
     for name in dict.fromkeys(name for rows, _ in runs for name in rows):
         for place, metric in enumerate(shown):
-            cells = [
-                measured_cell(
-                    metric_of(rows.get(name) or {}, metric.name),
-                    metric.form,
-                    beyond=f"> {metric.form(last.get(name))}" if metric.reached else NOTHING,
-                )
-                for rows, last in runs
-            ]
+            cells = [_cell(rows.get(name) or {}, metric, last) for rows, last in runs]
             lines.append((str(name) if place == 0 else "", textwrap.fill(metric.label, 13), *cells))
     headers = [f"{result.folder.resolve().name}\n{_scale(result.summary)}" for result in results]
     return Grid("runs side by side", ("configuration", "", *headers), lines, labels=2)

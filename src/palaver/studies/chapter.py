@@ -74,7 +74,7 @@ class Chapter(NamedTuple):
     metrics: Sequence[Metric]
     """Every metric that is shown."""
     report: Callable[[Result], Findings]
-    """What a result has to say, from its files alone."""
+    """What a result shows, from its files alone."""
     length: Callable[[Any], int | None] = lambda settings: None
     """``length(settings)``: how long it trains at most, in the unit of progress; None: not known beforehand."""
     plan: Callable[[Sequence[Configuration]], dict[str, Any]] = _nothing

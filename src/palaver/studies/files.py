@@ -27,12 +27,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes bytes."""
-    write_atomically(path, lambda file: file.write(data))
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, content: Any) -> None:

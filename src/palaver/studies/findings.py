@@ -26,7 +26,7 @@ class Metric(NamedTuple):
     factor: float = 1.0
     """From the file's number to the axis."""
     headline: str = ""
-    """How the progress display says it, ``{}`` for the number; empty: it does not show it."""
+    """How the progress display shows it, ``{}`` for the number; empty: it does not show it."""
     reached: bool = False
     """Whether it is the step at which something was first reached: a seed may never get there."""
     compare: bool = False
@@ -73,7 +73,7 @@ class Figure(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """Everything a chapter has to say about a result."""
+    """Everything a chapter finds in a result."""
 
     verdict: Sequence[str]
     """What the run found, a sentence or two a line."""

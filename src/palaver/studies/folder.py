@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -75,19 +75,17 @@ def publish(folder: Folder) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def _storable(tree: PyTree) -> PyTree:
     """Random keys as their words, which orbax stores."""
-    return jax.tree.map(
-        lambda a: jax.random.key_data(a) if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) else a, tree
-    )
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
 
 
 def _restored(stored: PyTree, like: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda a, b: jax.random.wrap_key_data(a) if jax.dtypes.issubdtype(b.dtype, jax.dtypes.prng_key) else a,
-        stored,
-        like,
-    )
+    return jax.tree.map(lambda leaf, was: jax.random.wrap_key_data(leaf) if _is_key(was) else leaf, stored, like)
 
 
 class Checkpoints:

@@ -39,30 +39,18 @@ def tidy(
         collective: ``[S]`` values by metric.
 
     """
-    frames = []
+    frames = [pl.DataFrame(schema=SCHEMA)]
     for place, seed in enumerate(seeds):
-        if not keep[place]:
-            continue
-        shared = {"configuration": configuration, "seed": seed, "round": step}
-        for metric, values in node.items():
-            count = len(values[place])
-            frames.append(
-                pl.DataFrame(
-                    {"node": range(count), "value": np.asarray(values[place], np.float64)}, schema_overrides=SCHEMA
-                ).with_columns(metric=pl.lit(metric), **{name: pl.lit(value) for name, value in shared.items()})
-            )
-        frames.append(
-            pl.DataFrame(
-                {
-                    "node": [None] * len(collective),
-                    "metric": list(collective),
-                    "value": [float(v[place]) for v in collective.values()],
-                },
-                schema_overrides=SCHEMA,
-            ).with_columns(**{name: pl.lit(value) for name, value in shared.items()})
-        )
-    empty = pl.DataFrame(schema=SCHEMA)
-    return pl.concat([empty, *(frame.select(list(SCHEMA)).cast(SCHEMA) for frame in frames)])
+        if keep[place]:
+            parts = [
+                {"node": range(len(found[place])), "metric": metric, "value": found[place]}
+                for metric, found in node.items()
+            ]
+            group = [float(found[place]) for found in collective.values()]
+            parts.append({"node": [None] * len(group), "metric": list(collective), "value": group})
+            shared = {"configuration": configuration, "seed": seed, "round": step}
+            frames += [pl.DataFrame(shared | part, schema=SCHEMA) for part in parts]
+    return pl.concat(frames)
 
 
 def latest(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, float]:

@@ -1,21 +1,20 @@
 """Result folders: read whole, or refused in one line."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from palaver.studies.record import SCHEMA
 from palaver.studies.statistics import Interval
 from palaver.types import PalaverError
 
-COLUMNS = ("configuration", "seed", "round", "node", "metric", "value")
-"""What ``metrics.parquet`` holds."""
-
-
 PICTURES = "pictures.npz"
 """Arrays by ``"{row}/{step}/{kind}"``: of a configuration's row in the settings, a step, and what is shown."""
+
+_FOREIGN = "it is not a result file of this library"
 
 
 class Result(NamedTuple):
@@ -26,7 +25,7 @@ class Result(NamedTuple):
     settings: dict[str, Any]
     """``settings.json``."""
     metrics: pl.DataFrame
-    """``metrics.parquet``, tidy: the columns of ``COLUMNS``."""
+    """``metrics.parquet``, tidy: the columns of ``SCHEMA``."""
     summary: dict[str, Any]
     """``summary.json``."""
 
@@ -45,7 +44,11 @@ def read_result(folder: str | Path) -> Result:
         if not (folder / name).is_file():
             raise PalaverError(f"{folder} has no {name}: give the result folder of a finished run")
     settings, summary = (_rows(folder / name) for name in ("settings.json", "summary.json"))
-    return Result(folder, settings, _metrics(folder / "metrics.parquet"), summary)
+    metrics = _read(folder / "metrics.parquet", pl.read_parquet)
+    missing = [column for column in SCHEMA if column not in metrics.columns]
+    if missing:
+        raise PalaverError(f"{folder / 'metrics.parquet'} has no column {', '.join(missing)}: {_FOREIGN}")
+    return Result(folder, settings, metrics, summary)
 
 
 def last_rounds(result: Result) -> dict[str, int]:
@@ -80,26 +83,21 @@ def metrics_of(result: Result, name: str) -> dict[str, Interval | None]:
 
 def _rows(path: Path) -> dict[str, Any]:
     """A JSON object whose ``rows`` each name their ``configuration``."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PalaverError(f"cannot read {path} ({_line(error)}): run the experiment again") from error
+    found = _read(path, lambda path: json.loads(path.read_text(encoding="utf-8")))
     rows = found.get("rows") if isinstance(found, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "configuration" in row for row in rows):
-        raise PalaverError(f"{path} has no list 'rows' of configurations: it is not a result file of this library")
+        raise PalaverError(f"{path} has no list 'rows' of configurations: {_FOREIGN}")
     return found
 
 
-def _metrics(path: Path) -> pl.DataFrame:
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     try:
-        metrics = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise PalaverError(f"cannot read {path} ({_line(error)}): run the experiment again") from error
-    missing = [column for column in COLUMNS if column not in metrics.columns]
-    if missing:
-        raise PalaverError(f"{path} has no column {', '.join(missing)}: it is not a result file of this library")
-    return metrics
+        return reader(path)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise unreadable(path, error) from error
 
 
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def unreadable(path: Path, error: Exception) -> PalaverError:
+    """The error to raise for a result file that cannot be read."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return PalaverError(f"cannot read {path} ({reason}): run the experiment again")

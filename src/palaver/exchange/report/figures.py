@@ -226,5 +226,5 @@ def _target(result: Result, axes: Axes) -> None:
     if target is not None:
         axes.axhline(100 * target, color=GREY, linewidth=0.9, zorder=1)
         edge = axes.get_yaxis_transform()
-        said = f"target {100 * target:g} %"
-        axes.text(0.005, 100 * target, said, color=GREY, transform=edge, va="bottom", fontsize=9)
+        words = f"target {100 * target:g} %"
+        axes.text(0.005, 100 * target, words, color=GREY, transform=edge, va="bottom", fontsize=9)

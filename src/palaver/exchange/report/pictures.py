@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from palaver.report.drawing import STYLE, raster, to_svg
 from palaver.studies.formats import count
-from palaver.studies.results import PICTURES, Result
+from palaver.studies.results import PICTURES, Result, unreadable
 from palaver.types import PalaverError
 
 KINDS = {
@@ -64,8 +64,7 @@ def read_pictures(result: Result) -> dict[int, Stages]:
                             stages[number][kind] = _checked(path, key, pack[key])
                     found[row] = stages
     except _BROKEN as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PalaverError(f"cannot read {path} ({reason}): run the experiment again") from error
+        raise unreadable(path, error) from error
     return found
 
 
@@ -114,7 +113,7 @@ def caption(stages: Stages) -> str:
     numbers = [count(number) for number in sorted(stages)]
     listed = f"rounds {', '.join(numbers[:-1])} and {numbers[-1]}" if len(numbers) > 1 else f"round {numbers[0]}"
     after = "from top to bottom " if len(numbers) > 1 else ""
-    seen = [said for kind, said in KINDS.items() if any(kind in grids for grids in stages.values())]
+    seen = [words for kind, words in KINDS.items() if any(kind in grids for grids in stages.values())]
     return f"Taken {after}after {listed} of training. {' '.join(seen)}"
 
 

@@ -1,6 +1,6 @@
 """The report of collectives: verdict, notices, tables and figures with the words that explain them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from palaver.exchange.report.verdict import verdict
 from palaver.report.drawing import configurations, panels
 from palaver.report.grids import diverged_lines, metric_grid
 from palaver.report.words import words
-from palaver.studies.findings import Figure, Findings, Grid, Section
+from palaver.studies.findings import Figure, Findings, Section
 from palaver.studies.formats import count, percent
 from palaver.studies.results import Result, last_rounds, settings_of
 
@@ -19,7 +19,7 @@ WORDS = words("palaver.exchange.report")
 
 
 def report(result: Result) -> Findings:
-    """Everything that a run of collectives has to say."""
+    """Everything that a run of collectives found."""
     return Findings(
         verdict=verdict(result).splitlines(),
         notices=[*diverged_lines(result.summary, "round"), *warning_lines(result.summary)],
@@ -40,18 +40,14 @@ def _sections(result: Result) -> list[Section]:
         metric_grid(result, f"latent statistics of {objective}", metrics.LATENT, only=names)
         for objective, names in _by_objective(result).items()
     ]
-    return [
-        Section("Results", _how_results(result), _some(results)),
-        Section("On the test set", f"Taken {_when(result)}.", _some([test])),
-        Section("Decision rules", WORDS["rules"].format(accuracy=accuracy), _some([rules])),
-        Section("Bits", WORDS["bits"], _some([metric_grid(result, "bits sent per node", metrics.BITS)])),
-        Section("Latent statistics", WORDS["latent"], _some(latent), terminal=False),
+    sections = [
+        Section("Results", _how_results(result), results),
+        Section("On the test set", f"Taken {_when(result)}.", [test]),
+        Section("Decision rules", WORDS["rules"].format(accuracy=accuracy), [rules]),
+        Section("Bits", WORDS["bits"], [metric_grid(result, "bits sent per node", metrics.BITS)]),
+        Section("Latent statistics", WORDS["latent"], latent, terminal=False),
     ]
-
-
-def _some(grids: Sequence[Grid]) -> list[Grid]:
-    """Those with rows."""
-    return [grid for grid in grids if grid.rows]
+    return [section._replace(grids=[grid for grid in section.grids if grid.rows]) for section in sections]
 
 
 def _by_objective(result: Result) -> dict[str, list[str]]:
@@ -63,11 +59,8 @@ def _by_objective(result: Result) -> dict[str, list[str]]:
 
 def _figures(result: Result) -> list[Figure]:
     probe = is_probe(result.summary)
-    over_rounds = (
-        f"{WORDS['probe'][0].upper()}{WORDS['probe'][1:]} so far. {WORDS['over_rounds']}"
-        if probe
-        else WORDS["over_rounds"]
-    )
+    first = f"{WORDS['probe'][0].upper()}{WORDS['probe'][1:]} so far. " if probe else ""
+    over_rounds = first + WORDS["over_rounds"]
     notes = " ".join(metric.note for metric in metrics.LATENT)
     draw_latent = partial(panels, result, configurations(result), metrics.LATENT, "round")
     found = [
@@ -105,9 +98,9 @@ def warning_lines(summary: Mapping[str, Any]) -> list[str]:
     for row in summary["rows"]:
         for kind in _WARNINGS:
             nodes = {seed: len(ids) for seed, ids in (row.get(kind) or {}).items() if ids}
-            told = [f"{count(lost)} node{'' if lost == 1 else 's'} of seed {seed}" for seed, lost in nodes.items()]
-            if told:
-                lines.append(f"“{row['configuration']}” {WORDS[kind].format(nodes=', '.join(told))}")
+            listed = [f"{count(lost)} node{'' if lost == 1 else 's'} of seed {seed}" for seed, lost in nodes.items()]
+            if listed:
+                lines.append(f"“{row['configuration']}” {WORDS[kind].format(nodes=', '.join(listed))}")
     return lines
 
 
@@ -120,6 +113,6 @@ def _when(result: Result) -> str:
 
 def _how_results(result: Result) -> str:
     kind = "results_of_probes" if is_probe(result.summary) else "results"
-    told = WORDS[kind].format(when=_when(result), probe=WORDS["probe"])
+    how = WORDS[kind].format(when=_when(result), probe=WORDS["probe"])
     thesis = any(row.get("thesis") for row in result.summary["rows"])
-    return f"{told} {WORDS['thesis']}" if thesis else told
+    return f"{how} {WORDS['thesis']}" if thesis else how
