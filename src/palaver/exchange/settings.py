@@ -38,21 +38,21 @@ class CollectiveSettings(StudySettings, GraphSettings):
     nodes: fields.Count = 10
     """Number of nodes N."""
     objective: Annotated[str, fields.OneOf(OBJECTIVES)] = "labels"
-    """What a node learns on its own data: labels, or without them a VAE or a BiGAN, evaluated by a linear probe."""
+    """A node's local objective: labels (supervised), or without labels vae or bigan (evaluated by a linear probe)."""
     model: Annotated[str, fields.OneOf(MODELS, "auto")] = "auto"
-    """Network of every node (its encoder, mirrored); auto: cnn for images of 32 x 32 and more, mlp otherwise."""
+    """Network of every node (vae, bigan: of the encoder); auto: cnn for images of 32 x 32 and more, mlp otherwise."""
     widths: fields.Widths = ()
-    """Hidden widths (mlp) or output channels (cnn); empty: 32 32 for mlp, 256 128 without labels; 32 64 128 for cnn."""
+    """Hidden widths (mlp) or channels (cnn); empty: mlp 32 32 (vae, bigan: 256 128), cnn 32 64 128."""
     latent: fields.Count = 32
-    """Numbers in a VAE's or BiGAN's code."""
+    """Latent dimension (vae, bigan)."""
     beta: fields.NotNegative = 1.0
-    """Weight of a VAE's divergence from the prior, 0 or more."""
+    """Weight of a VAE's KL term, 0 or more."""
     dropout: fields.FractionBelowOne = 0.0
-    """Share of hidden units dropped in training (mlp), in [0, 1)."""
+    """Dropout rate (mlp), in [0, 1)."""
     channel: Annotated[str, fields.OneOf(CHANNELS)] = "labels"
     """What nodes send each other; without labels: features (codes) or gaussian (a VAE's code distributions)."""
     temperature: fields.Positive = 1.0
-    """Temperature tau of received logits, above 0; below 1 hardens them."""
+    """Temperature tau of received logits, above 0; below 1 sharpens them."""
     mix: fields.Fraction = 0.5
     """Weight alpha of the true label in labels+logits, in [0, 1]."""
     feature_weight: fields.Positive = 1.0
@@ -62,29 +62,29 @@ class CollectiveSettings(StudySettings, GraphSettings):
     p_consume: fields.Fraction = 0.5
     """Probability per round that a node reads its inbox."""
     p_broadcast: Annotated[float, Field(ge=-1, le=1)] = -1.0
-    """Probability per round that a node broadcasts; -1: the equilibrium p_consume / P."""
+    """Probability per round that a node broadcasts; -1: as many packets arrive as are read."""
     inbox: fields.Count = 16
     """Packets an inbox holds."""
     overflow: Annotated[str, fields.OneOf(OVERFLOW)] = "drop_oldest"
-    """What a full inbox does with one packet more."""
+    """Which packet a full inbox drops."""
     rebroadcast: bool = True
     """Whether a consumed batch may be broadcast again."""
     burn_in: fields.CountOrNone = 0
-    """Rounds before any node broadcasts; probes of that time do not count as a stage."""
+    """Rounds before any node broadcasts; a probe's best evaluation comes after them."""
     adam_beta1: fields.FractionBelowOne = 0.9
-    """Adam's decay of the mean gradient, in [0, 1); DCGAN's advice for adversarial nodes is 0.5."""
+    """Adam's beta1, in [0, 1); DCGAN recommends 0.5 for adversarial training."""
     rounds: fields.CountOrNone = 1000
     """Rounds; in each, every node takes one training step. 0, without labels: untrained nodes are evaluated."""
     eval_every: fields.Count = 50
     """Rounds between evaluations."""
     eval_examples: fields.CountOrNone = 0
-    """Validation examples used at each evaluation but the last; 0: all."""
+    """Validation examples used before the reported round; 0: all."""
     report_round: fields.CountOrNone = 0
     """Round whose accuracies the summary gives, while training goes on to the last; 0: the last."""
     target: Annotated[float, Field(gt=0, lt=1)] = 0.85
-    """Accuracy whose first round is reported, a fraction in (0, 1)."""
+    """Accuracy, in (0, 1); the first round that reaches it is reported."""
     calibrate: bool = False
-    """Fit one temperature per node on validation data before the nodes decide together (last evaluation)."""
+    """Also report test accuracies with one temperature per node, fitted on validation data."""
 
     def __post_init__(self) -> None:
         """Raises ``PalaverError`` for values that do not go together."""
@@ -96,7 +96,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("dropout", labels or self.dropout == 0, f"0 {of_objective}, which has no dropout"),
             ("eval_examples", labels or self.eval_examples == 0, f"0 {of_objective}, whose probes need all"),
             ("beta", self.objective == "vae" or self.beta == 1, f"1 {of_objective}, which has no beta"),
-            ("calibrate", labels or not self.calibrate, f"False {of_objective}: probes are fitted on validation"),
+            ("calibrate", labels or not self.calibrate, f"False {of_objective}: probes are not calibrated"),
             ("p_broadcast", self.p_broadcast == -1 or self.p_broadcast >= 0, "-1 or a probability in [0, 1]"),
             ("burn_in", self.burn_in < max(reported, 1), f"0 to {max(reported, 1) - 1}, before round {reported}"),
             ("rounds", self.rounds >= labels, "at least 1 with objective labels"),

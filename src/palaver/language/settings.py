@@ -25,7 +25,7 @@ class LanguageSettings(StudySettings, GraphSettings):
     data: str = "mnist"
     """Data set: digits, mnist, fashion-mnist, cifar10, idx:DIR (IDX files) or npz:FILE (arrays x, y)."""
     batch_size: Annotated[int, Field(ge=2)] = 64
-    """Examples in a batch B, at least 2: a message is told apart from another example's."""
+    """Batch size B, at least 2: a message is contrasted with other examples."""
     learning_rate: fields.NotNegative = 0.001
     """Adam's learning rate; 0: untrained agents, of whom only the online probes learn."""
     agents: fields.Count = 2
@@ -37,27 +37,27 @@ class LanguageSettings(StudySettings, GraphSettings):
     crop: fields.PositiveFraction = 0.75
     """Crops' window as a share of height and width, in (0, 1]."""
     generator: Annotated[str, fields.OneOf(GENERATORS)] = "all-at-once"
-    """What generates messages: an MLP with a head a position, or a GRU symbol by symbol."""
+    """What generates messages: an MLP with a head per position, or a GRU symbol by symbol."""
     length: fields.Count = 32
-    """Symbols in a message L, at most."""
+    """Maximum message length L, in symbols."""
     vocabulary: Annotated[int, Field(ge=2, le=2**16)] = 2
-    """Symbols to choose from V."""
+    """Vocabulary size V."""
     variable_length: bool = False
     """Symbol 0 ends a message (recurrent)."""
     length_cost: fields.NotNegative = 0.0
-    """Nats for every symbol until the end of a message of variable length, 0 or more."""
+    """Penalty in nats per symbol sent (variable_length), 0 or more."""
     clip: fields.NotNegative = 0.0
     """Bound C of the logits, C tanh(z / C), so that no symbol becomes certain; 0: none."""
     hidden: Annotated[fields.Widths, Field(min_length=1)] = (64,)
     """Generator's hidden widths; the last are its features."""
     estimator: Annotated[str, fields.OneOf(ESTIMATORS)] = "gumbel-softmax"
-    """How gradients get through symbols."""
+    """Gradient estimator for symbols."""
     temperature: fields.Positive = 4.0
     """Temperature at the start (gumbel-softmax, straight-through), above 0."""
     decay: fields.PositiveFraction = 0.9
-    """Its factor, in (0, 1]."""
+    """Factor of each temperature decay, in (0, 1]."""
     decay_every: fields.Count = 100
-    """Steps between two such decays."""
+    """Steps between two temperature decays."""
     lowest: fields.Positive = 0.5
     """Lowest temperature, above 0."""
     samples: fields.Count = 4
@@ -65,11 +65,11 @@ class LanguageSettings(StudySettings, GraphSettings):
     entropy: fields.NotNegative = 0.01
     """Weight of the entropy bonus (reinforce), 0 or more."""
     information: Annotated[str, fields.OneOf(OBJECTIVES)] = "jensen-shannon"
-    """Objective of mutual information: a GAN's discriminator, MINE, InfoNCE, or likelihood of the input."""
+    """Mutual information by: a GAN's discriminator, MINE (donsker-varadhan), InfoNCE, or a decoder (barber-agakov)."""
     all_pairs: bool = False
     """Score each message with all other inputs of the batch, not with one (jensen-shannon, donsker-varadhan)."""
     critic: Annotated[str, fields.OneOf(CRITICS)] = "joint"
-    """A network of input and message, inner product of a code of each, or a decoder's log q(x|s)."""
+    """Joint network, inner product of embeddings (separable), or a decoder's log q(x|s) (likelihood)."""
     critic_hidden: fields.Count = 256
     """The critic's hidden units."""
     level: Level = "none"
@@ -77,7 +77,7 @@ class LanguageSettings(StudySettings, GraphSettings):
     weight: fields.NotNegative = 0.005
     """Weight lambda of the likelihood term, 0 or more."""
     predict: Literal["sample", "distribution"] = "sample"
-    """What the likelihood is of: the receiver's own soft sample (gumbel-softmax), or its distribution."""
+    """What predicts a received message: the receiver's soft sample (gumbel-softmax), or its distribution."""
     probe_learning_rate: fields.Positive = 0.001
     """Adam's learning rate of the online probes, above 0."""
     steps: fields.Count = 4000
@@ -88,7 +88,7 @@ class LanguageSettings(StudySettings, GraphSettings):
     def __post_init__(self) -> None:
         """Raises ``PalaverError`` for values that do not go together."""
         likelihood, own = self.critic == "likelihood", "barber-agakov"
-        another = "another with critic likelihood, which is of numbers in [0, 1]"
+        another = "another view: critic likelihood needs numbers in [0, 1]"
         rules: list[tuple[str, bool, str]] = [
             ("noise", self.view != "inversion" or self.noise <= 1, "a share in [0, 1] with view inversion"),
             ("variable_length", self.generator == "recurrent" or not self.variable_length, "False: all-at-once"),
@@ -96,7 +96,7 @@ class LanguageSettings(StudySettings, GraphSettings):
             (
                 "critic",
                 likelihood == (self.information == own),
-                f"likelihood with information {own}, and with no other",
+                f"likelihood if and only if information is {own}",
             ),
             ("view", not likelihood or self.view != "additive", another),
             ("lowest", self.lowest <= self.temperature, f"at most temperature ({self.temperature})"),

@@ -135,9 +135,9 @@ class StudySettings:
     data: str = "digits"
     """Data set: digits, mnist, fashion-mnist, cifar10, idx:DIR (IDX files) or npz:FILE (arrays x, y)."""
     examples: fields.CountOrNone = 0
-    """Use only so many training examples, and a quarter as many to validate and to test; 0: all."""
+    """Training examples used; validation and test use a quarter as many each; 0: all."""
     batch_size: fields.Count = 32
-    """Examples in a batch B."""
+    """Batch size B."""
     learning_rate: fields.Positive = 0.001
     """Adam's learning rate."""
 
@@ -160,7 +160,7 @@ class GraphSettings:
     neighbours: fields.CountOrNone = 0
     """Neighbours P of each node; 0: all for full, 2 for ring, 4 (at most N - 1) for random."""
     graph_seed: fields.Seed = 0
-    """Seed of random graphs; the seeds of a run share its graphs, so intervals are for these graphs."""
+    """Seed of random graphs; all seeds of a run share its graphs, so intervals leave graphs' variation out."""
     redraw_every: fields.Count = 100
     """Steps after which random-changing draws a new graph."""
 

@@ -27,15 +27,15 @@ class TeachingSettings(StudySettings):
     hidden: fields.Widths = (32, 32)
     """The student's hidden widths."""
     stack: Annotated[tuple[fields.Count, ...], Field(min_length=1)] = (1,)
-    """Minibatches on the teacher's stack n; several: one after the other."""
+    """Minibatches n on the teacher's stack; several: a schedule (see stack_from)."""
     stack_from: tuple[fields.CountOrNone, ...] = (0,)
-    """Updates from which each of them holds; the first is 0."""
+    """Updates at which the stack sizes start; the first is 0."""
     difficulty: Annotated[str, fields.OneOf(MEASURES)] = "cross-entropy"
     """How hard an example is."""
     select: Annotated[str, fields.OneOf(selection.RULES)] = "top"
     """Which examples of a full stack are chosen."""
     share: fields.Fraction = 0.25
-    """Random share in top-and-random; share of the stack drawn from in hardest; in [0, 1]."""
+    """top-and-random: share drawn at random; hardest: share of the stack drawn from, above 0."""
     select_temperature: fields.Positive = 1.0
     """Temperature of proportional, above 0."""
     target: Annotated[str, fields.OneOf(targets.TARGETS)] = "true"
@@ -45,17 +45,17 @@ class TeachingSettings(StudySettings):
     mix: fields.Fraction = 0.5
     """Weight of the true label in mixed, in [0, 1]."""
     patience: fields.Count = 20
-    """Epochs (passes over the examples shown to the teacher) without improvement after which a student stops."""
+    """Epochs without improvement before a student stops; all examples on the stack count, chosen or not."""
     epochs: fields.Count = 200
     """Epochs at most."""
     eval_every: fields.Count = 40
     """Updates between evaluations."""
     goals: tuple[fields.PositiveFraction, ...] = ()
-    """Validation accuracies whose costs are reported, fractions; empty: shares of the best without a teacher."""
+    """Validation accuracies, in (0, 1], whose costs are reported; empty: 97, 98, 99 % of the best without teacher."""
     teacher_hidden: fields.Widths = (1200, 1200)
     """The teacher's hidden widths."""
     teacher_dropout: fields.FractionBelowOne = 0.5
-    """Share of the teacher's hidden units dropped in training, in [0, 1)."""
+    """The teacher's dropout rate, in [0, 1)."""
     teacher_batch_size: fields.Count = 128
     """Examples in the teacher's batch."""
     teacher_patience: fields.Count = 10
