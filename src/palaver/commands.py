@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import pooch
@@ -21,15 +21,17 @@ from palaver.report.grids import compare_grid
 from palaver.report.page import write_report
 from palaver.report.terminal import live, print_table, show, to_table
 from palaver.studies import runner
-from palaver.studies.chapter import Chapter, Configuration
+from palaver.studies.chapter import AnyChapter, Configuration, Row
 from palaver.studies.folder import open_folder
 from palaver.studies.results import read_result
 from palaver.studies.runner import Plan
 from palaver.studies.settings import changed, read_toml
 from palaver.types import PalaverError
 
+T = TypeVar("T", Configuration, Row)
 
-def chapter_of(name: str) -> Chapter:
+
+def chapter_of(name: str) -> AnyChapter:
     """The chapter of an experiment, or the chapter itself by its name."""
     experiment = experiments.EXPERIMENTS.get(name)
     return experiments.chapter(name if experiment is None else experiment.chapter)
@@ -38,14 +40,12 @@ def chapter_of(name: str) -> Chapter:
 def flags(name: str) -> Any:
     """Every setting of an experiment's chapter, as a dataclass that checks nothing yet, with defaults to show.
 
-    They are those of a configuration of one's own, or of an experiment's first configuration. Flags are first read,
-    then applied to every configuration, which checks them.
+    They are those of a configuration of one's own, or of an experiment, whose configurations set some of them
+    themselves. Flags are first read, then applied to every configuration, which checks them.
     """
     chapter = chapter_of(name)
-    if name in experiments.EXPERIMENTS:
-        shown = experiments.rows(name, "cpu", None)[0].settings
-    else:
-        shown = chapter.scales["cpu"]
+    own = name not in experiments.EXPERIMENTS
+    shown = chapter.scales["cpu"] if own else experiments.rows(name, "cpu", {})[0].base
 
     def unchecked(self: Any, **given: Any) -> None:
         self.__dict__.update(given)
@@ -76,6 +76,8 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
     def by_name(dataset: str) -> Dataset:
         return load(dataset, options.data_root)
 
+    if not 0 <= options.checkpoint_seconds < math.inf:
+        raise PalaverError(f"checkpoint_seconds is {options.checkpoint_seconds}: give 0 or more, and finite")
     console = Console(width=None if sys.stdout.isatty() else 120)
     if options.resume is not None:
         if overrides or given - {"resume", "data_root", "checkpoint_seconds"}:
@@ -91,7 +93,7 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
         console.print(f"resuming {out} with the settings it was started with")
     else:
         out = options.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        plan = _plan(name, options, given, overrides, by_name)
+        plan = _plan(name, options, overrides, by_name)
         folder = open_folder(out, resume=False, overwrite=options.overwrite)
     try:
         with live(console, plan) as progress:
@@ -113,7 +115,6 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
 def _plan(
     name: str,
     options: Options,
-    given: frozenset[str],
     overrides: Mapping[str, Any],
     by_name: Callable[[str], Dataset],
 ) -> Plan:
@@ -123,28 +124,41 @@ def _plan(
     where = f"{options.settings}: " if options.settings else ""
     if name in experiments.EXPERIMENTS:
         number = experiments.EXPERIMENTS[name].seeds
-        rows = _only(experiments.rows(name, options.scale, overrides.get("data")), options.only)
-        rows = [row._replace(settings=changed(row.settings, overrides, f"{where}“{row.name}”: ")) for row in rows]
+        rows = _under(name, options, overrides, where)
     else:
         number = experiments.CHAPTERS[name].seeds
         settings = changed(chapter.scales[options.scale], overrides, where)
         rows, overrides = _only([Configuration(chapter.name_of(settings), settings)], options.only), {}
-    number = options.seeds if "seeds" in given else number
+    number = number if options.seeds is None else options.seeds
     if number < 1:
         raise PalaverError(f"seeds is {number}: give a count of at least 1")
     if not 0 <= options.first_seed <= 2**32 - number:
         raise PalaverError(f"first_seed is {options.first_seed}: give 0 to {2**32 - number} for {number} seeds")
-    if not 0 <= options.checkpoint_seconds < math.inf:
-        raise PalaverError(f"checkpoint_seconds is {options.checkpoint_seconds}: give 0 or more, and finite")
-    if "devices" in given and options.devices < 1:
-        raise PalaverError(f"devices is {options.devices}: give at least 1")
-    seeds, devices = list(range(options.first_seed, options.first_seed + number)), options.devices or None
+    seeds, devices = list(range(options.first_seed, options.first_seed + number)), options.devices
+    if devices is not None and devices < 1:
+        raise PalaverError(f"devices is {devices}: give at least 1")
     for row in rows:
         chapter.check(row.settings, chapter.load(row.settings, by_name), seeds, devices)
-    return Plan(name, options.scale, chapter, rows, seeds, devices or len(jax.devices()), overrides)
+    devices = devices or (len(jax.devices()) if chapter.sharded else 1)
+    return Plan(name, options.scale, chapter, rows, seeds, devices, overrides, options.only)
 
 
-def _only(rows: Sequence[Configuration], patterns: Sequence[str]) -> list[Configuration]:
+def _under(name: str, options: Options, overrides: Mapping[str, Any], where: str) -> list[Configuration]:
+    """The configurations of an experiment that are to run, with other settings where such are given."""
+    try:
+        rows = _only(experiments.rows(name, options.scale, overrides), options.only)
+    except PalaverError as error:
+        raise PalaverError(f"{where}{error}") from None
+    fixed = [each for each in overrides if all(each in row.own for row in rows)]
+    if fixed:
+        raise PalaverError(
+            f"{where}{fixed[0]} is what the configurations of {name} are made of: leave it out, "
+            f"or run one of your own with palaver run {experiments.EXPERIMENTS[name].chapter}"
+        )
+    return [row.under(overrides, where) for row in rows]
+
+
+def _only(rows: Sequence[T], patterns: Sequence[str]) -> list[T]:
     """The configurations whose name fits one of the patterns; all where there is none."""
     unused = [pattern for pattern in patterns if not any(fnmatchcase(row.name, pattern) for row in rows)]
     if unused:

@@ -21,6 +21,9 @@ USED_UNIT = 0.01
 CERTAIN = 0.99
 """A discriminator with a higher accuracy than this leaves the generator and the encoder little to learn from."""
 
+CODES = frozenset({"feature_variance", "sample_variance"})
+"""Metrics of nodes that show whether codes or generated samples still vary."""
+
 COLLAPSED = 0.01
 """Codes, or generated pixels relative to real ones, of less variance than this no longer depend on their input."""
 
@@ -199,7 +202,8 @@ def collapsed(metrics: Mapping[str, ArrayLike]) -> Array:
     """
     if "active_units" in metrics:
         return jnp.asarray(metrics["active_units"]) < 1
-    return jnp.minimum(jnp.asarray(metrics["feature_variance"]), jnp.asarray(metrics["sample_variance"])) < COLLAPSED
+    variances = [jnp.asarray(metrics[name]) for name in sorted(CODES & metrics.keys())]
+    return jnp.stack(variances).min(0) < COLLAPSED
 
 
 def _pictures(x: Array, code: Array, draw: Callable[[Array], Array], key: Array) -> dict[str, Array]:

@@ -11,8 +11,8 @@ import tyro
 class Options:
     """What every run takes."""
 
-    seeds: int = 0
-    """How many seeds, all trained at once; 0: the experiment's own number."""
+    seeds: int | None = None
+    """How many seeds, all trained at once (default: the experiment's own number)."""
     first_seed: int = 0
     """The first seed; the others follow it."""
     scale: Literal["tiny", "cpu", "thesis"] = "cpu"
@@ -27,8 +27,8 @@ class Options:
     """Go on with the interrupted run of this result folder, with the settings it was started with."""
     overwrite: bool = False
     """Replace an existing result folder."""
-    devices: int = 0
-    """Distribute the nodes over at most so many devices; 0: all (on a CPU one per core)."""
+    devices: int | None = None
+    """Distribute nodes over at most so many devices (default: all; on a CPU there is one per core)."""
     settings: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file of settings; flags override it."""
     checkpoint_seconds: float = 30.0

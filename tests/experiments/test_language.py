@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 import browser as chrome
-from palaver import experiments
 from palaver.cli import main
 from palaver.experiments import chapter
 from palaver.language import study
@@ -17,6 +16,7 @@ from palaver.report.page import write_report
 from palaver.studies.record import SCHEMA
 from palaver.studies.results import Result, read_result
 from palaver.studies.statistics import interval
+from tables import configurations
 
 TINY = ["--scale", "tiny", "--seeds", "2", "--steps", "60", "--eval-every", "20", "--length", "8"]
 SHORT = ["--steps", "4", "--eval-every", "2", "--examples", "200", "--seeds", "1", "--batch-size", "16"]
@@ -122,7 +122,7 @@ def grid_of(result, title):
 
 def test_the_tables_rows():
     for scale in ("tiny", "cpu", "thesis"):
-        rows = {row.name: row for row in experiments.rows("table-4.1", scale, None)}
+        rows = {row.name: row for row in configurations("table-4.1", scale)}
         numbers = {name: row.thesis["probe_accuracy"] for name, row in rows.items() if row.thesis}
         thesis = {"none": 0.644, "receiving": 0.657, "feedback": 0.694, "both": 0.714}
         assert numbers == ({} if scale == "tiny" else thesis)
@@ -148,7 +148,7 @@ def test_the_tables_rows():
         assert max(own.length for own in settings) > 32 and max(own.vocabulary for own in settings) > 2
         assert {own.generator for own in settings} == {"all-at-once", "recurrent"}
         assert any(own.variable_length for own in settings) and max(own.agents for own in settings) > 2
-    assert not any(row.thesis for row in experiments.rows("table-4.1", "cpu", "digits"))
+    assert not any(row.thesis for row in configurations("table-4.1", "cpu", data="digits"))
 
 
 def test_the_page(result):

@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 
 from browser import check_page
-from palaver import experiments
 from palaver.cli import main
 from palaver.decision import RULES
+from tables import configurations
 
 ONE, SILENT, LABELS, LOGITS = "1 node, everything", "10 nodes, silent", "10 nodes, labels", "10 nodes, logits"
 
@@ -39,7 +39,7 @@ def summary(quickstart):
 
 @pytest.mark.parametrize(("scale", "rounds"), [("tiny", 40), ("cpu", 500), ("thesis", 5000)])
 def test_the_six_configurations(scale, rounds):
-    rows = {row.name: row.settings for row in experiments.rows("quickstart", scale, None)}
+    rows = {row.name: row.settings for row in configurations("quickstart", scale)}
     assert [name for name in rows if name not in (ONE, SILENT, LABELS, LOGITS)] == [
         "1 node, a tenth",
         "10 nodes, labels+logits",
@@ -48,7 +48,7 @@ def test_the_six_configurations(scale, rounds):
     assert [own.nodes for own in rows.values()] == [1, 1, 10, 10, 10, 10]
     assert [own.channel for own in rows.values()] == ["none", "none", "none", "labels", "logits", "labels+logits"]
     assert [own.fraction for own in rows.values()] == [1, 0.1, 1, 1, 1, 1]
-    assert {row.settings.data for row in experiments.rows("quickstart", scale, "mnist")} == {"mnist"}
+    assert {row.settings.data for row in configurations("quickstart", scale, data="mnist")} == {"mnist"}
 
 
 def test_labels_beat_silence_under_every_rule(summary):

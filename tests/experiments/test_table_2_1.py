@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palaver import commands, experiments
+from palaver import commands
 from palaver.cli import main
 from palaver.data import Dataset
 from palaver.exchange.settings import make_collective
 from palaver.studies.results import read_result
+from tables import configurations
 
 THESIS = {
     "1 node, no sharing": {"average_accuracy": 0.845, "rounds_to_target.average": 5900},
@@ -44,7 +45,7 @@ def pictures(name: str, _root: Path | None = None) -> Dataset:
 
 @pytest.mark.parametrize("scale", ["tiny", "cpu", "thesis"])
 def test_rows(scale):
-    rows = {row.name: row for row in experiments.rows("table-2.1", scale, None)}
+    rows = {row.name: row for row in configurations("table-2.1", scale)}
     assert {name: row.thesis for name, row in rows.items()} == THESIS
     for name, row in rows.items():
         own = row.settings
@@ -54,7 +55,7 @@ def test_rows(scale):
     own = rows["10 nodes, logits"].settings
     assert own.temperature == 0.5
     assert scale != "thesis" or (own.rounds, own.report_round, own.target, own.widths) == (13_000, 5_000, 0.85, ())
-    assert not any(row.thesis for row in experiments.rows("table-2.1", scale, "digits"))
+    assert not any(row.thesis for row in configurations("table-2.1", scale, data="digits"))
 
 
 def test_tiny_table_has_the_thesis_beside_ours(tmp_path, capsys):
@@ -104,7 +105,7 @@ def changed(tmp_path_factory):
 def test_settings_in_place_of_an_experiments_own(changed):
     result, _ = changed
     assert [row["configuration"] for row in result.settings["rows"]] == ["10 nodes, logits", "10 nodes, labels"]
-    own = {row.name: row.settings for row in experiments.rows("table-2.1", "tiny", None)}
+    own = {row.name: row.settings for row in configurations("table-2.1", "tiny")}
     for row in result.settings["rows"]:
         expected = asdict(own[row["configuration"]]) | GIVEN
         assert row["settings"] == expected
@@ -119,7 +120,7 @@ def test_settings_in_place_of_an_experiments_own(changed):
 def test_the_report_says_which_settings_were_given(changed):
     result, printed = changed
     told = (
-        "Under other settings than the experiment's own, in every configuration: eval_every 2, rounds 4, model mlp, "
+        "Under other settings than the experiment's own: eval_every 2, rounds 4, model mlp, "
         "widths 4 8. The thesis's numbers are of its own settings."
     )
     page = result.folder / "report.html"

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from palaver import experiments
 from palaver.cli import main
 from palaver.data import load
 from palaver.decision import RULES
 from palaver.exchange.settings import make_collective
+from tables import configurations
 
 DIGITS = load("digits")
 
@@ -28,7 +28,7 @@ THESIS = {
 
 @pytest.mark.parametrize("scale", ["tiny", "cpu", "thesis"])
 def test_rows_are_the_thesiss_the_untrained_and_two_remedies_each(scale):
-    rows = {row.name: row for row in experiments.rows("table-2.3", scale, None)}
+    rows = {row.name: row for row in configurations("table-2.3", scale)}
     assert {name: row.thesis for name, row in rows.items() if row.thesis} == THESIS
     assert len(rows) == 12
     assert [name for name, row in rows.items() if row.settings.rounds == 0] == [
@@ -40,7 +40,7 @@ def test_rows_are_the_thesiss_the_untrained_and_two_remedies_each(scale):
         assert 0 < rows[f"{talk} after burn-in"].settings.burn_in < plain.rounds
         assert rows[f"{talk}, projected"].settings.projection
         assert (plain.burn_in, plain.projection) == (0, False)
-    on_digits = experiments.rows("table-2.3", scale, "digits")
+    on_digits = configurations("table-2.3", scale, data="digits")
     assert not any(row.thesis for row in on_digits)
     for row in on_digits:
         assert make_collective(row.settings, DIGITS).nodes == row.settings.nodes

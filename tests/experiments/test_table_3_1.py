@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 import browser as chrome
-from palaver import experiments
 from palaver.cli import main
 from palaver.data import load
 from palaver.experiments import chapter
@@ -27,6 +26,7 @@ from palaver.teaching.goals import COSTS, without_teacher
 from palaver.teaching.report import report
 from palaver.teaching.settings import TeachingSettings, corrupted
 from palaver.types import PalaverError
+from tables import configurations
 
 THESIS = {
     "no teacher": (0.964, 39_000),
@@ -43,7 +43,7 @@ SMALL = {"batch_size": 8, "teacher_hidden": (32,), "teacher_epochs": 8, "epochs"
 
 @pytest.mark.parametrize("scale", ["tiny", "cpu", "thesis"])
 def test_rows(scale):
-    rows = {row.name: row for row in experiments.rows("table-3.1", scale, None)}
+    rows = {row.name: row for row in configurations("table-3.1", scale)}
     thesis = {name: row.thesis for name, row in rows.items() if row.thesis}
     numbers = {name: (own["test_accuracy"], own["updates_to_best"]) for name, own in thesis.items()}
     assert numbers == ({} if scale == "tiny" else THESIS)
@@ -56,7 +56,7 @@ def test_rows(scale):
             assert where + name in rows
     assert {row.settings.goals for row in rows.values()} == {() if scale == "tiny" else (0.95, 0.96, 0.97)}
     for data in ("cifar10", "digits"):
-        elsewhere = experiments.rows("table-3.1", scale, data)
+        elsewhere = configurations("table-3.1", scale, data=data)
         assert not any(row.thesis or row.settings.goals for row in elsewhere)
         assert {row.settings.data for row in elsewhere} == {data}
     if scale != "tiny":

@@ -105,7 +105,7 @@ def test_notices_stand_on_the_page(labelled, labelled_copy):
     change(labelled_copy, "summary.json", edit)
     page = write_report(labelled_copy, with_figures(lambda _: False)).read_text()
     assert re.findall(r'<p class="notice">(.*?)</p>', page) == [
-        "Under other settings than the experiment&#39;s own, in every configuration: rounds 1000, widths 8 16. The "
+        "Under other settings than the experiment&#39;s own: rounds 1000, widths 8 16. The "
         "thesis&#39;s numbers are of its own settings.",
         "“10 nodes, features” diverged: seed 2 at round 1,650. It has no mean where a seed has no value: a mean over "
         "the other seeds would be too good.",

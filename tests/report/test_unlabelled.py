@@ -129,9 +129,9 @@ def test_of_several_that_communicate_the_best_is_named(unlabelled):
 
 def test_a_linear_probe_is_named_and_no_round_to_target(unlabelled, unlabelled_folder, text_of):
     told = text_of(unlabelled_folder)
-    assert "validation examples" not in told and "Rounds to target" not in told and "rounds to" not in told
+    assert "on validation examples, at round" not in told and "Rounds to target" not in told and "rounds to" not in told
     assert "Collective validation accuracy" not in told
-    assert "Collective test accuracy of the linear probe, %, when the same answers" in told
+    assert "Collective test accuracy of the linear probe, %, when the same outputs" in told
     assert "at round 600: the test accuracy of a linear probe, a linear classifier" in told
     assert "The test accuracy of a linear probe" in told  # the first figure's caption
     words = words_of((unlabelled_folder / "figures" / "accuracy_over_rounds.svg").read_text())
@@ -154,8 +154,8 @@ def test_collapsed_nodes_are_told(unlabelled, unlabelled_folder):
     assert 'class="notice"' not in (unlabelled_folder / "report.html").read_text()
     lost = edited(unlabelled, collapse)
     assert report(lost).notices == [
-        "“BiGAN, 10 nodes, silent” collapsed: 3 nodes of seed 0, 1 node of seed 2. Their codes or samples hardly "
-        "depend on the input any more.",
+        "“BiGAN, 10 nodes, silent” collapsed: 3 nodes of seed 0, 1 node of seed 2. Their codes or generated "
+        "samples hardly vary any more.",
         "“BiGAN, 10 nodes, features” has discriminators that are right on more than 99 %: 1 node of seed 2. Generator "
         "and encoder learn little from these.",
     ]

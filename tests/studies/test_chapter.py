@@ -99,10 +99,12 @@ def test_an_override_is_recorded_and_told(toy, capsys):
     assert summary["overrides"] == {"mean": 5.0, "steps": 10}
     assert [row["configuration"] for row in summary["rows"]] == ["exact"]
     assert summary["rows"][0]["metrics"]["estimate"]["mean"] == pytest.approx(5 * (1 - 0.9**10), rel=1e-5)
-    told = "in every configuration: mean 5.0, steps 10. The thesis"
-    assert told in capsys.readouterr().out.replace("\n", " ")
+    told = "Under other settings than the experiment's own: mean 5.0, steps 10. The thesis"
+    chosen = "Only configurations whose names fit ex* were run."
+    shown = capsys.readouterr().out.replace("\n", " ")
+    assert told in shown and chosen in shown
     page = Path("run/report.html").read_text()
-    assert told in page and "thesis (its own settings)" in page
+    assert told.replace("'", "&#39;") in page and chosen in page and "thesis (its own settings)" in page
 
 
 def test_interrupted_it_goes_on_to_the_same_bits(toy, monkeypatch, capsys):

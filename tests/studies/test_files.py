@@ -98,7 +98,7 @@ def result_folder(tmp_path):
     lines = [("a", 0, step, None, "loss", 1.0) for step in (0, 10, 20)]
     pl.DataFrame(lines, schema=SCHEMA, orient="row").write_parquet(folder / "metrics.parquet")
     rows = [{"configuration": "a", "metrics": {"loss": {"mean": 1.0}}}, {"configuration": "b"}]
-    write_json(folder / "summary.json", {"rows": rows})
+    write_json(folder / "summary.json", {"chapter": "toy", "rows": rows})
     return folder
 
 

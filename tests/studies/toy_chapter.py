@@ -12,7 +12,7 @@ from pydantic import Field
 
 from palaver.report.drawing import configurations, panels
 from palaver.report.grids import metric_grid
-from palaver.studies.chapter import Chapter, Configuration, Evaluation, Study
+from palaver.studies.chapter import Chapter, Evaluation, Row, Study
 from palaver.studies.fields import Count, NotNegative
 from palaver.studies.findings import Figure, Findings, Metric, Section
 from palaver.studies.formats import decimals
@@ -117,10 +117,7 @@ CHAPTER = Chapter(
 )
 
 
-def rows(scale, data=None):
+def rows(scale, overrides):
     """Numbers without noise and with it; the first is known exactly."""
-    exact = ToySettings(noise=0.0, steps=CHAPTER.scales[scale].steps)
-    return [
-        Configuration("exact", exact, {"estimate": 3.0}),
-        Configuration("noisy", CHAPTER.scales[scale]),
-    ]
+    base = CHAPTER.scales[scale]
+    return [Row("exact", base, {"noise": 0.0}, {"estimate": 3.0}), Row("noisy", base, {})]

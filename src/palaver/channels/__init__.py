@@ -22,3 +22,6 @@ CHANNELS: dict[str, Callable[[Any], Channel]] = {
 
 The argument is a settings object with ``temperature``, ``mix`` and ``feature_weight``.
 """
+
+OF_CLASSES = {"labels", "logits", "labels+logits"}
+"""Channels that send something about classes, which nodes without labels do not have."""

@@ -28,6 +28,7 @@ CHAPTER = Chapter(
     prepare=prepare,
     metrics=METRICS,
     report=report,
+    sharded=True,
     length=lambda settings: settings.rounds,
     plan=plan,
     conclude=conclude,

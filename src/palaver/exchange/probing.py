@@ -21,19 +21,17 @@ class Probed(NamedTuple):
 
     accuracy: np.ndarray
     """``[S, N]`` on the validation examples, a fraction in [0, 1]."""
-    validation: np.ndarray
-    """``[S, N, V, C]`` logits of the validation examples."""
     test: np.ndarray
     """``[S, N, T, C]`` logits of the test examples."""
 
 
 @partial(jax.jit, static_argnames="classes")
 def _fit(train: Array, validation: Array, test: Array, y_train: Array, y_validation: Array, classes: int):
-    """Probes of all nodes of a seed, on features ``[N, M, D]``: validation accuracy ``[N]``, then logits."""
+    """Probes of all nodes of a seed, on features ``[N, M, D]``: validation accuracy ``[N]``, test logits."""
 
-    def one(train: Array, validation: Array, test: Array) -> tuple[Array, Array, Array]:
+    def one(train: Array, validation: Array, test: Array) -> tuple[Array, Array]:
         found = probe.fit(train, y_train, validation, y_validation, classes=classes)
-        return found.accuracy, found.logits(validation), found.logits(test)
+        return found.accuracy, found.logits(test)
 
     return jax.vmap(one)(train, validation, test)
 

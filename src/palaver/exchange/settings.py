@@ -7,7 +7,7 @@ from typing import Annotated
 import optax
 from pydantic import Field
 
-from palaver.channels import CHANNELS
+from palaver.channels import CHANNELS, OF_CLASSES
 from palaver.data import SPLITS, Dataset
 from palaver.data.inputs import check_unit_inputs
 from palaver.exchange.description import Collective, collective
@@ -21,7 +21,6 @@ from palaver.studies import fields
 from palaver.studies.settings import GraphSettings, StudySettings, settings
 from palaver.types import PalaverError
 
-_NEEDS_CLASSES = ("labels", "logits", "labels+logits")
 """Channels that only nodes with class scores can use."""
 
 
@@ -48,7 +47,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
     beta: fields.NotNegative = 1.0
     """Weight of a VAE's KL term, 0 or more."""
     dropout: fields.FractionBelowOne = 0.0
-    """Dropout rate (mlp), in [0, 1)."""
+    """Dropout rate after every hidden layer, in [0, 1)."""
     channel: Annotated[str, fields.OneOf(CHANNELS)] = "labels"
     """What nodes send each other; without labels: features (codes) or gaussian (a VAE's code distributions)."""
     temperature: fields.Positive = 1.0
@@ -88,10 +87,11 @@ class CollectiveSettings(StudySettings, GraphSettings):
 
     def __post_init__(self) -> None:
         """Raises ``PalaverError`` for values that do not go together."""
-        reported, labels = self.report_round or self.rounds, self.objective == "labels"
+        reported, labels = self.report_round or self.rounds, self.objective not in AUTOENCODERS
         of_objective = f"for objective {self.objective}"
         codes = not labels and self.channel != "none"
         channels = [name for name in CHANNELS if self._fits(name)]
+        built = ["auto", *(name for name, network in MODELS.items() if network.autoencoders)]
         rules: list[tuple[str, bool, str]] = [
             ("dropout", labels or self.dropout == 0, f"0 {of_objective}, which has no dropout"),
             ("eval_examples", labels or self.eval_examples == 0, f"0 {of_objective}, whose probes need all"),
@@ -99,8 +99,9 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("calibrate", labels or not self.calibrate, f"False {of_objective}: probes are not calibrated"),
             ("p_broadcast", self.p_broadcast == -1 or self.p_broadcast >= 0, "-1 or a probability in [0, 1]"),
             ("burn_in", self.burn_in < max(reported, 1), f"0 to {max(reported, 1) - 1}, before round {reported}"),
-            ("rounds", self.rounds >= labels, "at least 1 with objective labels"),
+            ("rounds", self.rounds >= labels, f"at least 1 {of_objective}"),
             ("report_round", self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),
+            ("model", labels or self.model in built, f"one of {', '.join(built)} {of_objective}"),
             ("channel", self.channel in channels, f"one of {', '.join(channels)} {of_objective}"),
             ("projection", codes or not self.projection, "False, or a vae or bigan that sends features or gaussian"),
         ]
@@ -113,7 +114,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
         """Whether nodes with this objective have what the channel sends."""
         if channel == "gaussian":
             return self.objective == "vae"
-        return self.objective == "labels" or channel not in _NEEDS_CLASSES
+        return self.objective not in AUTOENCODERS or channel not in OF_CLASSES
 
     @property
     def silent(self) -> bool:
@@ -168,7 +169,7 @@ def _network(settings: CollectiveSettings, data: Dataset) -> tuple[Architecture,
     image = len(data.shape) in (2, 3)
     auto = "cnn" if image and min(data.shape[:2]) >= 32 else "mlp"
     network = MODELS[auto if settings.model == "auto" else settings.model]
-    dense = (32, 32) if settings.objective == "labels" else (256, 128)
+    dense = (256, 128) if settings.objective in AUTOENCODERS else (32, 32)
     widths = settings.widths or ((32, 64, 128) if network.convolutional else dense)
     if network.convolutional and (not image or any(side % 2 ** len(widths) for side in data.shape[:2])):
         raise PalaverError(

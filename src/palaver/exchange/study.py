@@ -12,7 +12,8 @@ from palaver.exchange.measurements import Measure, measure
 from palaver.exchange.settings import CollectiveSettings, make_collective, make_shards
 from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.simulate import Simulation, simulation
-from palaver.objectives import CERTAIN, collapsed
+from palaver.models import AUTOENCODERS
+from palaver.objectives import CERTAIN, CODES, collapsed
 from palaver.studies.chapter import Configuration, Evaluation, Study
 from palaver.studies.record import latest, tidy
 from palaver.studies.seeds import seed_keys
@@ -106,7 +107,7 @@ def _warnings(history: pl.DataFrame, reported: int) -> dict[str, dict[str, list[
     wide = of_nodes.pivot("metric", index=["seed", "node"], values="value")
     named = {name: wide[name].to_numpy() for name in wide.columns}
     found: dict[str, np.ndarray] = {}
-    if "feature_variance" in named:
+    if CODES & named.keys():
         found["collapsed"] = np.asarray(collapsed(named))
     if "discriminator_accuracy" in named:
         found["certain"] = named["discriminator_accuracy"] > CERTAIN
@@ -135,7 +136,7 @@ def plan(rows: Sequence[Configuration]) -> dict[str, Any]:
 
 def conclude(rows: Sequence[Configuration], _summaries: list[dict[str, Any]], _history: pl.DataFrame) -> dict[str, Any]:
     """What accuracies are measured by, or the target that was to be reached."""
-    if any(row.settings.objective != "labels" for row in rows):
+    if any(row.settings.objective in AUTOENCODERS for row in rows):
         return {"measure": "probe"}
     return {"target": rows[0].settings.target}
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from palaver.errors import PalaverError
 
 if TYPE_CHECKING:
-    from palaver.studies.chapter import Chapter, Configuration
+    from palaver.studies.chapter import AnyChapter, Row
 
-Rows: TypeAlias = "Callable[[str, str | None], Sequence[Configuration]]"
-"""``rows(scale, data)``: the configurations at a scale; on ``data``, if given, instead of the experiment's own."""
+Rows: TypeAlias = "Callable[[str, Mapping[str, Any]], Sequence[Row]]"
+"""``rows(scale, overrides)``: the configurations at a scale. What is given in place of the experiment's own settings is
+applied to them afterwards; ``overrides`` is for settings that follow from others.
+"""
 
 
 class ChapterEntry(NamedTuple):
@@ -20,7 +22,7 @@ class ChapterEntry(NamedTuple):
 
     about: str
     """What one configuration of one's own is, for ``palaver list``."""
-    chapter: str | Chapter
+    chapter: str | AnyChapter
     """The chapter, or where it is defined, ``module:NAME``."""
     seeds: int = 5
     """How many seeds when none are asked for."""
@@ -52,7 +54,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "ten nodes on digits, silent or communicating, beside one node alone (a minute on two cores)", "collective", 5
     ),
     "table-2.1": Experiment(
-        "thesis Tables 2.1 and 2.2: what ten nodes should tell each other, on CIFAR-10", "collective", 3
+        "thesis Tables 2.1 and 2.2: what ten nodes should send each other, on CIFAR-10", "collective", 3
     ),
     "table-2.3": Experiment(
         "thesis Table 2.3: VAE and BiGAN nodes that learn without labels, on CIFAR-10", "collective", 3
@@ -67,7 +69,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 """Every experiment by its name: configurations of one chapter, at three scales."""
 
 
-def chapter(name: str) -> Chapter:
+def chapter(name: str) -> AnyChapter:
     """A chapter by its name.
 
     Raises:
@@ -80,8 +82,8 @@ def chapter(name: str) -> Chapter:
     return pkgutil.resolve_name(found) if isinstance(found, str) else found
 
 
-def rows(name: str, scale: str, data: str | None) -> Sequence[Configuration]:
-    """The configurations of an experiment, at a scale and on its own data set or on ``data``."""
+def rows(name: str, scale: str, overrides: Mapping[str, Any]) -> Sequence[Row]:
+    """The configurations of an experiment at a scale; see ``Rows``."""
     module = name.replace("-", "_").replace(".", "_")
     found = EXPERIMENTS[name].rows or pkgutil.resolve_name(f"palaver.experiments.{module}:rows")
-    return found(scale, data)
+    return found(scale, overrides)

@@ -1,9 +1,10 @@
 """The main job in a minute: ten nodes on real handwriting, each with a tenth of it, communicating or not."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 
 from palaver.exchange.settings import CollectiveSettings
-from palaver.studies.chapter import Configuration
+from palaver.studies.chapter import Row
 
 SCALES = {
     "tiny": CollectiveSettings(rounds=40, eval_every=20, target=0.5),
@@ -12,16 +13,15 @@ SCALES = {
 }
 
 
-def rows(scale: str, data: str | None = None) -> list[Configuration]:
-    """Two baselines of one node, the silent ten, and three channels; on digits, or ``data``."""
-    base = replace(SCALES[scale], data=data or SCALES[scale].data)
-    one = replace(base, nodes=1, channel="none")
-    rows = {
-        "1 node, everything": one,
-        "1 node, a tenth": replace(one, fraction=0.1),
-        "10 nodes, silent": replace(base, channel="none"),
-        "10 nodes, labels": replace(base, channel="labels"),
-        "10 nodes, logits": replace(base, channel="logits"),
-        "10 nodes, labels+logits": replace(base, channel="labels+logits"),
+def rows(scale: str, _overrides: Mapping[str, Any]) -> list[Row]:
+    """Two baselines of one node, the silent ten, and three channels."""
+    one, ten = {"nodes": 1, "channel": "none"}, {"nodes": 10, "fraction": 1.0}
+    found = {
+        "1 node, everything": one | {"fraction": 1.0},
+        "1 node, a tenth": one | {"fraction": 0.1},
+        "10 nodes, silent": ten | {"channel": "none"},
+        "10 nodes, labels": ten | {"channel": "labels"},
+        "10 nodes, logits": ten | {"channel": "logits"},
+        "10 nodes, labels+logits": ten | {"channel": "labels+logits"},
     }
-    return [Configuration(name, settings, thesis={}) for name, settings in rows.items()]
+    return [Row(name, SCALES[scale], own) for name, own in found.items()]

@@ -1,12 +1,15 @@
 """Table 2.3 of the thesis: nodes that learn without labels, communicating or not, and two remedies where that hurts."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from palaver.exchange.settings import CollectiveSettings
-from palaver.studies.chapter import Configuration
+from palaver.studies.chapter import Row
+from palaver.studies.settings import following
 
 _THESIS = CollectiveSettings(
-    data="cifar10", model="auto", latent=64, batch_size=64, rounds=13_000, eval_every=1_000, channel="none"
+    data="cifar10", objective="vae", latent=64, batch_size=64, rounds=13_000, eval_every=1_000, channel="none"
 )
 SCALES = {
     "tiny": replace(_THESIS, widths=(8, 16), latent=8, batch_size=16, rounds=8, eval_every=4, examples=400),
@@ -20,39 +23,42 @@ _FAMILIES = {
     "VAE": ({"objective": "vae"}, "gaussian"),
     "BiGAN": ({"objective": "bigan", "learning_rate": 0.0002, "adam_beta1": 0.5}, "features"),
 }
+
+
+def _thesis(average: float, collective: float | None = None) -> dict[str, float]:
+    both = {"average_accuracy": average, "collective_accuracy": collective}
+    return {name: accuracy for name, accuracy in both.items() if accuracy is not None}
+
+
 _NUMBERS = {
-    "VAE": (0.418, (0.416, 0.452), (0.415, 0.427)),
-    "BiGAN": (0.469, (0.445, 0.499), (0.443, 0.462)),
+    "VAE": (_thesis(0.418), _thesis(0.416, 0.452), _thesis(0.415, 0.427)),
+    "BiGAN": (_thesis(0.469), _thesis(0.445, 0.499), _thesis(0.443, 0.462)),
 }
-"""Test accuracies of the thesis: one node; average and collective of ten silent and of ten communicating nodes."""
+"""Test accuracies of the thesis: one node, ten silent and ten communicating nodes."""
 
 
-def rows(scale: str, data: str | None = None) -> list[Configuration]:
+def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     """The six rows of Table 2.3, and for each model the nodes before training and two remedies.
 
     The accuracy of a probe on an untrained encoder shows what the training is worth.
     Each remedy is against one way in which communication could hurt. Nodes know nothing at first: none sends anything
     during the first third of the rounds. Nodes pull each other to their mean: a learned projection is put between a
-    node's code and those it receives. On other ``data`` the thesis's numbers do not apply.
+    node's code and those it receives. On other data the thesis's numbers do not apply.
     """
-    base = SCALES[scale]
-    if data is not None and data != base.data:
-        base = replace(base, data=data, widths=())
+    base = following(SCALES[scale], overrides, "data", "rounds")
+    if base.data != _THESIS.data:
+        base = replace(base, widths=())
     found = []
     for family, (how, channel) in _FAMILIES.items():
-        own = replace(base, **how)
-        sending = replace(own, channel=channel)
-        alone, silent, communicating = _NUMBERS[family] if base.data == _THESIS.data else (None, None, None)
+        silent = how | {"nodes": 10, "channel": "none", "burn_in": 0, "projection": False}
+        sending = silent | {"channel": channel}
+        of_one, of_silent, of_sending = _NUMBERS[family] if base.data == _THESIS.data else ({}, {}, {})
         found += [
-            Configuration(f"{family}, 10 nodes, untrained", replace(own, rounds=0), {}),
-            Configuration(f"{family}, 1 node", replace(own, nodes=1), {"average_accuracy": alone} if alone else {}),
-            Configuration(f"{family}, 10 nodes, silent", own, _both(silent)),
-            Configuration(f"{family}, 10 nodes, {channel}", sending, _both(communicating)),
-            Configuration(f"{family}, {channel} after burn-in", replace(sending, burn_in=base.rounds // 3), {}),
-            Configuration(f"{family}, {channel}, projected", replace(sending, projection=True), {}),
+            Row(f"{family}, 10 nodes, untrained", base, silent | {"rounds": 0}),
+            Row(f"{family}, 1 node", base, silent | {"nodes": 1}, of_one),
+            Row(f"{family}, 10 nodes, silent", base, silent, of_silent),
+            Row(f"{family}, 10 nodes, {channel}", base, sending, of_sending),
+            Row(f"{family}, {channel} after burn-in", base, sending | {"burn_in": base.rounds // 3}),
+            Row(f"{family}, {channel}, projected", base, sending | {"projection": True}),
         ]
     return found
-
-
-def _both(pair: tuple[float, float] | None) -> dict[str, float]:
-    return {} if pair is None else {"average_accuracy": pair[0], "collective_accuracy": pair[1]}

@@ -1,9 +1,11 @@
 """Table 3.1 and Figure 3.1 of the thesis: a teacher that selects the examples, and rivals; with wrong labels too."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from palaver.studies.chapter import Configuration
+from palaver.studies.chapter import Row
+from palaver.studies.settings import following
 from palaver.teaching.chapter import CHAPTER
 
 _GOALS = (0.95, 0.96, 0.97)
@@ -27,15 +29,16 @@ LARGER = (10, 20, 50, 100)
 """Stacks beyond the table, for the figure of scaling."""
 
 
-def rows(scale: str, data: str | None = None) -> list[Configuration]:
+def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     """The table's rows, larger stacks, rivals from the literature, rules beyond the thesis; some with wrong labels.
 
-    On other ``data`` the thesis's numbers do not apply.
+    On other data the thesis's numbers do not apply.
     """
-    data = data or CHAPTER.scales[scale].data
-    applies, small = data == "mnist", data == "digits"
+    base = following(CHAPTER.scales[scale], overrides, "data")
+    applies, small = base.data == "mnist", base.data == "digits"
     # The settings of scale tiny are those that fit digits.
-    base = replace(CHAPTER.scales["tiny" if small else scale], data=data, goals=_GOALS if applies else ())
+    base = replace(CHAPTER.scales["tiny"] if small else base, goals=_GOALS if applies else ())
+    plain = {"stack": (1,), "stack_from": (0,), "difficulty": "cross-entropy", "select": "top", "target": "true"}
     table: dict[str, dict[str, Any]] = {
         "no teacher": {},
         "n=2 cross-entropy soft": {"stack": (2,), "target": "soft"},
@@ -70,6 +73,6 @@ def rows(scale: str, data: str | None = None) -> list[Configuration]:
             thesis = {} if numbers is None else {"test_accuracy": numbers[0], "updates_to_best": float(numbers[1])}
             claimed = [times for start, times in _FACTORS.items() if numbers is not None and name.startswith(start)]
             thesis |= {"times_fewer_updates": claimed[0]} if claimed else {}
-            found.append(Configuration(where + name, replace(base, **own, **how), thesis))
+            found.append(Row(where + name, base, plain | own | how, thesis))
     largest = 20 if small else max(LARGER)  # that the examples can fill
-    return [row for row in found if max(row.settings.stack) <= largest]
+    return [row for row in found if max(row.own["stack"]) <= largest]

@@ -1,24 +1,24 @@
 """Table 4.1 and Figures 4.1 to 4.3 of the thesis: agents that make up a language, with more and more communication."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from palaver.language.settings import LanguageSettings
-from palaver.studies.chapter import Configuration
+from palaver.studies.chapter import Row
+from palaver.studies.settings import following
 
 _LEVELS: dict[str, dict[str, Any]] = {
-    "none": {},
+    "none": {"level": "none"},
     "receiving": {"level": "receiving", "weight": 0.01},
-    "feedback": {"level": "feedback", "weight": 0.005},
-    "both": {"level": "both", "weight": 0.005},
+    "feedback": {"level": "feedback"},
+    "both": {"level": "both"},
 }
-THESIS = {name: replace(LanguageSettings(), **how) for name, how in _LEVELS.items()}
-"""The four rows of the table."""
+"""The four rows of the table; the weight of the last two is the default."""
 
 SCALES = {
     "tiny": LanguageSettings(data="digits", hidden=(32,), critic_hidden=32, steps=60, eval_every=30),
-    "cpu": THESIS["none"],
-    "thesis": THESIS["none"],
+    "cpu": LanguageSettings(),
+    "thesis": LanguageSettings(),
 }
 """The thesis's agents are so small that ``cpu`` is its own scale; ``tiny`` is on digits."""
 
@@ -26,14 +26,12 @@ _NUMBERS = {"none": 0.644, "receiving": 0.657, "feedback": 0.694, "both": 0.714}
 """Test accuracy of the student's linear classifier, in the thesis."""
 
 
-def rows(scale: str, data: str | None = None) -> list[Configuration]:
+def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     """The table's rows, the same with views that differ more, what may turn the order, and every open end.
 
-    On other ``data`` the thesis's numbers do not apply.
+    On other data the thesis's numbers do not apply.
     """
-    base = SCALES[scale]
-    applies = data is None and scale != "tiny"
-    base = replace(base, data=data or base.data)
+    base = following(SCALES[scale], overrides, "data", "hidden", "batch_size", "length")
     both = _LEVELS["both"]
     wide = {"hidden": tuple(4 * width for width in base.hidden)}
     nce = {"information": "info-nce", "critic": "separable", "batch_size": 2 * base.batch_size}
@@ -54,7 +52,7 @@ def rows(scale: str, data: str | None = None) -> list[Configuration]:
     found |= {
         "ten times the weight: both": both | {"weight": 0.05},
         "distributions predicted: both": both | {"predict": "distribution"},
-        "untrained agents": {"learning_rate": 0.0},
+        "untrained agents": {"level": "none", "learning_rate": 0.0},
     }
     # The chapter's open ends, where views complement each other.
     halves = both | {"view": "halves"}
@@ -77,8 +75,8 @@ def rows(scale: str, data: str | None = None) -> list[Configuration]:
     }
     found["halves, 8 agents in a ring: both"] = halves | {"agents": 8, "topology": "ring"}
     found |= _decoded(wide, nce, bits)
-    numbers = {name: {"probe_accuracy": number} for name, number in _NUMBERS.items() if applies}
-    return [Configuration(name, replace(base, **how), numbers.get(name, {})) for name, how in found.items()]
+    numbers = {name: {"probe_accuracy": number} for name, number in _NUMBERS.items() if base.data == "mnist"}
+    return [Row(name, base, own, numbers.get(name, {})) for name, own in found.items()]
 
 
 def _decoded(wide: dict[str, Any], nce: dict[str, Any], bits: int) -> dict[str, dict[str, Any]]:

@@ -19,19 +19,18 @@ class Architecture(NamedTuple):
     """Whether it needs images with sides that can be halved once for each width."""
     classifier: Callable[..., nnx.Module]
     """``classifier(shape, classes, widths=, dropout=, rngs=)``: the network that learns labels."""
+    autoencoders: bool = False
+    """Whether it is also what the modules of ``AUTOENCODERS`` are made of, convolutional or not."""
 
 
 MODELS: dict[str, Architecture] = {
-    "mlp": Architecture(False, lambda *args, widths, **rest: MLP(*args, hidden=widths, **rest)),
-    "cnn": Architecture(True, lambda *args, widths, dropout, rngs: CNN(*args, channels=widths, rngs=rngs)),
+    "mlp": Architecture(False, lambda *args, widths, **rest: MLP(*args, hidden=widths, **rest), True),
+    "cnn": Architecture(True, lambda *args, widths, **rest: CNN(*args, channels=widths, **rest), True),
 }
-"""Every kind of network by the name that settings give it; an entry that is added here is accepted wherever names are.
-
-``cnn`` has no dropout: it ignores the argument.
-"""
+"""Every kind of network by the name that settings give it; an entry that is added is accepted wherever names are."""
 
 AUTOENCODERS: dict[str, Callable[..., nnx.Module]] = {"vae": VAE, "bigan": BiGAN}
-"""The module of each objective that needs no labels, by the objective's name.
+"""The module of each objective that needs no labels, by the objective's name; all others train a classifier.
 
 Each is called ``(shape, latent=, widths=, convolutional=, rngs=)``.
 """

@@ -32,7 +32,7 @@ class Trunk(nnx.Module):
         convolutional: which of the two.
         activation: after every layer.
         norm_first: whether the first convolution has a batch norm too (not in a discriminator).
-        dropout: share of a dense layer's units dropped in training.
+        dropout: share of every layer's outputs dropped in training.
         may_be_empty: whether a dense trunk may have no layers: its output is the flattened input.
         rngs: random streams of the parameters and the dropout.
 

@@ -35,7 +35,9 @@ def MLP(shape: Sizes, classes: int, *, hidden: Sizes = (32, 32), dropout: float 
     return Classifier(trunk, classes, rngs=rngs)
 
 
-def CNN(shape: Sizes, classes: int, *, channels: Sizes = (32, 64, 128), rngs: nnx.Rngs) -> Classifier:
+def CNN(
+    shape: Sizes, classes: int, *, channels: Sizes = (32, 64, 128), dropout: float = 0.0, rngs: nnx.Rngs
+) -> Classifier:
     """Strided 4×4 convolutions with batch norm and ReLU, no pooling (DCGAN's advice), then a linear classifier.
 
     Each layer halves height and width. The features are the last convolution's output, flattened.
@@ -44,7 +46,8 @@ def CNN(shape: Sizes, classes: int, *, channels: Sizes = (32, 64, 128), rngs: nn
         shape: of one input, ``(H, W)`` or ``(H, W, C)``; H and W divisible by ``2 ** len(channels)``.
         classes: C.
         channels: output channels of the convolutions.
-        rngs: random streams of the parameters.
+        dropout: share of every convolution's outputs dropped in training.
+        rngs: random streams of the parameters and the dropout.
 
     """
-    return Classifier(Trunk(shape, channels, convolutional=True, rngs=rngs), classes, rngs=rngs)
+    return Classifier(Trunk(shape, channels, convolutional=True, dropout=dropout, rngs=rngs), classes, rngs=rngs)

@@ -10,6 +10,7 @@ from palaver.studies.formats import NOTHING, Format
 from palaver.studies.results import Result, last_rounds, metric_of
 from palaver.types import PalaverError
 
+_BETTER = {"higher": " ↑", "lower": " ↓", "": ""}
 _MOST_RUNS = 5
 
 
@@ -95,14 +96,23 @@ def thesis_header(summary: Mapping[str, Any]) -> str:
 
 
 def overridden(result: Result) -> list[str]:
-    """A line that says which settings were given in place of the experiment's own, if any."""
+    """Lines on the settings that were given in place of the experiment's own, and on configurations left out."""
+    lines, rows = [], result.settings["rows"]
     given: dict[str, Any] = result.summary.get("overrides") or {}
-    if not given:
-        return []
-    words = ", ".join(f"{name} {_plain(value)}" for name, value in given.items())
-    thesis = any(row.get("thesis") for row in result.summary["rows"])
-    end = " The thesis's numbers are of its own settings." if thesis else ""
-    return [f"Under other settings than the experiment's own, in every configuration: {words}.{end}"]
+    if given:
+        words = ", ".join(f"{name} {_plain(value)}{_except(rows, name, value)}" for name, value in given.items())
+        thesis = any(row.get("thesis") for row in result.summary["rows"])
+        end = " The thesis's numbers are of its own settings." if thesis else ""
+        lines.append(f"Under other settings than the experiment's own: {words}.{end}")
+    if result.summary.get("only"):
+        lines.append(f"Only configurations whose names fit {' or '.join(result.summary['only'])} were run.")
+    return lines
+
+
+def _except(rows: Sequence[Mapping[str, Any]], name: str, value: Any) -> str:
+    """How many configurations have a value of their own."""
+    own = sum(_plain(row["settings"].get(name, value)) != _plain(value) for row in rows)
+    return f" (but {own} of {len(rows)} configurations, which have their own)" if own else ""
 
 
 def _plain(value: Any) -> str:
@@ -125,7 +135,8 @@ def compare_grid(results: Sequence[Result], metrics: Sequence[Metric]) -> Grid:
 
     Args:
         results: at most five.
-        metrics: those of the runs' chapters that are compared; those that no run has are left out.
+        metrics: those of the runs' chapters that are compared; those that no run has are left out. An arrow shows in
+            which direction one is better.
 
     Raises:
         PalaverError: if there is no run, or more than a terminal has room for.
@@ -139,7 +150,9 @@ def compare_grid(results: Sequence[Result], metrics: Sequence[Metric]) -> Grid:
     for name in dict.fromkeys(name for rows, _ in runs for name in rows):
         for place, metric in enumerate(shown):
             cells = [_cell(rows.get(name) or {}, metric, last) for rows, last in runs]
-            lines.append((str(name) if place == 0 else "", textwrap.fill(metric.label, 13), *cells))
+            lines.append(
+                (str(name) if place == 0 else "", textwrap.fill(metric.label + _BETTER[metric.better], 13), *cells)
+            )
     headers = [f"{result.folder.resolve().name}\n{_scale(result.summary)}" for result in results]
     return Grid("runs side by side", ("configuration", "", *headers), lines, labels=2)
 

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from palaver.report.grids import overridden
-from palaver.studies.chapter import Chapter
+from palaver.studies.chapter import AnyChapter
 from palaver.studies.files import write_text
 from palaver.studies.findings import Figure, Grid
 from palaver.studies.formats import NOTHING, percent
@@ -20,7 +20,7 @@ _PAGES = jinja2.Environment(
 )
 
 
-def write_report(folder: str | Path, chapters: Callable[[str], Chapter]) -> Path:
+def write_report(folder: str | Path, chapters: Callable[[str], AnyChapter]) -> Path:
     """Rebuilds ``figures/*.svg`` and ``report.html`` of a result folder from its result files.
 
     The same files give the same bytes. Each file is replaced whole; figures of an older report that this one does not

@@ -49,7 +49,7 @@ def show(console: Console, result: Result, findings: Findings) -> None:
     """The tables, notices and verdict of a finished run."""
     for section in findings.sections:
         for grid in section.grids if section.terminal else ():
-            print_table(console, to_table(grid, stacked=section.stacked))
+            print_table(console, to_table(grid, stacked=True))
     for line in (*overridden(result), *findings.notices, *findings.verdict):
         console.print(line)
     summary = result.summary

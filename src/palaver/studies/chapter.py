@@ -1,7 +1,8 @@
 """What a chapter is to everything around it: settings that become studies, metrics, and a report. One value each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,13 @@ import polars as pl
 from palaver.data import Dataset
 from palaver.studies.findings import Findings, Metric
 from palaver.studies.results import Result
+from palaver.studies.settings import changed
 from palaver.types import PyTree
+
+S = TypeVar("S")
+"""The chapter's settings."""
+D = TypeVar("D")
+"""What its studies are made from: a data set, as a rule."""
 
 
 class Configuration(NamedTuple):
@@ -20,6 +27,32 @@ class Configuration(NamedTuple):
     """Of the chapter's settings class."""
     thesis: dict[str, float] = {}  # noqa: RUF012
     """The thesis's numbers for it, by metric; accuracies as fractions."""
+
+
+class Row(NamedTuple):
+    """A configuration of an experiment, before settings are given in place of the experiment's own."""
+
+    name: str
+    base: Any
+    """Settings that may be given otherwise."""
+    own: Mapping[str, Any]
+    """What makes it this configuration and no other: settings by name, which stay as they are here."""
+    thesis: dict[str, float] = {}  # noqa: RUF012
+    """As in ``Configuration``."""
+
+    def under(self, overrides: Mapping[str, Any] = MappingProxyType({}), where: str = "") -> Configuration:
+        """The configuration with other settings than the base's.
+
+        Args:
+            overrides: settings by name.
+            where: they come from, for the error message.
+
+        Raises:
+            PalaverError: an unknown setting, or values that the chapter's settings refuse.
+
+        """
+        settings = changed(self.base, {**overrides, **self.own}, f"{where}“{self.name}”: ")
+        return Configuration(self.name, settings, self.thesis)
 
 
 class Evaluation(NamedTuple):
@@ -52,30 +85,32 @@ def _nothing(*_: Any) -> dict[str, Any]:
     return {}
 
 
-class Chapter(NamedTuple):
+class Chapter(NamedTuple, Generic[S, D]):
     """Everything that the command line, the runner and the report ask of a chapter."""
 
     name: str
     """In ``settings.json`` and ``summary.json``, and of the command that runs one configuration of one's own."""
     unit: str
     """Of progress, in the plural: rounds, updates, steps."""
-    settings: type[Any]
+    settings: type[S]
     """A class made by ``palaver.studies.settings.settings``."""
-    scales: Mapping[str, Any]
+    scales: Mapping[str, S]
     """Settings of a configuration of one's own at ``tiny``, ``cpu`` and ``thesis`` scale; flags change them."""
-    name_of: Callable[[Any], str]
+    name_of: Callable[[S], str]
     """``name_of(settings)``: what a configuration of one's own is called."""
-    load: Callable[[Any, Callable[[str], Dataset]], Any]
+    load: Callable[[S, Callable[[str], Dataset]], D]
     """``load(settings, by_name)``: the data set, cut to what the settings use."""
-    check: Callable[[Any, Any, Sequence[int], int | None], None]
+    check: Callable[[S, D, Sequence[int], int | None], None]
     """``check(settings, data, seeds, devices)`` raises ``PalaverError`` for what cannot be run; it trains nothing."""
-    prepare: Callable[[Configuration, Any, Sequence[int], int], Study]
+    prepare: Callable[[Configuration, D, Sequence[int], int], Study]
     """``prepare(configuration, data, seeds, devices)``."""
     metrics: Sequence[Metric]
     """Every metric that is shown."""
     report: Callable[[Result], Findings]
     """What a result shows, from its files alone."""
-    length: Callable[[Any], int | None] = lambda settings: None
+    sharded: bool = False
+    """Whether ``prepare`` distributes over the devices that it is given; otherwise it uses one."""
+    length: Callable[[S], int | None] = lambda settings: None
     """``length(settings)``: how long it trains at most, in the unit of progress; None: not known beforehand."""
     plan: Callable[[Sequence[Configuration]], dict[str, Any]] = _nothing
     """What ``settings.json`` holds beside the configurations."""
@@ -83,3 +118,7 @@ class Chapter(NamedTuple):
     """``conclude(configurations, rows, history)``: what ``summary.json`` holds beside its rows. It may add to the rows
     what needs more than one configuration to be known.
     """
+
+
+AnyChapter: TypeAlias = Chapter[Any, Any]
+"""Whatever its settings and data are."""

@@ -51,8 +51,6 @@ class Section(NamedTuple):
     note: str
     """How to read the tables."""
     grids: Sequence[Grid]
-    stacked: bool = True
-    """Whether an interval goes below its mean, which takes less width."""
     terminal: bool = True
     """Whether the terminal shows it too at the end of a run."""
 

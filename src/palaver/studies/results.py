@@ -14,7 +14,7 @@ from palaver.types import PalaverError
 PICTURES = "pictures.npz"
 """Arrays by ``"{row}/{step}/{kind}"``: of a configuration's row in the settings, a step, and what is shown."""
 
-_FOREIGN = "it is not a result file of this library"
+_FOREIGN = "it is not a result file of this version; run the experiment again"
 
 
 class Result(NamedTuple):
@@ -44,6 +44,8 @@ def read_result(folder: str | Path) -> Result:
         if not (folder / name).is_file():
             raise PalaverError(f"{folder} has no {name}: give the result folder of a finished run")
     settings, summary = (_rows(folder / name) for name in ("settings.json", "summary.json"))
+    if not isinstance(summary.get("chapter"), str):
+        raise PalaverError(f"{folder / 'summary.json'} names no chapter: {_FOREIGN}")
     metrics = _read(folder / "metrics.parquet", pl.read_parquet)
     missing = [column for column in SCHEMA if column not in metrics.columns]
     if missing:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from palaver.data import Dataset
-from palaver.studies.chapter import Chapter, Configuration, Study
+from palaver.studies.chapter import AnyChapter, Configuration, Study
 from palaver.studies.files import write_atomically, write_json
 from palaver.studies.folder import Checkpoints, Folder, publish, read_arrays
 from palaver.studies.record import SCHEMA
@@ -38,22 +38,26 @@ class Plan(NamedTuple):
 
     experiment: str
     scale: str
-    chapter: Chapter
+    chapter: AnyChapter
     configurations: Sequence[Configuration]
     seeds: Sequence[int]
     devices: int
     overrides: Mapping[str, Any] = {}
-    """Settings that were given in place of the experiment's own, in every configuration."""
+    """Settings that were given in place of the experiment's own; a configuration keeps what makes it."""
+    only: Sequence[str] = ()
+    """Patterns that chose the configurations; none: all."""
 
     def to_json(self) -> dict[str, Any]:
         """The contents of ``settings.json``."""
         return {
+            "version": __version__,
             "experiment": self.experiment,
             "chapter": self.chapter.name,
             "scale": self.scale,
             "seeds": list(self.seeds),
             "devices": self.devices,
             "overrides": dict(self.overrides),
+            "only": list(self.only),
             "rows": [
                 {"configuration": row.name, "settings": asdict(row.settings), "thesis": row.thesis}
                 for row in self.configurations
@@ -61,7 +65,7 @@ class Plan(NamedTuple):
         } | self.chapter.plan(self.configurations)
 
 
-def stored_plan(folder: Folder, chapters: Callable[[str], Chapter]) -> Plan:
+def stored_plan(folder: Folder, chapters: Callable[[str], AnyChapter]) -> Plan:
     """The plan of an interrupted run, from its ``settings.json``.
 
     Args:
@@ -76,18 +80,20 @@ def stored_plan(folder: Folder, chapters: Callable[[str], Chapter]) -> Plan:
     try:
         stored = _read_json(path)
         chapter = chapters(stored["chapter"])
-        rows = [
-            Configuration(
-                row["configuration"],
-                changed(chapter.scales["cpu"], row["settings"], f"“{row['configuration']}”: "),
-                row["thesis"],
-            )
-            for row in stored["rows"]
-        ]
-        names = ("seeds", "devices", "overrides")
+        rows = [_stored(chapter, row["configuration"], row["settings"], row["thesis"]) for row in stored["rows"]]
+        if stored["version"] != __version__:
+            raise ValueError(f"palaver {stored['version']} wrote it, this is {__version__}")
+        names = ("seeds", "devices", "overrides", "only")
         return Plan(stored["experiment"], stored["scale"], chapter, rows, *(stored[name] for name in names))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PalaverError(f"{path} cannot be resumed from ({type(error).__name__}: {error}): start anew") from None
+
+
+def _stored(chapter: AnyChapter, name: str, settings: dict[str, Any], thesis: dict[str, float]) -> Configuration:
+    missing = [field.name for field in fields(chapter.settings) if field.name not in settings]
+    if missing:
+        raise ValueError(f"“{name}” has no {missing[0]}")
+    return Configuration(name, changed(chapter.scales["cpu"], settings, f"“{name}”: "), thesis)
 
 
 @contextmanager
@@ -156,8 +162,7 @@ def run(
             study = plan.chapter.prepare(row, plan.chapter.load(row.settings, load), plan.seeds, plan.devices)
             with _graceful() as asked:
                 of_row = _Row(number, row.name, study, folder.partial / "history" / str(number))
-                summary = _run_row(of_row, Checkpoints(folder, number), progress, asked, checkpoint_seconds)
-            write_json(done, summary)
+                _run_row(of_row, Checkpoints(folder, number), progress, asked, checkpoint_seconds)
         finished.append(_read_json(done))
         seconds += finished[-1].pop("seconds")
     summary = {
@@ -168,6 +173,7 @@ def run(
         "device": _device_name(plan.devices),
         "seeds": len(plan.seeds),
         "overrides": dict(plan.overrides),
+        "only": list(plan.only),
         "wall_seconds": round(max(seconds, time.monotonic() - started), 3),
     }
     _write_results(plan, folder.partial, summary, finished)
@@ -208,13 +214,13 @@ class _Row(NamedTuple):
     name: str
     study: Study
     pieces: Path
-    """Folder of its history, a file an evaluation."""
+    """Folder of its history, a file per evaluation."""
 
 
 def _run_row(
     row: _Row, checkpoints: Checkpoints, progress: Progress, asked: Callable[[], bool], checkpoint_seconds: float
-) -> dict[str, Any]:
-    """One configuration from its start, or from its latest checkpoint, to its summary."""
+) -> None:
+    """One configuration from its start, or from its latest checkpoint, to its summary beside its pieces."""
     state, finished, before = row.study.state, False, 0.0
     row.pieces.mkdir(parents=True, exist_ok=True)
     began = saved = time.monotonic()
@@ -239,12 +245,12 @@ def _run_row(
                 saved = time.monotonic()
             if asked():
                 raise Interrupted
+        summary = row.study.summarise(state, _gather(row)) | {"seconds": before + time.monotonic() - began}
+        write_json(row.pieces.with_suffix(".json"), summary)
     except BaseException:
         checkpoints.close()
         raise
     checkpoints.discard()
-    history = _gather(row)
-    return row.study.summarise(state, history) | {"seconds": before + time.monotonic() - began}
 
 
 def _gather(row: _Row) -> pl.DataFrame:

@@ -108,6 +108,16 @@ def changed(base: T, changes: Mapping[str, Any], where: str) -> T:
         raise PalaverError(f"{where}{error}") from None
 
 
+def following(base: T, overrides: Mapping[str, Any], *names: str) -> T:
+    """``base`` with those of the overrides that are named: settings from which others follow.
+
+    Raises:
+        PalaverError: as ``changed``.
+
+    """
+    return changed(base, {name: overrides[name] for name in names if name in overrides}, "")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The settings of a TOML file; keys are the flags' names, with ``-`` or ``_``.
 
@@ -165,8 +175,10 @@ class GraphSettings:
     """Steps after which random-changing draws a new graph."""
 
     def check_graph(self, nodes: int) -> None:
-        """Raises ``PalaverError`` for a number of neighbours that so many nodes cannot have."""
-        if self.neighbours >= max(nodes, 1):
+        """Raises ``PalaverError`` for a number of neighbours that so many nodes cannot have; one node has no graph."""
+        if nodes == 1:
+            return
+        if self.neighbours >= nodes:
             raise PalaverError(f"neighbours is {self.neighbours}: give 0 to {nodes - 1} for {nodes} nodes")
         if self.topology == "full" and self.neighbours not in (0, nodes - 1):
             raise PalaverError(

@@ -7,7 +7,7 @@ from palaver.studies.findings import Metric
 from palaver.studies.formats import count, decimals, human_bits, percent
 from palaver.studies.results import metric_of
 
-RULES = Metric("collective_accuracy.*", "{} %", "accuracy, %", "higher", percent, factor=100)
+RULES = Metric("collective_accuracy.*", "{} %", "accuracy, %", "higher", percent)
 """The collective's accuracy under each decision rule that the run was evaluated with."""
 
 ACCURACY = (
