@@ -184,6 +184,24 @@ def test_an_unknown_level():
         made("both", topology=topology.full(3))
 
 
+def test_what_predicts_a_received_message():
+    """Soft samples where there are any, unless the distribution is asked for; nothing else is called a sample."""
+    soft, hard = estimators.gumbel_softmax(), estimators.straight_through()
+    for how, sample in (({"estimator": soft}, True), ({"estimator": hard}, False), ({"recurrent": True}, False)):
+        state = started(recurrent=how.get("recurrent", False))
+        own, distribution = (
+            run(losses(made("both", **how, sampled=sampled), state), state.params).message_nll
+            for sampled in (None, False)
+        )
+        assert (own != distribution).all() == sample and (own == distribution).all() != sample
+        if sample:
+            given = run(losses(made("both", **how, sampled=True), state), state.params).message_nll
+            np.testing.assert_array_equal(own, given)
+        else:
+            with pytest.raises(PalaverError, match="sampled is True: give None"):
+                made("both", **how, sampled=True)
+
+
 def test_without_senders_the_nll_is_0():
     game = made("both", topology=topology.ring(2, 0))
     state = started()

@@ -47,7 +47,7 @@ class Agent(NamedTuple):
     """
 
 
-def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, *, sampled: bool) -> Agent:
+def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, *, sampled: bool | None) -> Agent:
     """Describes an agent.
 
     Args:
@@ -56,9 +56,15 @@ def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, 
         objective: of mutual information.
         sampled: as in ``language_game``.
 
+    Raises:
+        PalaverError: ``sampled`` where symbols are hard or the generator's positions depend on each other.
+
     """
     structure = {name: nnx.split(_abstract(make))[0] for name, make in parts.items()}
     plain: Generator = _abstract(parts["generator"])
+    soft = estimator.soft and plain.independent
+    if sampled and not soft:
+        raise PalaverError("sampled is True: give None, or soft symbols and a generator of independent positions")
 
     def module(name: str, params: PyTree) -> Any:
         return nnx.merge(structure[name], params[name])
@@ -86,7 +92,7 @@ def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, 
         return *objective.objective(*pairs, memory), objective.nats(*pairs)
 
     def message_nll(params: PyTree, features: Array, own: Array, symbols: Array, mask: Array) -> Array:
-        if sampled and estimator.soft and plain.independent:
+        if soft and sampled is not False:
             logs = jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
         else:
             logs = jax.nn.log_softmax(module("generator", params).logits(features, symbols))

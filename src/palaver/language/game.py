@@ -142,7 +142,7 @@ def language_game(
     critic: MakeCritic | None = None,
     level: Level = "none",
     weight: float = 0.005,
-    sampled: bool = True,
+    sampled: bool | None = None,
     length_cost: float = 0.0,
     topology: Topology | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -161,16 +161,18 @@ def language_game(
         critic: makes the critic of inputs and messages; None: ``Critic``, of likelihoods if the objective needs them.
         level: of communication.
         weight: λ of the message NLL (eq. 4.2.5 with a weight); the thesis: 0.01 receiving, 0.005 with feedback.
-        sampled: whether a listener predicts with its own soft sample s_B, as under eq. 4.2.6; otherwise, and always
-            with hard symbols or a recurrent generator, with its distribution: ``E[−log p(s_A | x_B)]`` (eq. 4.2.4).
+        sampled: whether a receiver predicts with its own soft sample s_B, as under eq. 4.2.6, or with its distribution:
+            ``E[−log p(s_A | x_B)]`` (eq. 4.2.4). None: with its sample where symbols are soft and the generator's
+            positions independent, otherwise with its distribution.
         length_cost: nats for every symbol before the end of a message of variable length.
         topology: to whom each agent sends, in every step to as many; None: to all others.
         optimizer: of generators and critics; None: Adam with its default learning rate 0.001.
         probe_optimizer: of the online probes; None: the same.
 
     Raises:
-        PalaverError: an unknown level, no agent, a negative weight, a topology of another number of agents, or a critic
-            without likelihoods where the objective needs them.
+        PalaverError: an unknown level, no agent, a negative weight or length cost, a topology of another number of
+            agents, a critic without likelihoods where the objective needs them, or ``sampled`` where symbols are hard
+            or positions depend on each other.
 
     """
     _check(level, agents, weight, length_cost)

@@ -76,8 +76,8 @@ class LanguageSettings(StudySettings, GraphSettings):
     """Who receives whose messages, and whether the receiver's loss trains the sender too."""
     weight: fields.NotNegative = 0.005
     """Weight lambda of the likelihood term, 0 or more."""
-    predict: Literal["sample", "distribution"] = "sample"
-    """What predicts a received message: the receiver's soft sample (gumbel-softmax), or its distribution."""
+    predict: Literal["auto", "sample", "distribution"] = "auto"
+    """What predicts a message: soft sample (gumbel-softmax, all-at-once) or distribution; auto: sample if possible."""
     probe_learning_rate: fields.Positive = 0.001
     """Adam's learning rate of the online probes, above 0."""
     steps: fields.Count = 4000
@@ -89,6 +89,8 @@ class LanguageSettings(StudySettings, GraphSettings):
         """Raises ``PalaverError`` for values that do not go together."""
         likelihood, own = self.critic == "likelihood", "barber-agakov"
         another = "another view: critic likelihood needs numbers in [0, 1]"
+        soft = self.estimator not in ("straight-through", "reinforce") and self.generator != "recurrent"
+        automatic = "auto or distribution: sample needs estimator gumbel-softmax and generator all-at-once"
         rules: list[tuple[str, bool, str]] = [
             ("noise", self.view != "inversion" or self.noise <= 1, "a share in [0, 1] with view inversion"),
             ("variable_length", self.generator == "recurrent" or not self.variable_length, "False: all-at-once"),
@@ -99,6 +101,7 @@ class LanguageSettings(StudySettings, GraphSettings):
                 f"likelihood if and only if information is {own}",
             ),
             ("view", not likelihood or self.view != "additive", another),
+            ("predict", soft or self.predict != "sample", automatic),
             ("lowest", self.lowest <= self.temperature, f"at most temperature ({self.temperature})"),
         ]
         for name, fine, allowed in rules:
@@ -134,7 +137,7 @@ def make_language(settings: LanguageSettings, data: Dataset) -> LanguageGame:
         critic=lambda rngs: Critic(data.shape, message, hidden=settings.critic_hidden, kind=settings.critic, rngs=rngs),
         level=settings.level,
         weight=settings.weight,
-        sampled=settings.predict == "sample",
+        sampled={"sample": True, "distribution": False}.get(settings.predict),
         length_cost=settings.length_cost,
         topology=settings.make_topology(settings.agents, settings.steps),
         optimizer=optax.adam(settings.learning_rate),
