@@ -3,18 +3,24 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
 
 import browser as chrome
 from palaver.cli import main
+from palaver.data import load
 from palaver.experiments import chapter
 from palaver.language import study
 from palaver.language.report import report
+from palaver.language.settings import LanguageSettings, make_language
+from palaver.language.train import language_training
 from palaver.report.page import write_report
 from palaver.studies.record import SCHEMA
 from palaver.studies.results import Result, read_result
+from palaver.studies.seeds import seed_keys
 from palaver.studies.statistics import interval
 from tables import configurations
 
@@ -71,6 +77,26 @@ def test_a_run_on_digits(result):
         assert wide["temperature"].to_list() == [4.0, 4.0, 4.0]
         # A decoder's picture from eight bits is better than the mean picture, whose error is the pixels' variance.
         assert 0 < wide["reconstruction_error"][-1] < 0.09
+
+
+def test_what_is_trained_afterwards_depends_on_a_seed_alone(monkeypatch):
+    """Not on its place among the seeds; and critic and decoder have keys of their own."""
+    monkeypatch.setattr(study, "reconstruct", lambda key, *data, **how: jnp.full((8, 8), jax.random.uniform(key)))
+    monkeypatch.setattr(study, "estimate", lambda *data, key, **how: jax.random.uniform(key))
+    settings = LanguageSettings(data="digits", hidden=(8,), critic_hidden=8, length=4)
+    data = settings.load(load)
+    game = make_language(settings, data)
+    training = language_training(game, data.x_train, data.y_train, batch_size=64)
+
+    def decoded(*seeds):
+        of = study._Prepared(settings, game, training, data, seeds)
+        state = training.init(seed_keys(seeds))
+        return study._decoded(of, state, study._score(of, state, "test"))
+
+    (together, _), (alone, of_decoder) = decoded(0, 2, 3), decoded(3)
+    for name in ("mutual_information", "reconstruction_error"):
+        assert together[name][-1] == alone[name][0] and len(set(together[name])) == 3
+    assert of_decoder[0, 0] != alone["mutual_information"][0]
 
 
 @pytest.mark.parametrize(
@@ -246,5 +272,6 @@ def test_bad_input(tmp_path, capsys):
         (("--agents", "3", "--topology", "random", "--neighbours", "1", "--level", "both"), ("neighbours", "even")),
         (("--agents", "3", "--neighbours", "1"), ("topology full",)),
         (("--examples", "8", "--batch-size", "2"), ("fewer than 3 examples",)),
+        (("--devices", "2"), ("devices is 2: give 1",)),
     ):
         bad(tmp_path, capsys, flags, *words)

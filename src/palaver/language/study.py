@@ -22,7 +22,7 @@ from palaver.studies.chapter import Configuration, Evaluation, Study
 from palaver.studies.record import latest, tidy
 from palaver.studies.seeds import seed_keys
 from palaver.studies.statistics import interval, paired
-from palaver.types import Array, PyTree
+from palaver.types import Array, PalaverError, PyTree
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 """By name."""
@@ -37,6 +37,10 @@ _SHOWN, _DRAWN = 10, 4
 """Examples shown in the report, one of each class, and agents: the first."""
 
 
+_DECODER, _CRITIC = 3, 4
+"""Parts of a seed's key, for what is trained after the agents; their own training uses parts 0 to 2."""
+
+
 class _Prepared(NamedTuple):
     """A configuration made ready to train."""
 
@@ -44,10 +48,13 @@ class _Prepared(NamedTuple):
     game: LanguageGame
     training: LanguageTraining
     data: Dataset
+    seeds: Sequence[int]
 
 
 def check(settings: LanguageSettings, data: Dataset, seeds: Sequence[int], devices: int | None) -> None:
     """Raises ``PalaverError`` for what cannot be run."""
+    if devices not in (None, 1):
+        raise PalaverError(f"devices is {devices}: give 1, since agents of a language are trained on a single device")
     VIEWS[settings.view](settings).init(jax.random.key(0), settings.agents, data.shape)
     make_language(settings, data)
 
@@ -61,7 +68,7 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     settings: LanguageSettings = row.settings
     game = make_language(settings, data)
     training = language_training(game, data.x_train, data.y_train, batch_size=settings.batch_size)
-    of = _Prepared(settings, game, training, data)
+    of = _Prepared(settings, game, training, data, seeds)
 
     def advance(state: PyTree) -> tuple[PyTree, Evaluation]:
         language, diverged = state
@@ -146,14 +153,14 @@ def _decoded(of: _Prepared, language: LanguageState, test: MessageScores) -> tup
 
     @jax.jit  # the data set is an argument: a closure would make it a constant of the program
     def one(key: Array, game: GameState, seen: Array, held_out: Array, inputs: list[Array]) -> tuple[Array, ...]:
-        decoded = reconstruct(key, seen, inputs[0], held_out, vocabulary=vocabulary)
+        decoded = reconstruct(jax.random.fold_in(key, _DECODER), seen, inputs[0], held_out, vocabulary=vocabulary)
         views = [of.game.observe(game, to_float(x), jnp.arange(len(x)))[-1] for x in inputs]
         words = [jax.nn.one_hot(symbols, vocabulary) for symbols in (seen, held_out)]
-        how: dict[str, Any] = {"kind": "separable", "batch_size": 256, "judged": judged, "steps": 1500}
-        nats = estimate(info_nce(), views[0], words[0], (views[1], words[1]), key=key, **how)
+        own, how = jax.random.fold_in(key, _CRITIC), {"batch_size": 256, "judged": judged, "steps": 1500}
+        nats = estimate(info_nce(), views[0], words[0], (views[1], words[1]), key=own, kind="separable", **how)
         return nats, ((decoded - to_float(inputs[1])) ** 2).mean(), decoded
 
-    keys = jax.random.split(jax.random.key(0), len(test.symbols))
+    keys = seed_keys(of.seeds)
     found = [
         one(key, _game_of(language.games, place), seen[-1], held_out[-1], inputs)
         for place, (key, seen, held_out) in enumerate(zip(keys, train.symbols, test.symbols, strict=True))
