@@ -42,7 +42,7 @@ def test_straight_through_draws_hard_symbols_with_the_soft_ones_gradient():
     assert jnp.abs(grads[0]).max() > 0.01
 
 
-def test_which_estimators_need_no_gradients_from_listeners():
+def test_which_estimators_need_no_gradients_from_receivers():
     assert {name: own.crosses_wire for name, own in ALL.items()} == {
         "gumbel-softmax": False,
         "straight-through": False,
@@ -110,7 +110,7 @@ def exact(params, generator, objective, memory):
         total += (chance * (-share - ENTROPY * entropy + COST * masks.sum(-1)[:, None] * variable)).sum(0).mean()
         logs.append(chosen.sum(-1))
         chances.append(chance)
-    # E over the sender's messages of −log p(s_A | x_B): the listener's gradient, and the sender's reward.
+    # E over the sender's messages of −log p(s_A | x_B): the receiver's gradient, and the sender's reward.
     return total - WEIGHT * (chances[0] * logs[1]).sum(0).mean()
 
 

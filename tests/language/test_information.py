@@ -86,7 +86,7 @@ def test_likelihoods_by_hand():
 
 def test_likelihoods_need_their_critic():
     x, s = channel(jax.random.key(1), 0.1, (300, 2))
-    with pytest.raises(PalaverError, match="kind is joint for an objective of likelihoods"):
+    with pytest.raises(PalaverError, match="critic's kind is joint: this objective needs kind likelihood"):
         estimate(information.barber_agakov(), x, s, (x, s), key=jax.random.key(2))
 
 

@@ -72,10 +72,10 @@ def size(tree, agent):
 )
 def test_which_agents_receive_a_gradient(level, trained, reached, recurrent, estimator):
     game = made(level, estimator=estimator, recurrent=recurrent)
-    for listener, grad in enumerate(gradients(game, started(recurrent=recurrent))):
+    for receiver, grad in enumerate(gradients(game, started(recurrent=recurrent))):
         for agent in (0, 1):
-            moves = agent in trained.get(listener, [])
-            assert (size(grad["generator"], agent) > 1e-5) == moves, (listener, agent)
+            moves = agent in trained.get(receiver, [])
+            assert (size(grad["generator"], agent) > 1e-5) == moves, (receiver, agent)
             if not moves:
                 assert size(grad, agent) == 0
         for part in ("critic", "probe", "message_probe"):
@@ -89,11 +89,11 @@ def test_gradients_by_hand(level):
     game, state = made(level), started()
     of_a, of_b = gradients(game, state)
     a, b = jax.nn.softmax(messages(game, state).logits)
-    by_listener = (b - a).mean(0).reshape(-1)
+    by_receiver = (b - a).mean(0).reshape(-1)
     logs = jnp.log(b)
     by_sender = (a * (-logs + (a * logs).sum(-1, keepdims=True))).mean(0).reshape(-1)
     bias = of_b["generator"]["heads"]["bias"]
-    np.testing.assert_allclose(bias[1], by_listener, atol=1e-6)
+    np.testing.assert_allclose(bias[1], by_receiver, atol=1e-6)
     np.testing.assert_allclose(bias[0], 0 * by_sender if level == "receiving" else by_sender, atol=1e-6)
     other = of_a["generator"]["heads"]["bias"]
     if level != "both":
@@ -122,8 +122,8 @@ def test_probes_do_not_train_agents():
         assert size(jax.tree.map(jnp.subtract, one[part], other[part]), 0) > 1e-3
 
 
-def test_reinforced_listeners_report_a_number_and_learn_themselves():
-    """No gradient through a symbol, yet the gradient of the sender's loss depends on what its listener reports."""
+def test_reinforced_receivers_report_a_number_and_learn_themselves():
+    """No gradient through a symbol, yet the gradient of the sender's loss depends on what its receiver reports."""
     estimator = estimators.reinforce(entropy=0.0, samples=2)
     state = started()
     for level, moves in (("receiving", False), ("feedback", True)):
@@ -139,7 +139,7 @@ def test_reinforced_listeners_report_a_number_and_learn_themselves():
 def senders(level, neighbours):
     """The senders of each agent."""
     table = jnp.asarray(neighbours)
-    found = levels.listening(level, table, levels.in_degree(table))
+    found = levels.reception(level, table, levels.in_degree(table))
     np.testing.assert_allclose(found.weights.sum(1), (found.weights > 0).any(1))
     pairs = zip(found.senders.tolist(), found.weights.tolist(), strict=True)
     return [{s for s, w in zip(*row, strict=True) if w} for row in pairs]
@@ -166,7 +166,7 @@ def test_with_many_agents_the_nll_is_the_mean_over_an_agents_senders():
     state = started(agents=4)
     found = run(losses(game, state), state.params).message_nll
     s = jax.nn.softmax(messages(game, state).logits)
-    nll = -(s[:, None] * jnp.log(s)[None]).sum((-2, -1)).mean(-1)  # [sender, listener]
+    nll = -(s[:, None] * jnp.log(s)[None]).sum((-2, -1)).mean(-1)  # [sender, receiver]
     expected = [(nll[(j - 1) % 4, j] + nll[(j + 1) % 4, j]) / 2 for j in range(4)]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -178,9 +178,9 @@ def test_an_unknown_level():
         made("none", agents=0)
     with pytest.raises(PalaverError, match="weight -1"):
         made("both", weight=-1.0)
-    with pytest.raises(PalaverError, match="scores are no likelihoods"):
+    with pytest.raises(PalaverError, match="the objective needs log-likelihoods: give a critic of kind likelihood"):
         made("none", objective=information.barber_agakov(), critic=lambda rngs: Critic((4, 4), (5, 3), rngs=rngs))
-    with pytest.raises(PalaverError, match="a topology of 3 for 2 agents"):
+    with pytest.raises(PalaverError, match="a topology of 3 for 2 agents: give one of 2"):
         made("both", topology=topology.full(3))
 
 

@@ -1,4 +1,4 @@
-"""Compiled language games: the same as step by step, each seed on its own, and messages come to tell their inputs."""
+"""Compiled language games: the same as step by step, each seed on its own, and messages come to inform about inputs."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def close(a, b):
 
 
 @pytest.mark.parametrize("which", ["soft", "reinforced"])
-def test_the_compiled_stretch_is_its_steps(which, request):
+def test_compiled_training_is_its_steps(which, request):
     game, training = request.getfixturevalue(which)
     state = training.init(seed_keys([3, 4]))
     own, order, key = jax.tree.map(lambda leaf: jnp.copy(leaf[1]), state)
@@ -102,7 +102,7 @@ def test_a_random_view_of_an_example_does_not_depend_on_its_neighbours():
     np.testing.assert_array_equal(game.observe(own, ones[:3], jnp.array([7, 0, 7]))[:, 0], seen[:, 7])
 
 
-def test_messages_come_to_tell_their_inputs():
+def test_messages_come_to_inform_about_inputs():
     game = described(
         objective=information.info_nce(),
         critic=lambda rngs: information.Critic((8, 8), (16, 2), hidden=64, kind="separable", rngs=rngs),

@@ -1,4 +1,4 @@
-"""One agent: its messages, what they tell about its view, and how well it predicts other agents' messages."""
+"""One agent: its messages, the information in them about its view, and how well it predicts other agents' messages."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -127,10 +127,10 @@ def agent_parts(
         classes: C, of the probes' labels.
         generator: as in ``language_game``.
         critic: as in ``language_game``.
-        likelihoods: whether the objective needs the critic's scores to be likelihoods.
+        likelihoods: whether the objective needs the critic's scores to be log-likelihoods.
 
     Raises:
-        PalaverError: the critic's scores are no likelihoods where they have to be.
+        PalaverError: the critic's scores are not log-likelihoods where they have to be.
 
     """
     generator = generator or (lambda rngs: AllAtOnce(shape, rngs=rngs))
@@ -141,7 +141,7 @@ def agent_parts(
     kind = "likelihood" if likelihoods else "joint"
     critic = critic or (lambda rngs: Critic(shape, message, kind=kind, rngs=rngs))
     if likelihoods and not _abstract(critic).of_likelihoods:
-        raise PalaverError("the critic's scores are no likelihoods: give one of kind likelihood, or another objective")
+        raise PalaverError("the objective needs log-likelihoods: give a critic of kind likelihood")
     return {
         "generator": generator,
         "critic": critic,

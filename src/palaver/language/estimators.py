@@ -1,7 +1,7 @@
 """Estimators of the gradient of a choice among symbols (thesis §4.2.2.1).
 
-An estimator is made by a factory. With ``crosses_wire=False`` the sender's gradient must pass through the listeners,
-so that feedback needs both in one program (or gradients on the wire); with ``crosses_wire=True`` a listener returns
+An estimator is made by a factory. With ``crosses_wire=False`` the sender's gradient must pass through the receivers,
+so that feedback needs both in one program (or gradients on the wire); with ``crosses_wire=True`` a receiver returns
 one number an example.
 """
 
@@ -26,7 +26,7 @@ class Estimator(NamedTuple):
     temperature: Schedule
     """The temperature at a step; 1 where there is none."""
     crosses_wire: bool
-    """Whether a sender learns from numbers that its listeners send back, without their gradients."""
+    """Whether a sender learns from numbers that its receivers send back, without their gradients."""
     soft: bool = False
     """Whether symbols are soft."""
     samples: int = 1
@@ -101,7 +101,7 @@ def straight_through(temperature: Schedule | None = None) -> Estimator:
 def reinforce(*, entropy: float = 0.01, samples: int = 4) -> Estimator:
     """Hard symbols, and the score function (Williams 1992) with a baseline: no gradient passes through a symbol.
 
-    A message's reward is its share of the sender's objective, with its listeners' losses where they report them. The
+    A message's reward is its share of the sender's objective, with its receivers' losses where they report them. The
     baseline is the mean reward of the other messages drawn for the same input ("leave-one-out", Kool et al. 2019); with
     one message an input, of the batch's other inputs.
 

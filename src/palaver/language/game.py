@@ -115,8 +115,8 @@ class _Draw(NamedTuple):
     """``[N, B]`` the information objective."""
     message_nll: Array
     """``[N, B]`` nats of received messages under the agent's distribution."""
-    listeners_nll: Array
-    """``[N, B]`` nats of the agent's message under its listeners' distributions; 0 where they do not report them."""
+    receivers_nll: Array
+    """``[N, B]`` nats of the agent's message under its receivers' distributions; 0 where they do not report them."""
     memory: Array
     """``[N]`` of the information objective."""
     nats: Array
@@ -179,7 +179,7 @@ def language_game(
     topology = topology or topologies.full(agents)
     neighbours = topology(jnp.int32(0))
     if neighbours.shape[0] != agents:
-        raise PalaverError(f"a topology of {neighbours.shape[0]} for {agents} agents: give one of as many")
+        raise PalaverError(f"a topology of {neighbours.shape[0]} for {agents} agents: give one of {agents}")
     view, estimator = view or observation.inversion(), estimator or estimators.gumbel_softmax()
     objective, adam = objective or information.jensen_shannon(), optax.adam(1e-3)
     optimizer = optax.multi_transform({"agent": optimizer or adam, "probe": probe_optimizer or adam}, _OPTIMIZERS)
@@ -228,13 +228,13 @@ def _draw(game: _Description, key: Array, state: GameState, params: PyTree, seen
     nothing = jnp.zeros_like(values)
     if game.level == "none" or game.agents == 1:
         return _Draw(message, values, nothing, nothing, memory, nats)
-    listening = levels.listening(game.level, game.topology(state.step), game.in_degree)
+    reception = levels.reception(game.level, game.topology(state.step), game.in_degree)
     feedback = levels.reaches_sender(game.level)
     sent = message if feedback else jax.lax.stop_gradient(message)
-    received = sent.symbols[listening.senders], sent.mask[listening.senders]
+    received = sent.symbols[reception.senders], sent.mask[reception.senders]
     of_senders = jax.vmap(game.agent.message_nll, in_axes=(None, None, None, 0, 0))
-    nll = listening.weights[..., None] * jax.vmap(of_senders)(params, features, message.symbols, *received)
-    reported = nothing.at[listening.senders].add(nll) if feedback else nothing
+    nll = reception.weights[..., None] * jax.vmap(of_senders)(params, features, message.symbols, *received)
+    reported = nothing.at[reception.senders].add(nll) if feedback else nothing
     return _Draw(message, values, nll.sum(1), reported, memory, nats)
 
 
@@ -253,7 +253,7 @@ def _terms(game: _Description, key: Array, state: GameState, params: PyTree, x: 
         entropy = -(jnp.exp(logs) * logs).sum(-1) * drawn.message.mask
         bonus = estimator.entropy * entropy.sum(-1)
         # The symbols drawn so far decide the entropy of those that follow, so the bonus is part of the reward too.
-        reward = drawn.objective - game.weight * drawn.listeners_nll - game.length_cost * lengths + bonus
+        reward = drawn.objective - game.weight * drawn.receivers_nll - game.length_cost * lengths + bonus
         loss -= jax.lax.stop_gradient(advantage(reward)) * chosen + bonus
     total = loss.mean((0, 2)).sum()
     # The online probes learn from the features and from the messages as in evaluation, not from those drawn.

@@ -314,7 +314,7 @@ def estimate(
     made, drawn, shuffle = jax.random.split(key, 3)
     critic = Critic(x.shape[1:], s.shape[1:], hidden=hidden, kind=kind, rngs=nnx.Rngs(made))
     if information.of_likelihoods and not critic.of_likelihoods:
-        raise PalaverError(f"kind is {kind} for an objective of likelihoods: give likelihood")
+        raise PalaverError(f"critic's kind is {kind}: this objective needs kind likelihood")
     structure, params = nnx.split(critic)
 
     def scored(params: PyTree, pairs: tuple[Array, Array], rows: Array, all_pairs: bool) -> tuple[Array, Array]:

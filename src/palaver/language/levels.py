@@ -25,7 +25,7 @@ LEVELS: tuple[str, ...] = get_args(Level)
 """Every level's name."""
 
 
-class Listening(NamedTuple):
+class Reception(NamedTuple):
     """Whose messages each agent receives in a step; ``P`` senders at most."""
 
     senders: Array
@@ -34,10 +34,10 @@ class Listening(NamedTuple):
     """``[N, P]``: one over the number of an agent's senders; 0 in the padding."""
 
 
-def listening(level: Level, neighbours: Array, most: int) -> Listening:
+def reception(level: Level, neighbours: Array, most: int) -> Reception:
     """Whose messages each agent receives.
 
-    >>> listening("receiving", jnp.array([[1, 2], [0, 2], [0, 1]]), 2).senders.tolist()
+    >>> reception("receiving", jnp.array([[1, 2], [0, 2], [0, 1]]), 2).senders.tolist()
     [[0, 0], [0, 0], [0, 1]]
 
     Args:
@@ -47,13 +47,13 @@ def listening(level: Level, neighbours: Array, most: int) -> Listening:
 
     """
     own = jnp.arange(neighbours.shape[0])
-    receives = (neighbours[None] == own[:, None, None]).any(-1) & (level != "none")  # [listener, sender]
+    receives = (neighbours[None] == own[:, None, None]).any(-1) & (level != "none")  # [receiver, sender]
     if level in ("receiving", "feedback"):
         receives &= own[None] < own[:, None]
     senders = jnp.argsort(~receives, axis=1, stable=True)[:, :most]
     real = jnp.take_along_axis(receives, senders, axis=1)
     count = real.sum(1, keepdims=True)
-    return Listening(jnp.where(real, senders, 0), real / jnp.maximum(1, count))
+    return Reception(jnp.where(real, senders, 0), real / jnp.maximum(1, count))
 
 
 def in_degree(neighbours: Array) -> int:
@@ -63,7 +63,7 @@ def in_degree(neighbours: Array) -> int:
 
 
 def reaches_sender(level: Level) -> bool:
-    """Whether a listener's loss trains the sender too."""
+    """Whether a receiver's loss trains the sender too."""
     return level in ("feedback", "both")
 
 
@@ -71,7 +71,7 @@ def message_nll(log_probabilities: Array, symbols: Array, mask: Array) -> Array:
     """``−Σ_t s_A^t log s_B^t`` (eq. 4.2.6): the negative log-likelihood of A's messages under B's distribution.
 
     Args:
-        log_probabilities: ``[..., B, L, V]`` of the listener.
+        log_probabilities: ``[..., B, L, V]`` of the receiver.
         symbols: ``[..., B, L, V]`` the sender's messages.
         mask: ``[..., B, L]`` of the messages: positions after the end of one do not count.
 
@@ -79,10 +79,10 @@ def message_nll(log_probabilities: Array, symbols: Array, mask: Array) -> Array:
         ``[..., B]`` nats a message.
 
     """
-    # After the end of a message its symbols are END, which the listener does not have to predict.
+    # After the end of a message its symbols are END, which the receiver does not have to predict.
     counted = symbols - (1 - mask[..., None]) * jax.nn.one_hot(END, symbols.shape[-1])
     # One axis of symbols, for jaxlib 0.10.2 to 0.11 sum up products of seven axes with a segmentation fault
-    # (jax-ml/jax#40412), and seeds, samples, listeners, senders and examples are five.
+    # (jax-ml/jax#40412), and seeds, samples, receivers, senders and examples are five.
     flat = symbols.shape[-2] * symbols.shape[-1]
     pairs = counted.reshape(*counted.shape[:-2], flat), log_probabilities.reshape(*log_probabilities.shape[:-2], flat)
     return -(pairs[0] * pairs[1]).sum(-1)

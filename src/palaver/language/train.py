@@ -25,8 +25,8 @@ class LanguageState(NamedTuple):
     """``[S]`` random keys."""
 
 
-class StretchMeans(NamedTuple):
-    """Means over a stretch of training."""
+class TrainMeans(NamedTuple):
+    """Means over the steps of one call of ``LanguageTraining.advance``."""
 
     information: Array
     """``[S, N]`` I(X; S) in nats as the objective estimates it, of messages as drawn in training."""
@@ -50,7 +50,7 @@ class LanguageTraining(NamedTuple):
 
     init: Callable[[Array], LanguageState]
     """``init(keys [S])``."""
-    advance: Callable[[LanguageState, int], tuple[LanguageState, StretchMeans]]
+    advance: Callable[[LanguageState, int], tuple[LanguageState, TrainMeans]]
     """``advance(state, steps)``: the state after so many steps; the buffers of the given one are donated."""
     evaluate: Callable[[GameState, np.ndarray, np.ndarray], MessageScores]
     """``evaluate(games, x [M, ...], y [M])``."""
@@ -90,8 +90,8 @@ def language_training(
     size = len(y)
     if not 2 <= batch_size <= size:
         raise PalaverError(
-            f"batches of {batch_size} for {size} training examples: give 2 to {size}, since a message is told apart "
-            "from another example's"
+            f"batches of {batch_size} for {size} training examples: give 2 to {size}, as messages are contrasted with "
+            "others"
         )
     # A row of numbers is gathered twice as fast as an image (XLA's CPU backend).
     rows, labels = jnp.asarray(x).reshape(size, -1), jnp.asarray(y, jnp.int32)
@@ -114,22 +114,22 @@ def _init(game: LanguageGame, keys: Array) -> LanguageState:
 
 def _advance(
     game: LanguageGame, batch_size: int, shape: tuple[int, ...], state: LanguageState, x: Array, y: Array, steps: Array
-) -> tuple[LanguageState, StretchMeans]:
+) -> tuple[LanguageState, TrainMeans]:
     """So many steps of all games on the training set ``x [M, …]`` (rows of numbers), ``y [M]``."""
 
-    def one(own: GameState, order: Array, key: Array) -> tuple[GameState, StretchMeans]:
+    def one(own: GameState, order: Array, key: Array) -> tuple[GameState, TrainMeans]:
         rows = shuffled(order, own.step * batch_size + jnp.arange(batch_size), jnp.int32(len(y)))
         batch = to_float(x[rows]).reshape(-1, *shape)
         own, terms = game.step(jax.random.fold_in(key, own.step), own, batch, y[rows])
-        return own, StretchMeans(terms.information, terms.message_nll)
+        return own, TrainMeans(terms.information, terms.message_nll)
 
-    def step(_: Array, carry: tuple[LanguageState, StretchMeans]) -> tuple[LanguageState, StretchMeans]:
+    def step(_: Array, carry: tuple[LanguageState, TrainMeans]) -> tuple[LanguageState, TrainMeans]:
         state, total = carry
         games, means = jax.vmap(one)(state.games, state.order, state.key)
         return state._replace(games=games), jax.tree.map(jnp.add, total, means)
 
     zeros = jnp.zeros(state.games.memory.shape)
-    state, total = jax.lax.fori_loop(0, steps, step, (state, StretchMeans(zeros, zeros)))
+    state, total = jax.lax.fori_loop(0, steps, step, (state, TrainMeans(zeros, zeros)))
     return state, jax.tree.map(lambda leaf: leaf / steps, total)
 
 
