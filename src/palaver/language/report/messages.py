@@ -8,12 +8,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from palaver.report.drawing import STYLE, raster, to_svg
-from palaver.studies.results import PICTURES, Result
-from palaver.types import PalaverError
+from palaver.studies.results import PICTURES, Result, unreadable
 
 
 def read_messages(result: Result) -> dict[int, dict[str, np.ndarray]]:
-    """The arrays of ``pictures.npz`` by row of the settings and kind; none where there is no file."""
+    """The arrays of ``pictures.npz`` by row of the settings and kind; none where there is no file.
+
+    Raises:
+        PalaverError: the file cannot be read, or its arrays are not those of this run's configurations.
+
+    """
     path = result.folder / PICTURES
     if not path.is_file():
         return {}
@@ -27,8 +31,7 @@ def read_messages(result: Result) -> dict[int, dict[str, np.ndarray]]:
             if not 0 <= row < len(result.settings["rows"]) or {*kinds, "views"} != {"views", "messages", "classes"}:
                 raise ValueError(f"row {row} has {', '.join(sorted(kinds))}")
     except Exception as error:  # NumPy's reader fails in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PalaverError(f"cannot read {path} ({reason}): run the experiment again") from error
+        raise unreadable(path, error) from error
     return found
 
 
