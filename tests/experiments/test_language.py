@@ -1,5 +1,7 @@
 """Languages end to end on digits: the run, what it measures, the page, and bad input."""
 
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -186,6 +188,17 @@ def test_the_page(result):
     (row,) = grid_of(result, "Results").rows
     assert row[0].startswith("2 agents, both, 8 of 2 symbols")
     assert grid_of(result, "Messages").rows[0][-1] == "no"
+
+
+def test_the_report_loads_no_engine():
+    program = """
+import sys
+import palaver.language.report
+engines = {f"palaver.language.{name}" for name in ("game", "study", "train")} | {"palaver.node"}
+assert not engines & {*sys.modules}, engines & {*sys.modules}
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def made_of(result, settings, metrics):

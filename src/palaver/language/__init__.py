@@ -1,18 +1,8 @@
-"""A discrete language between agents (thesis ch. 4)."""
+"""A discrete language between agents (thesis ch. 4).
 
-from palaver.language import estimators, generators, information, levels, metrics, observation
-from palaver.language.game import GameState, LanguageGame, LossTerms, Messages, language_game
+The public names are listed in ``__init__.pyi``; each is imported when first used, so that the report loads no engine.
+"""
 
-__all__ = [
-    "GameState",
-    "LanguageGame",
-    "LossTerms",
-    "Messages",
-    "estimators",
-    "generators",
-    "information",
-    "language_game",
-    "levels",
-    "metrics",
-    "observation",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,7 @@ import polars as pl
 
 from palaver.data import Dataset
 from palaver.data.inputs import to_float
-from palaver.language import GameState, LanguageGame, metrics
+from palaver.language import GameState, LanguageGame, measures
 from palaver.language.generators import bits_available
 from palaver.language.information import estimate, info_nce
 from palaver.language.observation import VIEWS
@@ -99,7 +99,7 @@ def _measured(of: _Prepared, language: LanguageState, step: int, finished: bool)
     temperature = make_estimator(of.settings).temperature(jnp.int32(step))
     group = {"temperature": np.full(len(symbols), float(temperature))}
     if of.settings.agents > 1:
-        group["agreement"] = np.array([metrics.agreement(own, variable=variable) for own in symbols])
+        group["agreement"] = np.array([measures.agreement(own, variable=variable) for own in symbols])
     if not finished:
         return agents, group, {}
     last, decoded = _decoded(of, language, scores["test"])
@@ -124,11 +124,11 @@ def _of_agents(of: _Prepared, language: LanguageState, scores: dict[str, Message
     def of_each(measure: Callable[[np.ndarray], float]) -> np.ndarray:
         return np.array([[measure(own) for own in group] for group in messages])
 
-    found["message_entropy"] = of_each(metrics.message_entropy)
-    found["symbol_entropy"] = of_each(lambda own: metrics.symbol_entropy(own, of.settings.vocabulary))
-    found["topographic_similarity"] = of_each(lambda own: metrics.topographic_similarity(compared, own[few]))
+    found["message_entropy"] = of_each(measures.message_entropy)
+    found["symbol_entropy"] = of_each(lambda own: measures.symbol_entropy(own, of.settings.vocabulary))
+    found["topographic_similarity"] = of_each(lambda own: measures.topographic_similarity(compared, own[few]))
     if of.settings.variable_length:
-        found["length"] = of_each(lambda own: float(metrics.lengths(own).mean()))
+        found["length"] = of_each(lambda own: float(measures.lengths(own).mean()))
     found["critics_information"] = np.asarray(of.training.information(language.games, of.data.x_test[:_JUDGED]))
     return found
 
@@ -175,7 +175,7 @@ def _pictures(of: _Prepared, language: LanguageState, test: MessageScores, decod
     shown = [np.flatnonzero(data.y_test == c)[:1] for c in range(data.classes)]
     rows = np.concatenate(shown)[:_SHOWN]
     messages = test.symbols[0][:_DRAWN]
-    classes = np.stack([metrics.by_class(own, data.y_test, data.classes, vocabulary) for own in messages])
+    classes = np.stack([measures.by_class(own, data.y_test, data.classes, vocabulary) for own in messages])
     found = {"messages": messages[:, rows], "classes": classes.astype(np.float32)}
     if len(data.shape) < 2:
         return found

@@ -1,4 +1,4 @@
-"""Measurements of a language, from hard messages (NumPy): entropy, agreement, topographic similarity, usage."""
+"""Measures of hard messages (NumPy): entropy, agreement, topographic similarity, usage."""
 
 from collections import Counter
 from typing import Any
