@@ -158,7 +158,7 @@ def test_the_tables_rows():
             own = rows[name].settings
             assert own.level == level and (own.length, own.vocabulary, own.noise) == (32, 2, 0.1)
             assert own.weight == {"receiving": 0.01}.get(level, 0.005)
-        # Every open end of the chapter is a row.
+        # Every choice that the thesis leaves open is a row.
         settings = [row.settings for row in rows.values()]
         assert {own.estimator for own in settings} == {"gumbel-softmax", "straight-through", "reinforce"}
         assert {own.information for own in settings} == {
@@ -168,11 +168,11 @@ def test_the_tables_rows():
             "barber-agakov",
         }
         # Each has a row without communication that differs in nothing else.
-        talking = {name for name, row in rows.items() if row.settings.level != "none"}
+        communicating = {name for name, row in rows.items() if row.settings.level != "none"}
         stored = [{"configuration": name, "settings": asdict(row.settings)} for name, row in rows.items()]
         nothing = [{"configuration": name, "metrics": {}} for name in rows]
         made = Result(Path(), {"rows": stored}, pl.DataFrame(schema=SCHEMA), {"rows": nothing})
-        assert {name for name, *_ in grid_of(made, "Communication").rows} == talking
+        assert {name for name, *_ in grid_of(made, "Communication").rows} == communicating
         assert max(own.length for own in settings) > 32 and max(own.vocabulary for own in settings) > 2
         assert {own.generator for own in settings} == {"all-at-once", "recurrent"}
         assert any(own.variable_length for own in settings) and max(own.agents for own in settings) > 2

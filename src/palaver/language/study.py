@@ -28,7 +28,7 @@ Arrays: TypeAlias = dict[str, np.ndarray]
 """By name."""
 
 _JUDGED = 500
-"""Held-out examples that the agents' own critics tell apart; the estimate is at most their number's logarithm."""
+"""Held-out examples whose messages the agents' own critics contrast; the estimate is at most the number's logarithm."""
 
 _COMPARED = 300
 """Held-out examples whose distances are compared with their messages'."""
@@ -140,7 +140,7 @@ def _game_of(games: GameState, place: int) -> GameState:
 
 
 def _decoded(of: _Prepared, language: LanguageState, test: MessageScores) -> tuple[Arrays, np.ndarray]:
-    """What a critic and a decoder that are trained afterwards can tell from the last agent's hard messages.
+    """How much a critic and a decoder that are trained afterwards find in the last agent's hard messages.
 
     Returns:
         ``mutual_information`` and ``reconstruction_error``, ``[S]`` on the test set; and of the first seed the test

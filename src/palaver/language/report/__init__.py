@@ -1,4 +1,4 @@
-"""What agents that develop a language send: tables, figures and words, from a run's result files alone."""
+"""The report of a language: tables, figures and words, from a run's result files alone."""
 
 from palaver.language.report.sections import report
 

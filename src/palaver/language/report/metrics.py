@@ -6,7 +6,7 @@ from palaver.studies.formats import count, decimals, percent, points
 PROBES = (
     Metric("probe_accuracy", "features %", "accuracy, %", "higher", percent, compare=True),
     Metric("best_step", "best step", "steps", "", count),
-    Metric("points_by_the_end", "points by the end", "points", "higher", points),
+    Metric("points_by_the_end", "last minus best", "points", "higher", points),
     Metric("message_probe_accuracy", "messages %", "accuracy, %", "higher", percent, compare=True),
     Metric("message_probe_accuracy.end", "messages at the end %", "accuracy, %", "higher", percent),
 )

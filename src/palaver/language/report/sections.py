@@ -23,7 +23,15 @@ _OF_COMMUNICATION = {"level", "weight", "predict", "topology", "neighbours", "gr
 
 
 def report(result: Result) -> Findings:
-    """Everything that a run of languages has to say."""
+    """What a run of languages found: verdict, tables and figures.
+
+    Args:
+        result: the run's files.
+
+    Raises:
+        PalaverError: the pictures cannot be read.
+
+    """
     sections = (
         Section("Results", WORDS["results"], [metric_grid(result, "accuracy of linear probes", PROBES)]),
         Section("Communication", WORDS["gains"], [_gains_grid(result)]),
@@ -63,8 +71,8 @@ def _compared(result: Result) -> dict[str, str]:
     levels = {name: own.get("level") for name, own in settings_of(result).items()}
     found: dict[str, str] = {}
     for names in _families(result):
-        silent = [name for name in names if levels[name] == "none"]
-        found |= {name: silent[0] for name in names if silent and levels[name] != "none"}
+        without = [name for name in names if levels[name] == "none"]
+        found |= {name: without[0] for name in names if without and levels[name] != "none"}
     return {name: found[name] for name in levels if name in found}
 
 
@@ -83,7 +91,7 @@ def _gains_grid(result: Result) -> Grid:
 
 
 def _verdict(result: Result) -> list[str]:
-    """Where communication helps, where it harms, and where the seeds do not tell: a line for each probe."""
+    """Where communication helps, where it harms, and where the seeds leave it undecided: a line for each probe."""
     compared = _compared(result)
     if not compared:
         return ["No two configurations differ in communication alone."]
