@@ -11,7 +11,7 @@ from flax import nnx
 from palaver.language import levels
 from palaver.language.estimators import Estimator, hard
 from palaver.language.generators import AllAtOnce, Generator, MakeGenerator, Message
-from palaver.language.information import Critic, Information, MakeCritic, scores
+from palaver.language.information import Critic, CriticLike, Information, MakeCritic, scores
 from palaver.types import Array, PalaverError, PyTree
 
 Make: TypeAlias = Callable[[nnx.Rngs], Any]
@@ -56,15 +56,15 @@ def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, 
         objective: of mutual information.
         sampled: as in ``language_game``.
 
+    Returns:
+        The agent's functions.
+
     Raises:
         PalaverError: ``sampled`` where symbols are hard or the generator's positions depend on each other.
 
     """
     structure = {name: nnx.split(_abstract(make))[0] for name, make in parts.items()}
-    plain: Generator = _abstract(parts["generator"])
-    soft = estimator.soft and plain.independent
-    if sampled and not soft:
-        raise PalaverError("sampled is True: give None, or soft symbols and a generator of independent positions")
+    by_sample = _by_sample(_abstract(parts["generator"]), estimator, sampled)
 
     def module(name: str, params: PyTree) -> Any:
         return nnx.merge(structure[name], params[name])
@@ -92,7 +92,7 @@ def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, 
         return *objective.objective(*pairs, memory), objective.nats(*pairs)
 
     def message_nll(params: PyTree, features: Array, own: Array, symbols: Array, mask: Array) -> Array:
-        if soft and sampled is not False:
+        if by_sample:
             logs = jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
         else:
             logs = jax.nn.log_softmax(module("generator", params).logits(features, symbols))
@@ -103,13 +103,25 @@ def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, 
         return module("probe", params)(features), module("message_probe", params)(flat)
 
     def bound(params: PyTree, seen: Array, symbols: Array) -> Array:
-        critic = module("critic", params)
-        inputs, messages = critic.codes(seen, symbols)
-        table = jax.lax.map(lambda s: critic.table(inputs, s[None])[:, 0], messages, batch_size=64)
-        negatives = 0 if objective.of_likelihoods else 1  # other messages, or other inputs
-        return (jnp.diagonal(table) - jax.nn.logsumexp(table, axis=negatives)).mean() + jnp.log(len(table))
+        return _bound(module("critic", params), seen, symbols, objective.of_likelihoods)
 
     return Agent(init, features, sample, greedy, information, message_nll, probe, bound)
+
+
+def _by_sample(generator: Generator, estimator: Estimator, sampled: bool | None) -> bool:
+    """Whether the receiver's own sample predicts messages; see ``language_game``."""
+    soft = estimator.soft and generator.independent
+    if sampled and not soft:
+        raise PalaverError("sampled is True: give None, or soft symbols and a generator of independent positions")
+    return soft and sampled is not False
+
+
+def _bound(critic: CriticLike, seen: Array, symbols: Array, of_likelihoods: bool) -> Array:
+    """See ``Agent.bound``."""
+    inputs, messages = critic.codes(seen, symbols)
+    table = jax.lax.map(lambda s: critic.table(inputs, s[None])[:, 0], messages, batch_size=64)
+    negatives = 0 if of_likelihoods else 1  # other messages, or other inputs
+    return (jnp.diagonal(table) - jax.nn.logsumexp(table, axis=negatives)).mean() + jnp.log(len(table))
 
 
 def _abstract(make: Make) -> Any:
@@ -128,6 +140,9 @@ def agent_parts(
         generator: as in ``language_game``.
         critic: as in ``language_game``.
         likelihoods: whether the objective needs the critic's scores to be log-likelihoods.
+
+    Returns:
+        ``make(rngs)`` of ``generator``, ``critic``, ``probe`` and ``message_probe``.
 
     Raises:
         PalaverError: the critic's scores are not log-likelihoods where they have to be.

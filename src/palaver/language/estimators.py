@@ -40,6 +40,13 @@ def hard(logits: Array) -> Array:
 
     >>> hard(jnp.array([0.5, 2.0, 2.0])).tolist()
     [0.0, 1.0, 0.0]
+
+    Args:
+        logits: ``[..., V]``.
+
+    Returns:
+        ``[..., V]``, without gradient.
+
     """
     return jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=logits.dtype)
 
@@ -55,6 +62,9 @@ def annealed(*, start: float = 4.0, decay: float = 0.9, every: int = 100, floor:
         decay: factor of each decay, in (0, 1].
         every: steps between two decays.
         floor: the lowest temperature.
+
+    Returns:
+        The schedule: from a step to the temperature.
 
     Raises:
         PalaverError: a temperature that is not above 0, a decay outside (0, 1], or ``every`` below 1.
@@ -77,6 +87,9 @@ def gumbel_softmax(temperature: Schedule | None = None) -> Estimator:
     Args:
         temperature: τ by step; None: ``annealed()``.
 
+    Returns:
+        The estimator; its gradients pass through the symbols.
+
     """
     schedule = annealed() if temperature is None else temperature
     return Estimator(partial(_relaxed, schedule), schedule, crosses_wire=False, soft=True)
@@ -87,6 +100,9 @@ def straight_through(temperature: Schedule | None = None) -> Estimator:
 
     Args:
         temperature: τ by step; None: ``annealed()``.
+
+    Returns:
+        The estimator; its gradients pass through the symbols.
 
     """
     schedule = annealed() if temperature is None else temperature
@@ -106,8 +122,11 @@ def reinforce(*, entropy: float = 0.01, samples: int = 4) -> Estimator:
     one message an input, of the batch's other inputs.
 
     Args:
-        entropy: weight of the entropy bonus, 0 or more.
-        samples: messages drawn for each input.
+        entropy: weight of the bonus on the sender's entropy in nats a message, 0 or more.
+        samples: messages drawn for each input, at least 1.
+
+    Returns:
+        The estimator, the only one here that ``crosses_wire``.
 
     Raises:
         PalaverError: a negative weight, or no sample.
@@ -123,12 +142,19 @@ def reinforce(*, entropy: float = 0.01, samples: int = 4) -> Estimator:
 
 
 def advantage(rewards: Array) -> Array:
-    """Rewards ``[K, ..., B]`` less their baseline: the mean of the other samples, or of the other examples if K is 1.
+    """Rewards less their baseline, the mean of the other samples' or, with one sample, of the other examples'.
 
     >>> advantage(jnp.array([[3.0, 0.0], [1.0, 4.0]])).tolist()
     [[2.0, -4.0], [-2.0, 4.0]]
     >>> advantage(jnp.array([[3.0, 0.0, 0.0]])).tolist()
     [[3.0, -1.5, -1.5]]
+
+    Args:
+        rewards: ``[K, ..., B]`` of K samples and B examples.
+
+    Returns:
+        ``[K, ..., B]``; the rewards themselves if K and B are 1.
+
     """
     axis = 0 if rewards.shape[0] > 1 else -1
     count = rewards.shape[axis]

@@ -31,6 +31,9 @@ def fit(
         steps: of Adam.
         learning_rate: of Adam.
 
+    Returns:
+        The parameters after the last step.
+
     """
     optimizer = optax.adam(learning_rate)
 

@@ -70,7 +70,7 @@ class LanguageGame(NamedTuple):
     """The functions of one description; made by ``language_game``. ``vmap`` them over seeds."""
 
     init: Callable[[Array], GameState]
-    """``init(key)``."""
+    """``init(key)``: the state before training."""
     step: Callable[[Array, GameState, Array, Array], tuple[GameState, LossTerms]]
     """``step(key, state, x [B, ...], labels [B])``: one step of all agents."""
     terms: Callable[[Array, GameState, PyTree, Array, Array], LossTerms]
@@ -148,7 +148,7 @@ def language_game(
     optimizer: optax.GradientTransformation | None = None,
     probe_optimizer: optax.GradientTransformation | None = None,
 ) -> LanguageGame:
-    """Describes a language game; every choice is an argument, and the defaults are the thesis's.
+    """Describes a language game (thesis §4.2); every choice is an argument, and the defaults are the thesis's.
 
     Args:
         shape: of one input, values in [0, 1].
@@ -160,36 +160,43 @@ def language_game(
         objective: of mutual information; None: ``jensen_shannon()``.
         critic: makes the critic of inputs and messages; None: ``Critic``, of likelihoods if the objective needs them.
         level: of communication.
-        weight: λ of the message NLL (eq. 4.2.5 with a weight); the thesis: 0.01 receiving, 0.005 with feedback.
-        sampled: whether a receiver predicts with its own soft sample s_B, as under eq. 4.2.6, or with its distribution:
-            ``E[−log p(s_A | x_B)]`` (eq. 4.2.4). None: with its sample where symbols are soft and the generator's
-            positions independent, otherwise with its distribution.
-        length_cost: nats for every symbol before the end of a message of variable length.
+        weight: λ ≥ 0 of the message NLL (eq. 4.2.5 with a weight); the thesis: 0.01 receiving, 0.005 with feedback.
+        sampled: whether the receiver's soft sample s_B predicts messages (eq. 4.2.6), or its distribution (eq. 4.2.4);
+            None: the sample, if symbols are soft and the generator's positions independent, else the distribution.
+        length_cost: nats for every symbol before the end of a message of variable length, 0 or more.
         topology: to whom each agent sends, in every step to as many; None: to all others.
         optimizer: of generators and critics; None: Adam with its default learning rate 0.001.
         probe_optimizer: of the online probes; None: the same.
 
+    Returns:
+        The game's functions: of a state, a batch and random keys, without side effects.
+
     Raises:
-        PalaverError: an unknown level, no agent, a negative weight or length cost, a topology of another number of
-            agents, a critic without likelihoods where the objective needs them, or ``sampled`` where symbols are hard
-            or positions depend on each other.
+        PalaverError: an unknown level, no agent, a negative weight or cost, a topology of another number of agents, a
+            critic without likelihoods where the objective needs them, or ``sampled`` where there is no soft sample.
 
     """
     _check(level, agents, weight, length_cost)
     topology = topology or topologies.full(agents)
-    neighbours = topology(jnp.int32(0))
-    if neighbours.shape[0] != agents:
-        raise PalaverError(f"a topology of {neighbours.shape[0]} for {agents} agents: give one of {agents}")
+    senders = _most_senders(topology, agents)
     view, estimator = view or observation.inversion(), estimator or estimators.gumbel_softmax()
     objective, adam = objective or information.jensen_shannon(), optax.adam(1e-3)
     optimizer = optax.multi_transform({"agent": optimizer or adam, "probe": probe_optimizer or adam}, _OPTIMIZERS)
     parts = agent_parts(shape, classes, generator, critic, objective.of_likelihoods)
-    one, senders = agent(parts, estimator, objective, sampled=sampled), levels.in_degree(neighbours)
+    one = agent(parts, estimator, objective, sampled=sampled)
     return _functions(
         _Description(
             one, tuple(shape), agents, view, estimator, level, weight, length_cost, topology, senders, optimizer
         )
     )
+
+
+def _most_senders(topology: Topology, agents: int) -> int:
+    """The largest number of an agent's senders."""
+    neighbours = topology(jnp.int32(0))
+    if neighbours.shape[0] != agents:
+        raise PalaverError(f"a topology of {neighbours.shape[0]} for {agents} agents: give one of {agents}")
+    return levels.in_degree(neighbours)
 
 
 def _functions(game: _Description) -> LanguageGame:

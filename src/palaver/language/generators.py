@@ -42,17 +42,41 @@ class Generator(Protocol):
     """Whether no position's logits depend on the symbols before it."""
 
     def features(self, x: Array, /) -> Array:
-        """``[B, *shape]`` to ``[B, D]``: the last hidden layer before the symbols."""
+        """The last hidden layer before the symbols.
+
+        Args:
+            x: ``[B, *shape]`` what the agent sees.
+
+        Returns:
+            ``[B, D]``.
+
+        """
         ...
 
     def generate(self, features: Array, draw: Draw, key: Array, /) -> Message:
-        """A message for each of the features ``[B, D]``; ``draw`` chooses the symbols."""
+        """A message about each example.
+
+        Args:
+            features: ``[B, D]`` from ``features``.
+            draw: chooses the symbols from their logits: an estimator's draw in training, ``hard`` in evaluation.
+            key: random key, of which every call of ``draw`` gets a part of its own.
+
+        Returns:
+            The messages, with the logits that their symbols were drawn from.
+
+        """
         ...
 
     def logits(self, features: Array, symbols: Array, /) -> Array:
-        """``[B, L, V]``: the logits with which this generator would have sent that message.
+        """The logits of given messages under this generator, which another agent may have sent.
 
-        Each position's are given the symbols before it in the message ``[B, L, V]``.
+        Args:
+            features: ``[B, D]`` from ``features``.
+            symbols: ``[B, L, V]`` the messages, on the simplex.
+
+        Returns:
+            ``[B, L, V]``: each position's logits, given the symbols before it.
+
         """
         ...
 
@@ -109,16 +133,35 @@ class AllAtOnce(nnx.Module):
         self.heads = nnx.Linear(hidden[-1], length * vocabulary, rngs=rngs)
 
     def features(self, x: Array) -> Array:
-        """``[B, *shape]`` to ``[B, D]``."""
+        """The last hidden layer ``[B, D]`` of inputs ``[B, *shape]``."""
         return self.trunk(x)
 
     def generate(self, features: Array, draw: Draw, key: Array) -> Message:
-        """A message for each of the features ``[B, D]``."""
+        """A message about each example: one call of ``draw`` for all positions.
+
+        Args:
+            features: ``[B, D]`` from ``features``.
+            draw: ``draw(key, logits [B, L, V])`` chooses the symbols.
+            key: random key, given to ``draw``.
+
+        Returns:
+            The messages; none ends before its last position.
+
+        """
         logits = self.logits(features)
         return Message(draw(key, logits), logits, jnp.ones(logits.shape[:2]))
 
     def logits(self, features: Array, symbols: Array | None = None) -> Array:
-        """``[B, L, V]``: the positions are independent, so the same for every message."""
+        """The logits of given messages under this generator; positions are independent, so they are always the same.
+
+        Args:
+            features: ``[B, D]`` from ``features``.
+            symbols: ``[B, L, V]``, not used.
+
+        Returns:
+            ``[B, L, V]``.
+
+        """
         return _clipped(self.heads(features).reshape(-1, self.length, self.vocabulary), self.clip)
 
 
@@ -159,11 +202,21 @@ class Recurrent(nnx.Module):
         self.head = nnx.Linear(hidden[-1], vocabulary, rngs=rngs)
 
     def features(self, x: Array) -> Array:
-        """``[B, *shape]`` to ``[B, D]``."""
+        """The last hidden layer ``[B, D]`` of inputs ``[B, *shape]``: the GRU's first state."""
         return self.trunk(x)
 
     def generate(self, features: Array, draw: Draw, key: Array) -> Message:
-        """A message for each of the features ``[B, D]``."""
+        """A message about each example: one call of ``draw`` for each position, whose symbol the next one depends on.
+
+        Args:
+            features: ``[B, D]`` from ``features``.
+            draw: ``draw(key, logits [B, V])`` chooses a position's symbol.
+            key: random key, split among the positions.
+
+        Returns:
+            The messages; of variable length if the generator is ``variable``.
+
+        """
         start = jnp.zeros((features.shape[0], self.vocabulary))
         end = jax.nn.one_hot(END, self.vocabulary)
 
@@ -182,7 +235,16 @@ class Recurrent(nnx.Module):
         return Message(*(jnp.moveaxis(part, 0, 1) for part in message))
 
     def logits(self, features: Array, symbols: Array) -> Array:
-        """``[B, L, V]``: the logits with which this generator would have sent the message ``symbols`` ``[B, L, V]``."""
+        """The logits of given messages under this generator.
+
+        Args:
+            features: ``[B, D]`` from ``features``.
+            symbols: ``[B, L, V]`` the messages, on the simplex.
+
+        Returns:
+            ``[B, L, V]``: each position's logits, given the symbols before it.
+
+        """
         previous = jnp.concatenate([jnp.zeros_like(symbols[:, :1]), symbols[:, :-1]], axis=1)
         return jnp.moveaxis(jax.lax.scan(self._next, features, jnp.moveaxis(previous, 1, 0))[1], 0, 1)
 
@@ -211,15 +273,22 @@ The settings object has ``length``, ``vocabulary``, ``hidden``, ``clip`` and ``v
 
 
 def bits_available(length: int, vocabulary: int, *, variable: bool = False) -> float:
-    """Bits that a message of ``length`` symbols can carry at most: ``L log2 V``.
-
-    With ``variable`` length the messages are the sequences of up to L symbols other than ``END``:
-    ``log2 Σ_t (V − 1)^t``.
+    """The largest number of bits that a message can carry: the logarithm of the number of different messages.
 
     >>> bits_available(32, 2)
     32.0
     >>> round(bits_available(32, 2, variable=True), 2)
     5.04
+
+    Args:
+        length: L, symbols in a message, at most.
+        vocabulary: V.
+        variable: whether ``END`` ends a message.
+
+    Returns:
+        Bits: ``L log2 V``; with variable length ``log2 Σ_t (V − 1)^t``, t from 0 to L, since messages are then the
+        sequences of up to L symbols other than ``END``.
+
     """
     if variable:
         return math.log2(sum((vocabulary - 1) ** count for count in range(length + 1)))

@@ -1,7 +1,7 @@
 """Bounds on the mutual information of inputs and messages that a critic learns (thesis §4.2.2.3).
 
-Sender and critic maximise the same objective. A critic gives a score to an input with a message: ``positives`` are
-scores of messages with their own inputs, ``negatives`` those with other inputs.
+Sender and critic maximise the same objective, an ``Information`` that a factory returns. A critic gives a score to an
+input with a message: ``positives`` are scores of messages with their own inputs, ``negatives`` those with other inputs.
 """
 
 import math
@@ -87,6 +87,9 @@ def info_nce() -> Information:
     """InfoNCE (van den Oord et al. 2018): which of the batch's inputs is a message about? Always all pairs.
 
     ``E [T(x, s) − log 1/B Σ_x′ exp T(x′, s)]``, a lower bound on the mutual information and at most ``log B``.
+
+    >>> round(float(info_nce().nats(jnp.full(4, 100.0), jnp.zeros((3, 4)))), 3)  # log 4
+    1.386
     """
 
     def values(positives: Array, negatives: Array) -> Array:
@@ -116,10 +119,7 @@ OBJECTIVES: dict[str, Callable[[Any], Information]] = {
     "info-nce": lambda _: info_nce(),
     "barber-agakov": lambda _: barber_agakov(),
 }
-"""Every objective by the name that settings give it; an entry that is added here is accepted wherever names are.
-
-The settings object has ``all_pairs``.
-"""
+"""Every objective by name, from settings with ``all_pairs``; an entry added here is accepted wherever names are."""
 
 
 class CriticLike(Protocol):
@@ -218,7 +218,6 @@ CRITICS: dict[str, Callable[..., CriticLike]] = {"joint": _Joint, "separable": _
 ``separable``   the inner product of a code of each, as wide as the hidden layer; all pairs cost as little as one.
 ``likelihood``  ``log q(x | s)`` of a decoder whose input is the message: each number of x, which has to be in [0, 1],
                 is an independent Bernoulli variable. All pairs cost as little as one here too.
-
 An entry that is added here is accepted wherever names are.
 """
 
@@ -232,6 +231,9 @@ def Critic(shape: Sizes, message: Sizes, *, hidden: int = 256, kind: str = "join
         hidden: units of a hidden layer, ReLU.
         kind: of score, a name in ``CRITICS``.
         rngs: of the parameters' initial values.
+
+    Returns:
+        The critic, of the named kind.
 
     Raises:
         PalaverError: ``hidden`` is below 1, or an unknown kind.

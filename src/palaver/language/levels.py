@@ -45,6 +45,9 @@ def reception(level: Level, neighbours: Array, most: int) -> Reception:
         neighbours: ``[N, Q]`` to whom each agent sends, padded with ``NO_PEER``.
         most: P, the largest number of an agent's senders.
 
+    Returns:
+        Each agent's senders, and their weights.
+
     """
     own = jnp.arange(neighbours.shape[0])
     receives = (neighbours[None] == own[:, None, None]).any(-1) & (level != "none")  # [receiver, sender]
@@ -57,18 +60,42 @@ def reception(level: Level, neighbours: Array, most: int) -> Reception:
 
 
 def in_degree(neighbours: Array) -> int:
-    """The largest number of an agent's senders; 1 where nobody sends, so that no axis is empty."""
+    """The largest number of an agent's senders; 1 where nobody sends, so that no axis is empty.
+
+    >>> in_degree(np.array([[1, 2], [2, 0], [0, NO_PEER]]))
+    2
+
+    Args:
+        neighbours: ``[N, Q]`` to whom each agent sends, padded with ``NO_PEER``.
+
+    Returns:
+        P, at least 1.
+
+    """
     receivers = np.asarray(neighbours)
     return max(1, int(np.bincount(receivers[receivers != NO_PEER], minlength=1).max()))
 
 
 def reaches_sender(level: Level) -> bool:
-    """Whether a receiver's loss trains the sender too."""
+    """Whether a receiver's loss trains the sender too (eqs. 4.2.7 and 4.2.8).
+
+    >>> [level for level in LEVELS if reaches_sender(level)]
+    ['feedback', 'both']
+
+    Args:
+        level: of communication.
+
+    """
     return level in ("feedback", "both")
 
 
 def message_nll(log_probabilities: Array, symbols: Array, mask: Array) -> Array:
     """``−Σ_t s_A^t log s_B^t`` (eq. 4.2.6): the negative log-likelihood of A's messages under B's distribution.
+
+    >>> logs = jnp.log(jnp.array([[[0.25, 0.75], [0.5, 0.5]]]))
+    >>> symbols = jnp.array([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> [round(float(nats), 3) for nats in message_nll(logs, symbols, jnp.ones((1, 2)))]  # -log 0.75 - log 0.5
+    [0.981]
 
     Args:
         log_probabilities: ``[..., B, L, V]`` of the receiver.

@@ -22,6 +22,9 @@ def message_entropy(symbols: np.ndarray) -> float:
     Args:
         symbols: ``[B, L]`` ids.
 
+    Returns:
+        Bits, 0 or more.
+
     """
     # As rows of bytes: `np.unique(axis=0)` takes several times as long.
     return float(entropy(list(Counter(map(bytes, symbols)).values()), base=2)) + 0.0
@@ -39,15 +42,25 @@ def symbol_entropy(symbols: np.ndarray, vocabulary: int) -> float:
         symbols: ``[B, L]`` ids.
         vocabulary: V.
 
+    Returns:
+        Bits, 0 to ``L log2 V``.
+
     """
     return float(entropy(usage(symbols, vocabulary), base=2, axis=1).sum()) + 0.0
 
 
 def lengths(symbols: np.ndarray) -> np.ndarray:
-    """``[B]``: symbols until ``END``, itself included; L where there is none.
+    """The number of symbols until ``END``, itself included.
 
     >>> lengths(np.array([[1, 0, 0], [1, 1, 1]])).tolist()
     [2, 3]
+
+    Args:
+        symbols: ``[B, L]`` ids of messages of variable length.
+
+    Returns:
+        ``[B]``: 1 to L; L where there is no ``END``.
+
     """
     ended = symbols == END
     return np.where(ended.any(1), ended.argmax(1) + 1, symbols.shape[1])
@@ -64,6 +77,9 @@ def agreement(symbols: np.ndarray, *, variable: bool = False) -> float:
     Args:
         symbols: ``[N, B, L]`` ids.
         variable: whether ``END`` ends a message; positions after the end of both do not count.
+
+    Returns:
+        A share, 0 to 1.
 
     Raises:
         PalaverError: a single agent.
@@ -90,11 +106,17 @@ def agreement(symbols: np.ndarray, *, variable: bool = False) -> float:
 def topographic_similarity(x: np.ndarray, symbols: np.ndarray) -> float:
     """Spearman's correlation, over all pairs, of inputs' distances with messages' (Brighton & Kirby 2006).
 
-    Distances are Euclidean between inputs and Hamming between messages; 0 where all of either are equal.
+    Distances are Euclidean between inputs and Hamming between messages.
+
+    >>> topographic_similarity(np.array([[0.0], [1.0], [3.0]]), np.array([[0, 0, 0], [0, 0, 1], [1, 1, 1]]))
+    1.0
 
     Args:
-        x: ``[B, ...]``, a few hundred.
-        symbols: ``[B, L]`` ids.
+        x: ``[B, ...]`` inputs, a few hundred: there are ``B (B − 1) / 2`` pairs.
+        symbols: ``[B, L]`` ids of their messages.
+
+    Returns:
+        A correlation, −1 to 1; 0 where all inputs or all messages are equally far from each other.
 
     Raises:
         PalaverError: fewer than 3 examples.
@@ -110,12 +132,38 @@ def topographic_similarity(x: np.ndarray, symbols: np.ndarray) -> float:
 
 
 def usage(symbols: np.ndarray, vocabulary: int) -> np.ndarray:
-    """``[L, V]``: the share of messages that have each symbol at each position."""
+    """The share of messages that have each symbol at each position.
+
+    >>> usage(np.array([[0, 1], [1, 1]]), 2).tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+
+    Args:
+        symbols: ``[B, L]`` ids, at least one message.
+        vocabulary: V.
+
+    Returns:
+        ``[L, V]``: shares, which sum to 1 at each position.
+
+    """
     return np.stack([np.bincount(position, minlength=vocabulary) for position in symbols.T]) / len(symbols)
 
 
 def by_class(symbols: np.ndarray, labels: np.ndarray, classes: int, vocabulary: int) -> np.ndarray:
-    """``[C, L, V]``: usage in messages about the examples of each class; NaN for a class without examples."""
+    """``usage`` in messages about the examples of each class.
+
+    >>> by_class(np.array([[0], [1], [1]]), np.array([0, 0, 1]), 2, 2).tolist()
+    [[[0.5, 0.5]], [[0.0, 1.0]]]
+
+    Args:
+        symbols: ``[B, L]`` ids.
+        labels: ``[B]`` class ids of the examples.
+        classes: C.
+        vocabulary: V.
+
+    Returns:
+        ``[C, L, V]``: shares; NaN for a class without examples.
+
+    """
     groups = [symbols[labels == c] for c in range(classes)]
     nothing = np.full((symbols.shape[1], vocabulary), np.nan)
     return np.stack([usage(own, vocabulary) if len(own) else nothing for own in groups])

@@ -28,7 +28,18 @@ def _check_images(view: str, shape: Sequence[int]) -> None:
 
 
 def inversion(*, noise: float = 0.1) -> View:
-    """Each agent inverts (``x → 1 − x``) its own pixels, Bernoulli(``noise``), in every input: the thesis's.
+    """Each agent inverts (``x → 1 − x``) pixels of its own, the same in every input: the thesis's (§4.2.1.1).
+
+    >>> view = inversion(noise=1.0)
+    >>> mask = view.init(jax.random.key(0), 2, (2,))
+    >>> view.see(jax.random.key(1), mask[0], jnp.array([[0.0, 0.75]])).tolist()
+    [[1.0, 0.25]]
+
+    Args:
+        noise: probability that a pixel is inverted, drawn for each agent and pixel at ``init``; in [0, 1].
+
+    Returns:
+        The view; its fixed part is the masks ``[N, *shape]``.
 
     Raises:
         PalaverError: ``noise`` is outside [0, 1].
@@ -46,6 +57,16 @@ def halves() -> View:
     """Agents of even number see the left half of an image, the others the right half; the rest is 0.
 
     A middle column belongs to the right half.
+
+    >>> view = halves()
+    >>> seen = view.init(jax.random.key(0), 2, (1, 3))
+    >>> [view.see(jax.random.key(1), own, jnp.ones((1, 1, 3))).tolist() for own in seen]
+    [[[[1.0, 0.0, 0.0]]], [[[0.0, 1.0, 1.0]]]]
+
+    Returns:
+        The view, of images ``(H, W)`` or ``(H, W, C)``; its ``init`` raises ``PalaverError`` for other inputs. The
+        fixed part is which columns each agent sees.
+
     """
 
     def init(key: Array, agents: int, shape: Sequence[int]) -> Array:
@@ -62,6 +83,9 @@ def crops(*, size: float = 0.75) -> View:
 
     Args:
         size: the window's height and width as a share of the image's, in (0, 1]; rounded to whole pixels.
+
+    Returns:
+        The view, of images ``(H, W)`` or ``(H, W, C)``, without a fixed part.
 
     Raises:
         PalaverError: ``size`` is outside (0, 1], or (at ``init``) the inputs are no images.
@@ -89,7 +113,13 @@ def crops(*, size: float = 0.75) -> View:
 
 
 def additive(*, deviation: float = 0.3) -> View:
-    """Normal noise of this standard deviation on every pixel, drawn anew each time; not clipped to [0, 1].
+    """Normal noise on every pixel, drawn anew each time an input is seen; sums are not clipped to [0, 1].
+
+    Args:
+        deviation: standard deviation of the noise, 0 or more; pixels are in [0, 1].
+
+    Returns:
+        The view, of inputs of any shape, without a fixed part.
 
     Raises:
         PalaverError: ``deviation`` is negative.

@@ -113,12 +113,16 @@ class LanguageSettings(StudySettings, GraphSettings):
 
 
 def make_estimator(settings: LanguageSettings) -> Estimator:
-    """How gradients get through symbols."""
+    """The estimator that the settings name."""
     return ESTIMATORS[settings.estimator](settings)
 
 
 def make_language(settings: LanguageSettings, data: Dataset) -> LanguageGame:
     """The game that the settings describe, for inputs of this data set's shape.
+
+    Args:
+        settings: of the language.
+        data: whose inputs the agents see and whose classes the probes learn.
 
     Raises:
         PalaverError: inputs outside [0, 1], or too few examples.

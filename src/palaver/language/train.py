@@ -83,6 +83,9 @@ def language_training(
         batch_size: examples in a step, the same for all agents of a game.
         chunk: examples evaluated at once.
 
+    Returns:
+        The compiled functions; the training set is on the device.
+
     Raises:
         PalaverError: a batch that is larger than the training set or has fewer than two examples.
 
