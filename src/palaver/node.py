@@ -20,7 +20,7 @@ _PROJECTION = "projection"
 
 
 class _Group(NamedTuple):
-    """Attributes of the module that descend the same loss with one optimiser state."""
+    """Attributes of the module that are trained on the same loss, with one optimiser state."""
 
     parts: tuple[str, ...]
     loss: int
@@ -31,7 +31,7 @@ class _Group(NamedTuple):
 
 
 def _groups(objective: Objective, attributes: set[str]) -> list[_Group]:
-    """Which of these trained attributes of a module descend which loss. One that is in no group is never trained."""
+    """Which of these trained attributes of a module are trained on which loss; one in no group is never trained."""
     parts = objective.parts or (tuple(sorted(attributes - {_PROJECTION})),)
     missing = {*itertools.chain(*parts), *(objective.channel_trains or ())} - attributes
     if missing:
@@ -66,7 +66,7 @@ def _descend(
         optimizer: of every group.
         groups: from ``_groups``.
         state: before the step.
-        grads: a loss each.
+        grads: one per loss.
         model_state: as the forward pass left it.
         consume: scalar bool: whether the batch was received.
 
@@ -153,13 +153,20 @@ def supervised(
     *,
     optimizer: optax.GradientTransformation | None = None,
 ) -> Node:
-    """A node that learns labels: ``learner`` with the cross-entropy on its own data.
+    """A node that learns labels: ``learner`` with the cross-entropy on its own data (thesis §2.2.3.1).
+
+    >>> from palaver import models
+    >>> supervised(lambda rngs: models.MLP((8, 8), 10, hidden=(), rngs=rngs)).parameters()
+    650
 
     Args:
         model: makes the module from its random streams; called on ``[B, ...]`` inputs it returns ``Outputs`` or logits
             ``[B, C]``.
         channel: what nodes send each other; ``None``: nothing (``channels.none``).
         optimizer: an optax transformation; ``None``: Adam with its default learning rate 0.001, as in the thesis.
+
+    Returns:
+        The node, as pure functions for one node and one batch.
 
     Raises:
         PalaverError: if the model has nothing to train.
@@ -176,7 +183,9 @@ def learner(
     optimizer: optax.GradientTransformation | None = None,
     projection: int = 0,
 ) -> Node:
-    """A node that descends its objective on its own data, and its channel's on received data.
+    """A node that is trained on its objective with its own data, and on its channel's loss with received data.
+
+    Every batch is one optimiser step, on one of the two (lines 7 to 13 of the thesis's Algorithm 2).
 
     Args:
         model: makes the module from its random streams. Called on ``[B, ...]`` inputs it returns ``Outputs`` or logits
@@ -188,6 +197,10 @@ def learner(
             Where the objective trains parts of the module for different losses, each part has one of its own.
         projection: D, the width of the features, puts a learned linear map (at first the identity) between the node's
             features and those it receives; 0: they are compared as they are.
+
+    Returns:
+        The node, as pure functions for one node and one batch. ``metrics`` and ``pictures`` are the objective's;
+        ``None`` where it has none.
 
     Raises:
         PalaverError: if the model has nothing to train, or lacks a part that the objective trains.

@@ -34,7 +34,7 @@ class Objective(NamedTuple):
     losses: Callable[[nnx.Module, Batch, Array], tuple[Outputs, tuple[Array, ...]]]
     """``losses(module, batch, key)``: the module's outputs on the batch, and scalars, means over the batch."""
     parts: tuple[tuple[str, ...], ...] | None = None
-    """Attributes of the module that descend each of the losses; ``None``: all of it descends the only one."""
+    """For each of the losses, the attributes of the module trained on it; ``None``: the only loss trains all."""
     channel_trains: tuple[str, ...] | None = None
     """Attributes that are trained on received packets, while the others do not change; ``None``: all."""
     metrics: Callable[[nnx.Module, Array, Array], dict[str, Array]] | None = None
@@ -44,17 +44,25 @@ class Objective(NamedTuple):
 
 
 def as_outputs(returned: Outputs | Array) -> Outputs:
-    """What a module returned as ``Outputs``: logits ``[B, C]`` alone are their own features."""
+    """The value that a module returned, as ``Outputs``.
+
+    Args:
+        returned: ``Outputs``, or logits ``[B, C]`` alone.
+
+    Returns:
+        ``Outputs``; logits given alone are its features too.
+
+    """
     return returned if isinstance(returned, Outputs) else Outputs(logits=returned, features=returned)
 
 
 def cross_entropy() -> Objective:
-    """The cross-entropy with the labels of the node's own data, in nats, mean over the batch."""
+    """The cross-entropy with the labels of the node's own data, in nats, mean over the batch (thesis §2.2.3.1)."""
     return _of_logits(optax.softmax_cross_entropy_with_integer_labels)
 
 
 def distributions() -> Objective:
-    """The cross-entropy with a teacher's distributions, ``batch.labels`` of ``[B, C]``, in nats."""
+    """The cross-entropy with a teacher's distributions ``batch.labels [B, C]``, in nats, mean over the batch."""
     return _of_logits(optax.softmax_cross_entropy)
 
 
@@ -69,9 +77,22 @@ def _of_logits(loss: Callable[[Array, Array], Array]) -> Objective:
 
 
 def kl_divergence(p: Gaussian, q: Gaussian) -> Array:
-    """KL(p ‖ q) in nats, closed form, ``[B]``.
+    """KL(p ‖ q) of two normal distributions in closed form.
 
-    ``½ Σ_j [log σ_q² − log σ_p² + (σ_p² + (μ_p − μ_q)²) / σ_q² − 1]``
+    ``½ Σ_j [log σ_q² − log σ_p² + (σ_p² + (μ_p − μ_q)²) / σ_q² − 1]``, used in eq. 1.4.5 and §2.2.4.2 of the thesis
+    (Kingma & Welling 2014, appendix B, for a standard normal q).
+
+    >>> p = Gaussian(jnp.ones((1, 2)), jnp.zeros((1, 2)))
+    >>> kl_divergence(p, standard_normal(p.mean)).tolist()
+    [1.0]
+
+    Args:
+        p: of each example, ``[B, Z]``.
+        q: as ``p``.
+
+    Returns:
+        ``[B]`` nats.
+
     """
     ratio = p.log_variance - q.log_variance
     apart = (p.mean - q.mean) ** 2 * jnp.exp(-q.log_variance)
@@ -79,7 +100,7 @@ def kl_divergence(p: Gaussian, q: Gaussian) -> Array:
 
 
 def standard_normal(like: Array) -> Gaussian:
-    """The prior p(z) for codes of this shape."""
+    """The prior p(z) = N(0, 1) of codes of the shape of ``like``."""
     return Gaussian(jnp.zeros_like(like), jnp.zeros_like(like))
 
 
@@ -89,7 +110,16 @@ def _negative_log_likelihood(logits: Array, x: Array) -> Array:
 
 
 def sample(key: Array, code: Gaussian) -> Array:
-    """A draw z ~ N(μ, σ²), differentiable in μ and σ."""
+    """A draw z ~ N(μ, σ²), differentiable in μ and σ (Kingma & Welling 2014, §2.4).
+
+    Args:
+        key: random key of the draw.
+        code: μ and log σ² of each example, ``[B, Z]``.
+
+    Returns:
+        ``[B, Z]`` z.
+
+    """
     return code.mean + jnp.exp(code.log_variance / 2) * jax.random.normal(key, code.mean.shape)
 
 
@@ -102,6 +132,11 @@ def elbo(*, beta: float = 1.0) -> Objective:
 
     Args:
         beta: weight β of the divergence (Higgins et al. 2017); 1 is the bound itself.
+
+    Returns:
+        The objective. Its metrics: ``elbo`` (with β = 1), ``reconstruction`` and ``kl`` in nats, means over the
+        examples; ``active_units``, how many latent units are in use; ``feature_variance``, of μ over the examples, mean
+        over the units.
 
     Raises:
         PalaverError: if β is negative or infinite.
@@ -140,14 +175,20 @@ def elbo(*, beta: float = 1.0) -> Objective:
 def adversarial() -> Objective:
     """The losses of a BiGAN (Donahue et al. 2017) in their non-saturating form, in nats.
 
-    The discriminator D tells pairs (x, E(x)) from (G(z), z), z ~ N(0, 1): it descends
-    ``−log D(x, E(x)) − log(1 − D(G(z), z))``; generator and encoder descend ``−log(1 − D(x, E(x))) − log D(G(z), z)``.
+    The discriminator D tells pairs (x, E(x)) from (G(z), z), z ~ N(0, 1): it is trained on
+    ``−log D(x, E(x)) − log(1 − D(G(z), z))``, generator and encoder on ``−log(1 − D(x, E(x))) − log D(G(z), z)``.
 
     For modules with ``encode(x) -> [B, Z]``, ``generate(z) -> [B, *shape]`` in [0, 1], ``discriminate(x, z) -> [B]``
     (the logit of D) and ``latent`` (Z), whose attributes are ``encoder``, ``generator`` and ``discriminator``, and
     which called on x give ``Outputs`` whose features are the code; received packets train ``encoder`` alone. The
     discriminator gets real and generated pairs as one batch, so that its batch norm is the same function in training
     and in evaluation.
+
+    Returns:
+        The objective. Its metrics: ``discriminator_accuracy``, the share of pairs classified correctly, in [0, 1];
+        ``feature_variance``, of the codes over the examples, mean over the units; ``sample_variance``, of generated
+        pixels relative to real ones; ``reconstruction_error``, ``(G(E(x)) − x)²``, mean over pixels and examples.
+
     """
 
     def game(module: Any, x: Array, key: Array) -> tuple[Array, Array, Array, Array]:
@@ -199,6 +240,14 @@ def collapsed(metrics: Mapping[str, ArrayLike]) -> Array:
 
     >>> collapsed({"active_units": [0.0, 3.0]}).tolist()
     [True, False]
+
+    Args:
+        metrics: values of each metric by its name, of one shape: of a VAE ``active_units``, of a BiGAN
+            ``feature_variance`` and ``sample_variance``.
+
+    Returns:
+        Bool, of that shape.
+
     """
     if "active_units" in metrics:
         return jnp.asarray(metrics["active_units"]) < 1

@@ -59,15 +59,16 @@ def fit(
     eval_every: int = 5,
     patience: int = 4,
 ) -> Probe:
-    """Fits a probe by L-BFGS on all examples at once; early stopping on validation. ``vmap`` it over nodes.
+    """Fits a probe by L-BFGS on all examples at once; early stopping on validation (thesis §2.2.4.1, §2.3.3).
 
-    The objective is scikit-learn's: ``Σ_i H(y_i) + ½ · penalty · ‖W‖²`` (its ``C`` is ``1 / penalty``).
+    The objective is scikit-learn's: ``Σ_i H(y_i) + ½ · penalty · ‖W‖²`` (its ``C`` is ``1 / penalty``). ``vmap`` the
+    function over nodes.
 
     Args:
         features: ``[M, D]`` training features; standardised here.
         labels: ``[M]`` class ids.
         validation: ``[V, D]`` features on which the best step is chosen.
-        validation_labels: ``[V]``.
+        validation_labels: ``[V]`` their class ids.
         classes: C.
         penalty: weight of the squared norm.
         steps: of L-BFGS at most, rounded up to a multiple of ``eval_every``; at least 1.
@@ -75,7 +76,7 @@ def fit(
         patience: evaluations without a new highest accuracy after which the fit stops.
 
     Returns:
-        The probe of the evaluation with the highest validation accuracy, the first of equals.
+        The probe of the evaluation with the highest validation accuracy; of several, the earliest.
 
     """
     center, scale = features.mean(0), features.std(0)

@@ -36,12 +36,20 @@ def _table(graph: nx.Graph[Any] | nx.DiGraph[Any], width: int | None = None) -> 
 
 
 def ring(nodes: int, neighbours: int = 2) -> Topology:
-    """Nodes in a circle; each sends to its nearest ``neighbours`` (thesis §2.2.2.3).
+    """Nodes in a circle; each sends to its ``neighbours`` nearest nodes (thesis §2.2.2.3).
 
-    An odd number gives one more neighbour clockwise; that graph is directed.
+    With an odd number, one more of them lies in the direction of ascending ids, and the graph is directed (unless every
+    node sends to all others).
 
     >>> ring(5, 2)(0).tolist()
     [[1, 4], [2, 0], [3, 1], [4, 2], [0, 3]]
+
+    Args:
+        nodes: N.
+        neighbours: P, of each node; 0: no node sends.
+
+    Returns:
+        The topology: ``[N, P]`` int32, the nearest first, the same in every round; ``[N, 1]`` of ``NO_PEER`` for P = 0.
 
     Raises:
         PalaverError: unless ``0 <= neighbours < nodes``.
@@ -54,10 +62,17 @@ def ring(nodes: int, neighbours: int = 2) -> Topology:
 
 
 def full(nodes: int) -> Topology:
-    """Every node sends to every other: the thesis's best (§2.3.1.1).
+    """Every node sends to every other: the topology with the thesis's highest accuracy (§2.3.1.1).
 
     >>> full(3)(0).tolist()
     [[1, 2], [0, 2], [0, 1]]
+
+    Args:
+        nodes: N.
+
+    Returns:
+        The topology: ``[N, N - 1]`` int32 in ascending order, the same in every round; ``[1, 1]`` of ``NO_PEER`` for a
+        single node.
 
     Raises:
         PalaverError: if ``nodes`` is below 1.
@@ -71,6 +86,19 @@ def full(nodes: int) -> Topology:
 def random_regular(nodes: int, neighbours: int, *, seed: int = 0) -> Topology:
     """One random graph in which every node has ``neighbours`` neighbours (Steger & Wormald 1999, by networkx).
 
+    If a node sends to another, that one sends to it too. The thesis names random neighbours as an extension (§2.2.2.3).
+
+    >>> random_regular(6, 3)(0).shape
+    (6, 3)
+
+    Args:
+        nodes: N.
+        neighbours: P, of each node; 0: no node sends.
+        seed: of the graph.
+
+    Returns:
+        The topology: ``[N, P]`` int32 in ascending order, the same in every round; ``[N, 1]`` of ``NO_PEER`` for P = 0.
+
     Raises:
         PalaverError: unless ``0 <= neighbours < nodes`` and ``nodes * neighbours`` is even.
 
@@ -81,7 +109,7 @@ def random_regular(nodes: int, neighbours: int, *, seed: int = 0) -> Topology:
 def random_changing(
     nodes: int, neighbours: int, *, every: int = 1, rounds: int, seed: int = 0, graphs: int = 256
 ) -> Topology:
-    """A random regular graph, drawn anew every ``every`` rounds.
+    """A random regular graph, drawn anew every ``every`` rounds (an extension that the thesis names, §2.2.2.3).
 
     At most ``graphs`` different graphs are drawn for ``rounds`` rounds; a longer run goes through them again in the
     same order, so that memory stays bounded.
@@ -93,6 +121,9 @@ def random_changing(
         rounds: how many the run has.
         seed: of all the graphs.
         graphs: how many are kept at most.
+
+    Returns:
+        The topology: in round ``r`` the neighbours ``[N, P]`` int32 of graph ``r // every``.
 
     Raises:
         PalaverError: as ``random_regular``; or if ``every`` or ``rounds`` is below 1.
@@ -118,7 +149,16 @@ def _regular(nodes: int, neighbours: int, seed: int) -> np.ndarray:
 def from_graph(graph: nx.Graph[Any] | nx.DiGraph[Any] | Any) -> Topology:
     """Any graph: a networkx graph, or an adjacency array ``[N, N]`` whose row ``i`` marks the nodes ``i`` sends to.
 
-    networkx nodes are numbered in the graph's own order.
+    >>> from_graph([[0, 1, 1], [0, 0, 1], [0, 0, 0]])(0).tolist()
+    [[1, 2], [2, -1], [-1, -1]]
+
+    Args:
+        graph: the graph. Nodes of a networkx graph are numbered in its own order; along an undirected edge both nodes
+            send. Of an array, 1 (or true) marks that the row's node sends to the column's.
+
+    Returns:
+        The topology: ``[N, P]`` int32 in ascending order, the same in every round. P is the largest number of nodes
+        that one node sends to, at least 1; shorter rows end with ``NO_PEER``.
 
     Raises:
         PalaverError: if there is no node, the array is not square or holds other values than 0 and 1, or a node is
@@ -140,7 +180,18 @@ def from_graph(graph: nx.Graph[Any] | nx.DiGraph[Any] | Any) -> Topology:
 
 
 def mean_degree(topology: Topology) -> float:
-    """Neighbours per node, on average over the first graph: the ``p`` of ``p_b = p_c / p``."""
+    """Neighbours per node, on average over the nodes in round 0: the p of ``exchange.description.equilibrium``.
+
+    >>> mean_degree(from_graph([[0, 1, 1], [0, 0, 1], [0, 0, 0]]))
+    1.0
+
+    Args:
+        topology: a round to neighbour ids ``[N, P]``.
+
+    Returns:
+        The average; padding does not count.
+
+    """
     return float((np.asarray(topology(jnp.int32(0))) != NO_PEER).sum(1).mean())
 
 
@@ -168,6 +219,9 @@ def named(name: str, nodes: int, neighbours: int = 0, *, seed: int = 0, every: i
         seed: of random graphs.
         every: rounds after which ``random-changing`` draws a new graph.
         rounds: how many the run has.
+
+    Returns:
+        The topology of that name.
 
     Raises:
         PalaverError: an unknown name; otherwise as the topology of that name.

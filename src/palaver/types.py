@@ -19,7 +19,7 @@ NO_PEER = -1
 """Pads a row of neighbour ids that has fewer than P neighbours."""
 
 NO_LABEL = -1
-"""The label of an example in a received batch: only the channel's payload can give its label."""
+"""An unknown label, such as of a received example, unless the payload gives it."""
 
 NO_PACKET = -1
 """The slot id of a pop that found the inbox empty."""
@@ -95,7 +95,7 @@ class NodeState(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What one training step gives beside the new state."""
+    """What one training step returns besides the new state."""
 
     payload: PyTree
     """What the node would broadcast about the batch, leading axis ``B``; from the same forward pass as the loss."""
