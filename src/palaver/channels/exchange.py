@@ -10,7 +10,18 @@ from palaver.types import Array, Channel, Outputs, PalaverError, PyTree
 
 
 def encoded_bits(payload_shapes: PyTree) -> int:
-    """Bits of one example: all leaves without their leading (batch) axis, each in its own type."""
+    """The size of one example's payload in bits: all leaves without their leading (batch) axis, each in its own type.
+
+    >>> encoded_bits(jax.ShapeDtypeStruct((32, 10), jnp.float32))
+    320
+
+    Args:
+        payload_shapes: pytree of ``ShapeDtypeStruct`` (or arrays) ``[B, ...]``.
+
+    Returns:
+        Bits per example.
+
+    """
     return sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize * 8 for leaf in jax.tree.leaves(payload_shapes))
 
 
@@ -30,18 +41,38 @@ def _soft_loss(outputs: Outputs, logits: Array, temperature: float) -> Array:
 
 
 def positive(name: str, value: float) -> None:
-    """Raises ``PalaverError`` unless the value is a finite number above 0."""
+    """Checks a parameter of a channel.
+
+    Args:
+        name: of the parameter, for the message.
+        value: what was given.
+
+    Raises:
+        PalaverError: unless the value is a finite number above 0.
+
+    """
     if not (value > 0 and math.isfinite(value)):
         raise PalaverError(f"{name} is {value}: give a finite number above 0")
 
 
 def none() -> Channel:
-    """Nothing is sent: an empty payload of zero bits and a loss of 0."""
+    """Nothing is sent.
+
+    Returns:
+        A channel with an empty payload of 0 bits and a loss of 0.
+
+    """
     return Channel(encode=lambda _o, _l: (), loss=lambda _o, _p: jnp.zeros(()), bits=lambda _s: 0)
 
 
 def labels() -> Channel:
-    """The true labels; the receiver's objective is the cross-entropy, in nats, that it has for its own data."""
+    """The true labels; the loss is the cross-entropy, in nats, as on a node's own data (thesis §2.2.3.2).
+
+    Returns:
+        A channel whose payload is class ids ``[B]``: uint8 (8 bits per example) for up to 256 classes, uint16 for up to
+        65,536, int32 for more.
+
+    """
     return Channel(encode=_label_payload, loss=_label_loss, bits=encoded_bits, labels_of=lambda sent: sent)
 
 
@@ -50,6 +81,9 @@ def logits(*, temperature: float = 1.0) -> Channel:
 
     Args:
         temperature: τ. Below 1 hardens the targets, above 1 softens them.
+
+    Returns:
+        A channel whose payload is logits ``[B, C]`` in their own type: 32 · C bits per example in float32.
 
     Raises:
         PalaverError: if τ is not a finite number above 0.
@@ -64,11 +98,16 @@ def logits(*, temperature: float = 1.0) -> Channel:
 
 
 def labels_logits(*, mix: float = 0.5, temperature: float = 1.0) -> Channel:
-    """Both: ``α·H(label) + (1 − α)·H(softmax(v / τ))``, in nats.
+    """Labels and logits ``v``: ``α·H(label) + (1 − α)·H(softmax(v / τ))``, in nats (Hinton et al. 2015).
+
+    ``H(y)`` is the receiver's cross-entropy against ``y`` (eq. 2.2.2), mean over the batch.
 
     Args:
         mix: α, the weight of the true label, in [0, 1].
-        temperature: τ.
+        temperature: τ, as in ``logits``.
+
+    Returns:
+        A channel whose payload is those of ``labels`` and ``logits``, by these names.
 
     Raises:
         PalaverError: if α is outside [0, 1], or τ is not a finite number above 0.
@@ -91,7 +130,10 @@ def features(*, weight: float = 1.0) -> Channel:
     """The top hidden layer; ``weight · ½ Σ_k (h_k^A − h_k^B)²``, mean over the batch (eq. 2.2.3).
 
     Args:
-        weight: the thesis's scaling factor of the additional loss.
+        weight: the thesis's scaling factor of the additional loss (thesis §2.3).
+
+    Returns:
+        A channel whose payload is features ``[B, D]`` in their own type: 32 · D bits per example in float32.
 
     Raises:
         PalaverError: if the weight is not a finite number above 0.

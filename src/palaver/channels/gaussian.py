@@ -17,10 +17,14 @@ def _code(features: Array) -> Gaussian:
 def gaussian(*, weight: float = 1.0) -> Channel:
     """The sender's q(z | x): ``weight · KL(sender ‖ receiver)``, closed form, in nats, mean over the batch.
 
-    The features must be μ, then log σ², as those of ``palaver.models.VAE``.
+    Thesis §2.2.4.2. The features must be μ, then log σ², as those of ``palaver.models.VAE``.
 
     Args:
-        weight: scaling factor of the objective.
+        weight: scaling factor of the loss.
+
+    Returns:
+        A channel whose payload is features ``[B, 2Z]`` in their own type: 64 · Z bits per example in float32. Its loss
+        raises ``PalaverError`` for features of an odd width.
 
     Raises:
         PalaverError: if the weight is not a finite number above 0.

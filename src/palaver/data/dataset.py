@@ -76,6 +76,9 @@ def from_arrays(
         name: what the set is called in results.
         seed: of the cuts.
 
+    Returns:
+        The data set.
+
     Raises:
         PalaverError: if lengths or shapes differ, something is empty or not finite, a label is no integer or out of
             range, a share is not between 0 and 1, or nothing is left to train on.
@@ -101,9 +104,22 @@ def from_arrays(
 
 
 def subset(dataset: Dataset, train: int, validation: int, test: int) -> Dataset:
-    """A smaller data set: the first so many examples of each part, in an order that is random but always the same.
+    """A smaller data set: so many examples of each part, from the start of a random order that is always the same.
 
     A smaller subset is therefore contained in a larger one.
+
+    >>> data = subset(from_arrays(np.eye(20), np.arange(20) % 2), train=5, validation=1, test=2)
+    >>> [len(part) for part in (data.y_train, data.y_validation, data.y_test)]
+    [5, 1, 2]
+
+    Args:
+        dataset: the larger one.
+        train: examples of the training part.
+        validation: examples of the validation part.
+        test: examples of the test part.
+
+    Returns:
+        The smaller data set, with the same name and number of classes.
 
     Raises:
         PalaverError: if a part is asked for no example or for more than it has.

@@ -80,14 +80,14 @@ CIFAR10 = Official(
 
 
 def fetch(official: Official, root: Path) -> list[Path]:
-    """The official files under ``root``: downloaded where they are missing, and their checksums compared always.
+    """The official files under ``root``: missing ones are downloaded, and the checksum of every file is checked.
 
     Args:
         official: which files.
         root: the data root; the files lie in its folder ``official.folder``.
 
     Returns:
-        One path a file, in the order of ``official.hashes``.
+        One path per file, in the order of ``official.hashes``.
 
     Raises:
         PalaverError: if a file there is not the official one, or a missing one cannot be downloaded.
@@ -156,15 +156,19 @@ class _PoochProgress:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads an IDX file of unsigned bytes, plain or with ``.gz`` at its end.
+    """Reads an IDX file of unsigned bytes, plain or compressed (name ends in ``.gz``).
 
-    The format: two zero bytes, the type (8), the number of axes, each axis's length (32 bits, big-endian), the values.
+    The format: two zero bytes, the type (8), the number of axes, each axis's length (32 bits, big-endian), the values
+    (LeCun, Cortes & Burges, the MNIST database).
+
+    Args:
+        path: of the file.
 
     Returns:
         uint8, of the shape the file gives: ``[M, height, width]`` for images, ``[M]`` for labels.
 
     Raises:
-        PalaverError: if the file is missing, no such file, cut short or too long.
+        PalaverError: if the file is missing, not an IDX file of unsigned bytes, cut short or too long.
 
     """
     raw = _read(path)
@@ -185,7 +189,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a file, decompressed if it has ``.gz`` at its end."""
+    """The bytes of a file, decompressed if its name ends in ``.gz``."""
     try:
         raw = path.read_bytes()
         return gzip.decompress(raw) if path.suffix == ".gz" else raw
@@ -195,6 +199,11 @@ def _read(path: Path) -> bytes:
 
 def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads a CIFAR-10 binary batch: records of one label byte and 3,072 pixels, red, green, blue, row by row.
+
+    The format is that of the "binary version" (Krizhevsky 2009).
+
+    Args:
+        path: of the file.
 
     Returns:
         Images ``[M, 32, 32, 3]`` and labels ``[M]``, both uint8.
@@ -215,7 +224,13 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays ``x`` and ``y``, and ``x_test`` and ``y_test`` where they are there, of an NPZ file.
+    """Reads the arrays of an NPZ file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The arrays ``x`` and ``y``, and those of ``x_test`` and ``y_test`` that the file has, by name, as stored.
 
     Raises:
         PalaverError: if the file is missing, damaged, no NPZ, lacks ``x`` or ``y``, or holds Python objects.

@@ -19,13 +19,16 @@ def to_float(x: Array) -> Array:
 def chunks(x: np.ndarray, y: np.ndarray, size: int = CHUNK) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Cuts examples into chunks of one shape, so that one compiled program serves them all.
 
+    >>> [weight.tolist() for _, _, weight in chunks(np.zeros((3, 8)), np.zeros(3), size=2)]
+    [[1.0, 1.0], [1.0, 0.0]]
+
     Args:
         x: ``[M, ...]`` inputs.
         y: ``[M]`` class ids.
         size: examples in a chunk, at most.
 
     Returns:
-        ``(x [B, ...], y [B] int32, weight [B] float32)`` a chunk; the last one is padded with examples of weight 0.
+        ``(x [B, ...], y [B] int32, weight [B] float32)`` per chunk; the last one is padded with examples of weight 0.
 
     """
     size = min(size, len(y))
@@ -35,7 +38,16 @@ def chunks(x: np.ndarray, y: np.ndarray, size: int = CHUNK) -> list[tuple[np.nda
 
 
 def check_unit_inputs(data: Dataset, who: str) -> None:
-    """Raises ``PalaverError`` unless inputs are pixels or numbers in [0, 1], which ``who`` needs."""
+    """Checks that the training inputs are pixels or numbers in [0, 1].
+
+    Args:
+        data: the data set.
+        who: what needs such inputs, for the message.
+
+    Raises:
+        PalaverError: unless they are.
+
+    """
     low, high = float(data.x_train.min()), float(data.x_train.max())
     if data.x_train.dtype != np.uint8 and (low < 0 or high > 1):
         raise PalaverError(

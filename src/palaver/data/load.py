@@ -44,6 +44,9 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
         root: where the official files lie or are downloaded to; by default what the environment variable
             ``PALAVER_DATA`` says, or else the user's cache folder. ``idx:`` and ``npz:`` paths do not use it.
 
+    Returns:
+        The data set.
+
     Raises:
         PalaverError: if the name is unknown, or a file is missing, damaged or not the official one.
 

@@ -15,7 +15,7 @@ def shuffled(words: Array, position: Array, size: Array) -> Array:
     """Element ``position`` of an endless stream of shuffled passes over ``0 .. size - 1``.
 
     Pass ``position // size`` is a pseudo-random permutation of its own, evaluated at ``position % size``: every
-    example comes once a pass, in an order drawn anew, with no permutation stored.
+    example comes once per pass, in an order drawn anew, with no permutation stored.
 
     The permutation is a generalised Feistel network on ``Z_a x Z_b`` with ``a = ceil(sqrt(size))`` and
     ``b = ceil(size / a)``: the two halves take turns in ``left, right = right, (left + F(right)) mod (a or b)``. A

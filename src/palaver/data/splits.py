@@ -37,6 +37,11 @@ def split(name: str, labels: ArrayLike, nodes: int, seed: int, alpha: float = 0.
 def iid(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
     """Divides the examples at random, regardless of class, into shards whose sizes differ by at most one.
 
+    Source: thesis §2.2.2.1.
+
+    >>> sorted(np.concatenate(iid(np.zeros(4), nodes=3, seed=0)).tolist())
+    [0, 1, 2, 3]
+
     Args:
         labels: ``[M]`` class ids; only their number matters here.
         nodes: ``N``.
@@ -58,7 +63,7 @@ def dirichlet(labels: ArrayLike, nodes: int, seed: int, alpha: float) -> list[np
     """Divides each class over the nodes in proportions drawn from a Dirichlet distribution.
 
     A small ``alpha`` gives most of a class to few nodes, a large one comes close to ``iid``. Nodes that got no example
-    are then given one each, in ascending order: the last of the shard that is the largest (the first of equals).
+    are then given one each, in ascending order: the last of the shard that is the largest (of several, the first).
 
     Source: Hsu, Qi & Brown 2019, "Measuring the effects of non-identical data distribution for federated visual
     classification"; here each class is divided, so that shards differ in size too (Yurochkin et al. 2019).
@@ -94,10 +99,10 @@ def dirichlet(labels: ArrayLike, nodes: int, seed: int, alpha: float) -> list[np
 
 
 def by_class(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
-    """Sorts the examples by class, shuffled within, and cuts them into near-equal pieces: few classes a node.
+    """Sorts the examples by class, shuffled within, and cuts them into near-equal pieces: few classes per node.
 
     Source: McMahan et al. 2017, "Communication-efficient learning of deep networks from decentralized data" (their
-    pathological split; one piece a node).
+    pathological split; one piece per node).
 
     >>> [shard.tolist() for shard in by_class([0, 0, 1, 1], nodes=4, seed=0)]
     [[0], [1], [2], [3]]

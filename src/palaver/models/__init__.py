@@ -32,5 +32,5 @@ MODELS: dict[str, Architecture] = {
 AUTOENCODERS: dict[str, Callable[..., nnx.Module]] = {"vae": VAE, "bigan": BiGAN}
 """The module of each objective that needs no labels, by the objective's name; all others train a classifier.
 
-Each is called ``(shape, latent=, widths=, convolutional=, rngs=)``.
+Each is called with ``(shape, latent=, widths=, convolutional=, rngs=)``.
 """

@@ -14,7 +14,7 @@ _leaky = partial(nnx.leaky_relu, negative_slope=0.2)
 
 
 class Discriminator(nnx.Module):
-    """Tells pairs (x, E(x)) from pairs (G(z), z): one logit a pair, above 0 for the former."""
+    """Tells pairs (x, E(x)) from pairs (G(z), z): one logit per pair, above 0 for the former."""
 
     def __init__(self, shape: Sizes, latent: int, widths: Sizes, *, convolutional: bool, rngs: nnx.Rngs):
         self.trunk = Trunk(shape, widths, convolutional=convolutional, activation=_leaky, norm_first=False, rngs=rngs)
@@ -49,7 +49,16 @@ class BiGAN(nnx.Module):
         return nnx.sigmoid(self.generator(z))
 
     def discriminate(self, x: jax.Array, z: jax.Array) -> jax.Array:
-        """``[B, *shape]`` and ``[B, Z]`` to a logit a pair ``[B]``: above 0 for (x, E(x))."""
+        """Tells pairs (x, E(x)) from pairs (G(z), z).
+
+        Args:
+            x: ``[B, *shape]`` images, in [0, 1].
+            z: ``[B, Z]`` their codes.
+
+        Returns:
+            ``[B]`` one logit per pair, above 0 for (x, E(x)).
+
+        """
         return self.discriminator(x, z)
 
     def __call__(self, x: jax.Array) -> Outputs:

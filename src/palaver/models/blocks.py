@@ -16,7 +16,19 @@ Sizes: TypeAlias = Sequence[int]
 
 
 def grid(shape: Sizes, halvings: int) -> tuple[int, int, int]:
-    """Height and width after so many halvings, and the channels, of inputs ``(H, W)`` or ``(H, W, C)``."""
+    """The size of a convolutional trunk's output, before it is flattened.
+
+    >>> grid((32, 32, 3), 2)
+    (8, 8, 3)
+
+    Args:
+        shape: of one input, ``(H, W)`` or ``(H, W, C)``.
+        halvings: how many convolutions halve both sides.
+
+    Returns:
+        Height and width after them, and the input's channels (1 for ``(H, W)``).
+
+    """
     height, width, depth = (*shape, 1) if len(shape) == 2 else shape
     return height // 2**halvings, width // 2**halvings, depth
 
@@ -101,7 +113,7 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """The mirror of an ``Encoder`` of the same shape and widths: ``[B, latent]`` to ``[B, *shape]``, not squashed."""
+    """The mirror of an ``Encoder`` of the same shape and widths: ``[B, latent]`` to ``[B, *shape]``, unbounded."""
 
     def __init__(self, shape: Sizes, latent: int, widths: Sizes, *, convolutional: bool, rngs: nnx.Rngs):
         self.shape, self.convolutional = tuple(shape), convolutional

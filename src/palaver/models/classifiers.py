@@ -30,6 +30,9 @@ def MLP(shape: Sizes, classes: int, *, hidden: Sizes = (32, 32), dropout: float 
         dropout: share of hidden units dropped in training.
         rngs: random streams of the parameters and the dropout.
 
+    Returns:
+        The module: ``[B, *shape]`` to logits ``[B, C]`` and features ``[B, D]``.
+
     """
     trunk = Trunk(shape, hidden, convolutional=False, dropout=dropout, may_be_empty=True, rngs=rngs)
     return Classifier(trunk, classes, rngs=rngs)
@@ -38,8 +41,9 @@ def MLP(shape: Sizes, classes: int, *, hidden: Sizes = (32, 32), dropout: float 
 def CNN(
     shape: Sizes, classes: int, *, channels: Sizes = (32, 64, 128), dropout: float = 0.0, rngs: nnx.Rngs
 ) -> Classifier:
-    """Strided 4×4 convolutions with batch norm and ReLU, no pooling (DCGAN's advice), then a linear classifier.
+    """Strided 4 × 4 convolutions with batch norm and ReLU, then a linear classifier (thesis §2.2.2.2).
 
+    There is no pooling, as in DCGAN (Radford et al. 2016).
     Each layer halves height and width. The features are the last convolution's output, flattened.
 
     Args:
@@ -48,6 +52,12 @@ def CNN(
         channels: output channels of the convolutions.
         dropout: share of every convolution's outputs dropped in training.
         rngs: random streams of the parameters and the dropout.
+
+    Returns:
+        The module: ``[B, *shape]`` to logits ``[B, C]`` and features ``[B, D]``.
+
+    Raises:
+        PalaverError: no channels, or a shape that the convolutions cannot halve so often.
 
     """
     return Classifier(Trunk(shape, channels, convolutional=True, dropout=dropout, rngs=rngs), classes, rngs=rngs)

@@ -51,6 +51,7 @@ def patches_conv(
         kernel: ``[2s, 2s, C, O]``.
         strides: ``(s, s)``.
         padding: ``((top, bottom), (left, right))`` in pixels; the padded size must be divisible by ``s``.
+        _layout: the other arguments that ``nnx.Conv`` passes; not used.
 
     Returns:
         ``[B, H', W', O]``.
@@ -105,7 +106,17 @@ def _convolution() -> Callable[..., Array]:
 
 
 def halving(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Conv:
-    """A 4 × 4 convolution of stride 2 without bias: ``[B, H, W, inputs]`` to ``[B, H/2, W/2, outputs]``."""
+    """A 4 × 4 convolution of stride 2 without bias: ``[B, H, W, inputs]`` to ``[B, H/2, W/2, outputs]``.
+
+    Args:
+        inputs: channels of the input, whose height and width must be even.
+        outputs: channels of the output.
+        rngs: random streams of the parameters.
+
+    Returns:
+        The layer.
+
+    """
     return nnx.Conv(
         inputs,
         outputs,
@@ -123,7 +134,7 @@ class Doubling(nnx.Module):
     """The transpose of ``halving``, if asked for with a bias: ``[B, H, W, inputs]`` to ``[B, 2H, 2W, outputs]``."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = False, rngs: nnx.Rngs):
-        # Of the 16 places of the kernel, four reach an output pixel.
+        # Of the 16 positions of the kernel, four reach an output pixel.
         init = nnx.initializers.normal((2 / (4 * inputs)) ** 0.5)
         self.kernel = nnx.Param(init(rngs.params(), (4, 4, outputs, inputs), jnp.float32))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None

@@ -16,6 +16,7 @@ class VAE(nnx.Module):
         latent: Z, numbers in a code.
         widths: output channels of the convolutions (sides divisible by ``2 ** len(widths)``), or of the dense layers.
         convolutional: which of the two.
+        rngs: random streams of the parameters.
 
     """
 
