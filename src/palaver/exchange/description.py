@@ -18,6 +18,7 @@ class Collective(NamedTuple):
     groups: tuple[tuple[Node, int], ...]
     """Nodes of the same kind, and how many; ids run through the groups in order."""
     topology: Topology
+    """Which nodes each node sends to, by round."""
     protocol: Protocol
     """When a node reads its inbox and when it broadcasts."""
     capacity: int
@@ -43,7 +44,7 @@ def collective(
     burn_in: int = 0,
     batch_size: int = 32,
 ) -> Collective:
-    """Describes a collective; every argument is checked here.
+    """Describes a collective (thesis §2.2.2.3 and Algorithm 2); every argument is checked here.
 
     >>> from palaver import models, node, topology
     >>> learner = node.supervised(lambda rngs: models.MLP((8, 8), 10, rngs=rngs))
@@ -52,7 +53,7 @@ def collective(
 
     Args:
         nodes: one kind of node for the whole topology, or ``[(node, count), ...]`` for different architectures.
-        topology: which nodes each node sends to; its table has a row for each node.
+        topology: which nodes each node sends to; its table has one row per node.
         p_consume: p_c, the probability of reading the inbox in a round.
         p_broadcast: p_b, the probability of broadcasting in a round; ``None``: from ``equilibrium``.
         capacity: packets an inbox holds.
@@ -60,6 +61,9 @@ def collective(
         rebroadcast: whether a consumed batch may be broadcast again (thesis: yes).
         burn_in: rounds before any node broadcasts.
         batch_size: B.
+
+    Returns:
+        The collective, for ``train`` or ``simulation``.
 
     Raises:
         PalaverError: a probability outside [0, 1], counts that do not match the topology, a batch size or capacity
@@ -77,8 +81,9 @@ def collective(
 def equilibrium(p_consume: float, neighbours: float, *, rebroadcast: bool = True) -> float:
     """The p_b at which as many packets arrive as are read: ``p_c / p`` for ``p`` neighbours, at most 1.
 
-    Without re-broadcast a node broadcasts only in the ``1 − p_c`` of the rounds that it spends on its own data:
-    ``p_c / (p (1 − p_c))``.
+    The thesis asks for this equilibrium in words (§2.3.1.2). The formula follows: per round ``p · p_b`` packets arrive
+    at a node on average, and ``p_c`` are read. Without re-broadcast a node broadcasts only in the share ``1 − p_c`` of
+    the rounds in which it trains on its own data: ``p_c / (p (1 − p_c))``; at ``p_c = 1`` the result is as with it.
 
     >>> equilibrium(0.5, 4), equilibrium(0.5, 4, rebroadcast=False)
     (0.125, 0.25)
@@ -87,6 +92,9 @@ def equilibrium(p_consume: float, neighbours: float, *, rebroadcast: bool = True
         p_consume: p_c.
         neighbours: p, on average over the nodes; where it is 0 nothing is broadcast.
         rebroadcast: whether a consumed batch may be broadcast again.
+
+    Returns:
+        p_b, in [0, 1].
 
     """
     share = 1.0 if rebroadcast or p_consume >= 1 else 1 - p_consume

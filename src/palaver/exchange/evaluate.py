@@ -26,7 +26,7 @@ class Scores(NamedTuple):
 
 @partial(jax.jit, static_argnames="rules")
 def _hits(logits: Array, y: Array, weight: Array, rules: tuple[tuple[str, DecisionRule], ...]):
-    """Weighted number of right answers of every node ``[S, N]`` and every rule ``[S]``."""
+    """Weighted number of right predictions of every node ``[S, N]`` and every rule ``[S]``."""
     nodes = ((logits.argmax(-1) == y) * weight).sum(-1)
     answered = jnp.ones(logits.shape[1:3], bool)
 
@@ -45,7 +45,7 @@ def evaluate(
     rules: Mapping[str, DecisionRule] | None = None,
     temperatures: Array | None = None,
 ) -> Scores:
-    """Accuracy of every node and of every rule on the same examples.
+    """Accuracy of every node and of every rule on the same examples (thesis §2.2.3.1).
 
     Args:
         simulation: the compiled collective.
@@ -54,6 +54,9 @@ def evaluate(
         y: ``[B]`` class ids.
         rules: decision rules by name; ``None``: ``palaver.decision.RULES``, with all that has been added to it.
         temperatures: ``[S, N]``: divide each node's logits by its own, from ``calibrate``; ``None``: 1.
+
+    Returns:
+        The accuracies.
 
     """
     rules = decision.RULES if rules is None else rules
@@ -76,6 +79,9 @@ def score(logits: np.ndarray, y: np.ndarray, *, rules: Mapping[str, DecisionRule
         y: ``[B]`` class ids.
         rules: as for ``evaluate``.
 
+    Returns:
+        The accuracies.
+
     """
     rules = decision.RULES if rules is None else rules
     weight = np.ones(len(y), np.float32)
@@ -84,9 +90,19 @@ def score(logits: np.ndarray, y: np.ndarray, *, rules: Mapping[str, DecisionRule
 
 
 def calibrate(simulation: Simulation, state: State, x: np.ndarray, y: np.ndarray) -> Array:
-    """One temperature for every node of every seed, ``[S, N]``, fitted on these (validation) examples.
+    """Fits one temperature per node and seed on validation examples (Guo et al. 2017; ``decision.fit_temperature``).
 
     All logits are held at once: S·N·B·C numbers.
+
+    Args:
+        simulation: the compiled collective.
+        state: of its nodes.
+        x: ``[B, ...]`` inputs as in the data set.
+        y: ``[B]`` class ids.
+
+    Returns:
+        ``[S, N]`` temperatures, in [0.05, 20].
+
     """
     parts = [(simulation.logits(state, inputs), labels, weight) for inputs, labels, weight in chunks(x, y)]
     logits = jnp.concatenate([part[0] for part in parts], axis=2)[:, :, : len(y)]

@@ -20,11 +20,11 @@ class InboxState(NamedTuple):
     """All inboxes of one collective."""
 
     slots: Array
-    """``[N, K]`` int32: slot ids, a ring buffer a node."""
+    """``[N, K]`` int32: slot ids, one ring buffer per node."""
     head: Array
-    """``[N]`` int32: place of the oldest packet in the ring."""
+    """``[N]`` int32: position of the oldest packet in the ring buffer."""
     count: Array
-    """``[N]`` int32: how many packets are in it."""
+    """``[N]`` int32: packets in each inbox."""
     references: Array
     """``[M]`` int32: how many inboxes refer to each slot; 0 is a free one."""
     cursor: Array
@@ -43,7 +43,17 @@ class Delivery(NamedTuple):
 
 
 def empty(nodes: int, capacity: int) -> InboxState:
-    """Empty inboxes for ``nodes`` nodes of ``capacity`` packets each.
+    """Empty inboxes (line 1 of the thesis's Algorithm 2).
+
+    >>> empty(3, 2).references.shape
+    (9,)
+
+    Args:
+        nodes: N.
+        capacity: K, packets that each inbox holds.
+
+    Returns:
+        The state, with a pool of ``M = N · K + N`` free slots.
 
     Raises:
         PalaverError: if ``capacity`` is below 1.
@@ -61,11 +71,11 @@ def empty(nodes: int, capacity: int) -> InboxState:
 
 
 def pop(state: InboxState, want: Array) -> tuple[InboxState, Array]:
-    """Takes the oldest packet out of the inbox of every node that wants one and has one.
+    """Takes the oldest packet out of the inbox of every node that wants one and has one (Algorithm 2, line 8).
 
     Args:
         state: before.
-        want: ``[N]`` bool.
+        want: ``[N]`` bool: which nodes want to read.
 
     Returns:
         The new state and ``[N]`` int32: the slot each node reads this round, ``NO_PACKET`` where it reads none.
@@ -88,11 +98,16 @@ def push(
 ) -> tuple[InboxState, Delivery]:
     """Delivers this round's broadcasts: a slot for each sender, a reference to it in each neighbour's inbox.
 
+    Lines 14 to 18 of the thesis's Algorithm 2, with inboxes of limited capacity.
+
     Args:
         state: before.
         neighbours: ``[N, P]`` int32: the nodes that each node sends to, padded with ``NO_PEER``.
         broadcast: ``[N]`` bool: which nodes broadcast.
         overflow: of ``OVERFLOW``.
+
+    Returns:
+        The new state, and what became of the broadcasts.
 
     Raises:
         PalaverError: if ``overflow`` is not one of them.
@@ -114,7 +129,7 @@ def push(
         full = state.count.at[to].get(mode="fill", fill_value=0) == capacity
         place = (head + state.count.at[to].get(mode="fill", fill_value=0)) % capacity
         if overflow == "drop_oldest":
-            # In a full ring the next place is the oldest packet's own, so writing there replaces it.
+            # In a full ring the next position is the oldest packet's own, so writing there replaces it.
             evicted = jnp.where(full, state.slots.at[to, head].get(mode="fill", fill_value=pool), pool)
             references = state.references.at[evicted].add(-1, mode="drop")
             receivers = to

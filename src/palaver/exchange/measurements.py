@@ -51,6 +51,13 @@ class Measure(NamedTuple):
 def learns_labels(group: Collective, data: Dataset) -> bool:
     """Whether the nodes give class scores; otherwise they give features only.
 
+    Args:
+        group: the collective.
+        data: its data set.
+
+    Returns:
+        True for logits ``[B, C]`` of every node, False for ``[B, 0]`` of every node.
+
     Raises:
         PalaverError: unless every node gives one logit per class of the data, or every node none.
 
@@ -80,7 +87,7 @@ def measure(
     eval_examples: int = 0,
     calibrated: bool = False,
 ) -> Measure:
-    """The measure for what these nodes learn.
+    """The measure for what these nodes learn (thesis §2.2.3.1; without labels §2.2.4.1 and §2.3.3).
 
     Args:
         group: the collective.
@@ -90,6 +97,13 @@ def measure(
         rules: decision rules by name; None: ``decision.RULES``.
         eval_examples: validation examples used where an evaluation is not ``full``; 0: all.
         calibrated: whether a full evaluation also measures nodes with calibrated temperatures.
+
+    Returns:
+        The measure: of the nodes' own accuracies where they learn labels, otherwise of linear probes; the latter uses
+        neither ``eval_examples`` nor ``calibrated``.
+
+    Raises:
+        PalaverError: as ``learns_labels``.
 
     """
     if not learns_labels(group, data):
@@ -116,17 +130,17 @@ def measure(
 def _of_probes(
     group: Collective, data: Dataset, sim: Simulation, seeds: int, rules: Mapping[str, DecisionRule] | None
 ) -> Measure:
-    """A probe a node, trained on the whole training set; test accuracy of each node's best stage by validation.
+    """One probe per node, trained on the whole training set: test accuracy at the node's best evaluation by validation.
 
-    The memory is each node's best validation accuracy so far, and its probe's test logits at that stage. Stages before
-    the end of the burn-in are measured, then forgotten: nothing had been sent yet.
+    The memory is each node's best validation accuracy so far, and its probe's test logits at that evaluation. An
+    evaluation no later than the last round of the burn-in is not remembered: nothing had been sent yet.
     """
     best = np.full((seeds, group.nodes), -1.0, np.float32)
     logits = np.zeros((seeds, group.nodes, len(data.y_test), data.classes), np.float32)
     probe = probing(sim, data)
 
     def of_each(name: str, key: int, x: np.ndarray) -> Callable[[State], dict[str, np.ndarray]]:
-        """One of the nodes' own functions; every node is given the same key, so that results differ by the node."""
+        """One of the nodes' own functions; all nodes are given the same key, so that only nodes make a difference."""
         if not all(getattr(node, name) for node, _ in group.groups):
             return lambda state: {}
         ask = sim.map_nodes(lambda node, state, x: getattr(node, name)(jax.random.key(key), state, to_float(x)))
@@ -156,7 +170,20 @@ def _of_probes(
 
 
 def accuracies(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
-    """Names and values ``[S]`` of the average node's accuracy and of every rule's."""
+    """Accuracies of the whole collective, by metric.
+
+    >>> scores = Scores(np.array([[0.5, 1.0]]), {"mean": np.array([1.0])})
+    >>> {name: value.tolist() for name, value in accuracies(scores).items()}
+    {'average_accuracy': [0.75], 'collective_accuracy.mean': [1.0]}
+
+    Args:
+        scores: of nodes and rules.
+        prefix: put before every metric's name.
+
+    Returns:
+        ``[S]`` values in [0, 1] by name: the average node, the default rule where it is among the rules, every rule.
+
+    """
     named = {f"{prefix}average_accuracy": scores.nodes.mean(1)}
     if DEFAULT_RULE in scores.rules:
         named[f"{prefix}collective_accuracy"] = scores.rules[DEFAULT_RULE]

@@ -39,11 +39,14 @@ def _fit(train: Array, validation: Array, test: Array, y_train: Array, y_validat
 def probing(simulation: Simulation, data: Dataset) -> Callable[[State], Probed]:
     """Makes the function that fits a probe for each node on the whole training set, with early stopping on validation.
 
-    Features of the whole data set are held at once: S·N·M·D numbers.
+    Thesis §2.2.4.1 and §2.3.3. Features of the whole data set are held at once: S·N·M·D numbers.
 
     Args:
         simulation: the compiled collective.
         data: the data set; its labels are used by the probes alone.
+
+    Returns:
+        ``probe(state)``: the probes' accuracies and logits.
 
     """
     features = simulation.map_nodes(lambda node, state, x: node.predict(state, to_float(x)).features)

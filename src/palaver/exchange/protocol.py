@@ -1,8 +1,8 @@
 """Algorithm 2 of the thesis for one node and one round: what it trains on, and whether it broadcasts.
 
 Pure functions of one node. The simulation maps them over nodes and seeds; a node on a machine of its own would call
-them as they are. All randomness of a node comes from its own key, which depends on the seed and the node's id alone:
-what a node draws does not depend on how many others there are.
+them as they are. All these draws come from the node's own key, which depends on the seed and the node's id alone: they
+do not depend on how many other nodes there are.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from palaver.data.order import shuffled
 from palaver.types import Array
 
 _ORDER = 2**31 - 1
-"""Folded into a node's key for the order of its shard. The round is folded in for the coins, and is always smaller."""
+"""Folded into a node's key for the order of its shard. For all other draws it is the round, which is always smaller."""
 
 
 class Protocol(NamedTuple):
@@ -53,17 +53,29 @@ class Decision(NamedTuple):
 
 
 def node_key(seed_key: Array, node: Array) -> Array:
-    """The key that all draws of a node come from, by the key of the run's seed and the node's id."""
+    """A node's random key: of the order of its shard, and of its draws in every round.
+
+    Args:
+        seed_key: random key of the run's seed.
+        node: scalar int32: the node's id.
+
+    Returns:
+        A random key.
+
+    """
     return jax.random.fold_in(seed_key, node)
 
 
 def toss(protocol: Protocol, key: Array, step: Array) -> Coins:
-    """A node's coins in round ``step``.
+    """A node's random draws in round ``step`` (Algorithm 2, lines 5 and 6).
 
     Args:
         protocol: with the probabilities.
         key: from ``node_key``.
-        step: the round, counted from 0.
+        step: scalar int32: the round, counted from 0.
+
+    Returns:
+        Whether the node wants to read its inbox, whether it wants to broadcast, and the key of its training step.
 
     """
     consume, broadcast, training = jax.random.split(jax.random.fold_in(key, step), 3)
@@ -75,11 +87,24 @@ def toss(protocol: Protocol, key: Array, step: Array) -> Coins:
 
 
 def decide(protocol: Protocol, coins: Coins, step: Array, waiting: Array) -> Decision:
-    """What a node does with its coins in round ``step`` when ``waiting`` packets are in its inbox.
+    """What a node does in a round, given its random draws (Algorithm 2, lines 7 and 14).
+
+    It reads if it wants to and has a packet. It broadcasts if it wants to, the burn-in is over, and, without
+    re-broadcast, it does not read.
 
     >>> coins = Coins(jnp.bool_(True), jnp.bool_(True), jax.random.key(0))
     >>> decide(Protocol(0.5, 0.5, batch_size=4), coins, jnp.int32(0), waiting=jnp.int32(0))
     Decision(consume=Array(False, dtype=bool), broadcast=Array(True, dtype=bool))
+
+    Args:
+        protocol: with burn-in and re-broadcast.
+        coins: the draws, from ``toss``.
+        step: scalar int32: the round, counted from 0.
+        waiting: scalar int32: packets in its inbox.
+
+    Returns:
+        The node's decision.
+
     """
     consume = coins.consume & (waiting > 0)
     broadcast = coins.broadcast & (step >= protocol.burn_in)
@@ -87,13 +112,18 @@ def decide(protocol: Protocol, coins: Coins, step: Array, waiting: Array) -> Dec
 
 
 def local_batch(protocol: Protocol, key: Array, position: Array, size: Array) -> Array:
-    """Places ``[B]`` in its shard of the next minibatch of a node's own: shuffled passes without replacement.
+    """Positions ``[B]`` in a node's shard of its next own minibatch: reshuffled epochs, no replacement.
+
+    A minibatch may end one epoch and begin the next.
 
     Args:
         protocol: with the batch size.
         key: from ``node_key``.
         position: scalar int32: own examples read so far.
         size: scalar int32: examples in the shard.
+
+    Returns:
+        ``[B]`` int32 in ``0 .. size - 1``.
 
     """
     words = jax.random.bits(jax.random.fold_in(key, _ORDER), (2,))

@@ -1,7 +1,7 @@
 """The same program with the node axis over a device mesh.
 
-Each device trains its own nodes. What these nodes send is gathered once a round, and every device then computes all
-inboxes and packets, a few integers a node, for itself: no decision depends on how many devices there are.
+Each device trains its own nodes. What these nodes send is gathered once per round, and every device then computes all
+inboxes and packets, a few integers per node, for itself: no decision depends on how many devices there are.
 """
 
 import math
@@ -46,9 +46,16 @@ ONE_DEVICE = NodeSharding(
 
 
 def mesh_sharding(mesh: Mesh) -> NodeSharding:
-    """The node axis over ``mesh``, whose only axis must be named ``nodes``.
+    """The node axis over a device mesh.
 
     Every group's number of nodes must be divisible by the number of devices.
+
+    Args:
+        mesh: its only axis must be named ``nodes``.
+
+    Returns:
+        The sharding.
+
     """
     devices = mesh.shape[AXIS]
 
@@ -72,14 +79,20 @@ def mesh_sharding(mesh: Mesh) -> NodeSharding:
 
 
 def auto_sharding(counts: list[int], devices: int | None = None) -> NodeSharding:
-    """Groups of ``counts`` nodes over the most devices that divide all counts; for one device ``ONE_DEVICE``.
+    """The node axis over as many devices as divide the number of nodes in every group.
+
+    >>> auto_sharding([4, 6], devices=1) is ONE_DEVICE
+    True
 
     Args:
         counts: nodes in each group.
         devices: use at most so many; ``None``: all.
 
+    Returns:
+        The sharding; ``ONE_DEVICE`` where only one device can be used.
+
     Raises:
-        PalaverError: if more devices are asked for than there are.
+        PalaverError: if ``devices`` is below 1 or above the number that there are.
 
     """
     have = jax.devices()

@@ -1,4 +1,4 @@
-"""Who owns which examples, for every seed."""
+"""Which node has which examples, for every seed."""
 
 from collections.abc import Sequence
 
@@ -20,16 +20,25 @@ def shards(
     alpha: float = 0.5,
     fraction: float = 1.0,
 ) -> Shards:
-    """The training set and, for each seed, who owns what: exclusive, and exhaustive over ``fraction`` of it.
+    """The training set and, for each seed, which node has which examples: each example is at one node only.
+
+    All examples are distributed, or with a ``fraction`` below 1 that share of them (thesis §2.2.2.1).
+
+    >>> parts = shards(np.zeros((10, 3)), np.zeros(10, int), nodes=4, seeds=[0, 1])
+    >>> parts.index.shape, parts.size[0].tolist()
+    ((2, 4, 3), [3, 3, 2, 2])
 
     Args:
         x: ``[M, ...]`` inputs.
         y: ``[M]`` class ids.
         nodes: N.
-        seeds: a seed a split.
+        seeds: one per split.
         split: a name of ``palaver.data.SPLITS``: ``iid``, ``dirichlet`` (label skew) or ``class``.
         alpha: Dirichlet concentration.
-        fraction: share of the examples, drawn by each seed, that the collective owns.
+        fraction: share of the examples that the collective has, drawn anew for each seed.
+
+    Returns:
+        The training set, and for each seed the nodes' shards as rows of it.
 
     Raises:
         PalaverError: more nodes than examples, an unknown split, or an alpha that is not above 0.

@@ -45,13 +45,16 @@ class Simulation(NamedTuple):
 def simulation(
     group: Collective, shards: Shards, *, sharding: NodeSharding = ONE_DEVICE, loop: str | None = None
 ) -> Simulation:
-    """Compiles a collective for a training set.
+    """Compiles a collective for a training set: Algorithm 2 of the thesis for all nodes and seeds.
 
     Args:
         group: from ``collective``.
         shards: the data and each node's part of it, for S seeds.
         sharding: one device, or the node axis over a mesh (``palaver.exchange.sharding``).
         loop: ``vmap`` or ``map`` over the nodes of a device; ``None`` chooses by ``node_loop``.
+
+    Returns:
+        The compiled functions.
 
     Raises:
         PalaverError: if the shards are not for this collective's nodes, a shard is empty, or groups of nodes send

@@ -23,12 +23,12 @@ class History(NamedTuple):
     """What ``train`` returns; ``E`` evaluations, ``S`` seeds, ``N`` nodes. Accuracies are fractions in [0, 1]."""
 
     rounds: np.ndarray
-    """``[E]`` the rounds after which was evaluated."""
+    """``[E]`` rounds completed at each evaluation."""
     nodes: np.ndarray
     """``[E, S, N]`` accuracy of each node; NaN once its seed has diverged.
 
     On the validation examples; of nodes that learn without labels, on the test set by a linear probe at each node's
-    best stage by validation so far.
+    best evaluation by validation so far.
     """
     rules: dict[str, np.ndarray]
     """``[E, S]`` accuracy of the collective on the same examples, by decision rule; NaN once the seed has diverged."""
@@ -37,7 +37,7 @@ class History(NamedTuple):
     summary: dict[str, Any]
     """The metrics after the last round with their intervals over seeds, as a row of ``summary.json``."""
     simulation: Simulation
-    """For more: ``simulation.logits(state, x)``."""
+    """The compiled collective; for example ``simulation.logits(state, x)`` gives logits of other inputs."""
     state: State
     """After the last round."""
 
@@ -64,13 +64,16 @@ def train(
         group: from ``collective``.
         data: from ``palaver.data``.
         rounds: in each, every node takes one step.
-        seeds: a count, or the seeds themselves; each has its own split, initial parameters and coins.
+        seeds: a count, or the seeds themselves; each has its own split, initial parameters and random draws.
         eval_every: rounds between evaluations.
         split: how the training set is divided, see ``shards``.
         alpha: Dirichlet concentration of the split.
         rules: decision rules by name, for example ``RULES | {"mine": mine}``; None: ``palaver.decision.RULES``.
         target: accuracy whose first evaluated round the summary gives, ``rounds_to_target``; None: none.
         devices: distribute the nodes over at most so many devices; ``None``: all.
+
+    Returns:
+        Accuracies at every evaluation, everything else that was measured, and the trained collective.
 
     Raises:
         PalaverError: rounds, seeds or eval_every below 1, or data that do not fit the collective.
