@@ -40,26 +40,54 @@ STYLE = {
 
 
 def configurations(result: Result) -> list[str]:
-    """Their names, in the order of the summary."""
+    """The names of a result's configurations, in the order of the summary."""
     return [row["configuration"] for row in result.summary["rows"]]
 
 
 def curve_of(result: Result, configuration: str, metric: str) -> tuple[np.ndarray, ...] | None:
-    """Rounds, mean, low and high over seeds ``[R]``; NaN where a seed has no value, as in ``interval``."""
+    """A metric of the whole collective over the unit of progress.
+
+    Args:
+        result: the run.
+        configuration: its name.
+        metric: its name.
+
+    Returns:
+        Rounds, mean, low and high over seeds, each ``[R]``, as ``of_seeds``; None where nothing was measured.
+
+    """
     of_it = (pl.col("configuration") == configuration) & (pl.col("metric") == metric) & pl.col("node").is_null()
     found = result.metrics.filter(of_it)
     return None if found.is_empty() else of_seeds(found, seeds_of(result, configuration))
 
 
 def seeds_of(result: Result, configuration: str) -> int:
-    """How many seeds a configuration has; one that diverged at once left no row at all, but the summary counts it."""
+    """How many seeds a configuration has; one that diverged at once left no row at all, but the summary counts it.
+
+    Args:
+        result: the run.
+        configuration: its name.
+
+    Returns:
+        The number S.
+
+    """
     found = result.metrics.filter(pl.col("configuration") == configuration)["seed"].n_unique()
     stated = result.summary.get("seeds")
     return max(found, stated) if isinstance(stated, int) else found
 
 
 def of_seeds(frame: pl.DataFrame, seeds: int) -> tuple[np.ndarray, ...]:
-    """Rounds, mean, low and high over seeds ``[R]`` of one ``value`` a ``seed`` and ``round``."""
+    """Means and 95 % intervals over seeds.
+
+    Args:
+        frame: one ``value`` per ``seed`` and ``round``.
+        seeds: S; a round with fewer values has no mean.
+
+    Returns:
+        Rounds, mean, low and high, each ``[R]``; NaN where ``interval`` gives None.
+
+    """
     found = frame.group_by("round").agg(pl.col("value").sort_by("seed")).sort("round")
     points = [interval(values + [None] * (seeds - len(values))) for values in found["value"].to_list()]
     lines = (np.array([point[end] for point in points], float) for end in ("mean", "low", "high"))
@@ -67,34 +95,53 @@ def of_seeds(frame: pl.DataFrame, seeds: int) -> tuple[np.ndarray, ...]:
 
 
 def look_of(result: Result, configuration: str, among: Sequence[str] = ()) -> tuple[str, str]:
-    """Colour and marker: the same for a configuration in every figure, or by its place ``among`` those drawn together.
+    """Colour and marker of a configuration.
 
-    The pair repeats only after 49.
+    The pair repeats only after 49 configurations.
+
+    Args:
+        result: the run.
+        configuration: its name.
+        among: the names of those drawn in one figure, whose order gives the look; empty: all of the result, so that the
+            look is the same in every figure.
+
+    Returns:
+        Colour and marker, as matplotlib takes them.
+
     """
     place = (among or configurations(result)).index(configuration)
     return COLOURS[place % len(COLOURS)], MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
 
 
 def plain(text: str) -> str:
-    """Dollar signs would start a formula."""
+    """A text for matplotlib that shows ``$`` as it is, where it would otherwise start a formula."""
     return text.replace("$", r"\$")
 
 
 def handle_of(result: Result, configuration: str, among: Sequence[str] = ()) -> Line2D:
-    """Its entry in a legend."""
+    """A configuration's entry in a legend; arguments as ``look_of``."""
     colour, marker = look_of(result, configuration, among)
     label = plain(textwrap.shorten(configuration, 84, placeholder=" …"))
     return Line2D([], [], color=colour, marker=marker, markersize=5, lw=1.9, label=label)
 
 
 def framed(height: float, handles: list[Any]) -> tuple[Figure, Axes]:
-    """A ``canvas`` with one pair of axes."""
+    """A ``canvas`` with one pair of axes; arguments as there."""
     figure = canvas(height, handles)
     return figure, figure.add_subplot()
 
 
 def canvas(height: float, handles: list[Any]) -> Figure:
-    """A figure 7 inches wide whose axes and legend below do not take room from each other."""
+    """A figure 7 inches wide with a legend below its axes.
+
+    Args:
+        height: of the axes, in inches; the legend's is added.
+        handles: the legend's entries, at least one.
+
+    Returns:
+        The figure, without axes.
+
+    """
     lines = -(-len(handles) // _columns(handles))
     figure = Figure(figsize=(7, height + 0.19 * lines), layout="constrained")
     figure.legend(handles=handles, loc="outside lower left", ncols=_columns(handles), fontsize=9.5, handlelength=2.4)
@@ -135,13 +182,16 @@ def draw_curve(
 
 
 def panels(result: Result, names: Sequence[str], metrics: Sequence[Metric], unit: str) -> str | None:
-    """Curves of several metrics over the unit of progress, a panel a metric: mean over seeds with the 95 % band.
+    """Curves of several metrics over the unit of progress, one panel per metric: mean over seeds with the 95 % band.
 
     Args:
         result: the run.
         names: of the configurations to draw.
         metrics: those with a ``panel`` are drawn as far as the result has them.
         unit: of progress, in the singular or plural, below the lowest panels.
+
+    Returns:
+        The figure as SVG; None where there is nothing to draw.
 
     """
     shown = [metric for metric in expand(metrics, _measured(result)) if metric.panel]
@@ -177,7 +227,10 @@ def _measured(result: Result) -> dict[str, Any]:
 
 
 def raster(grid: np.ndarray) -> np.ndarray:
-    """A grid of tiles as one picture, a white pixel between two.
+    """A grid of tiles as one picture, with a white pixel between neighbouring tiles.
+
+    Args:
+        grid: uint8 ``[rows, columns, H, W]`` (grey) or ``[rows, columns, H, W, 3]``.
 
     Returns:
         uint8 ``[rows · (H + 1) − 1, columns · (W + 1) − 1, 3]``.
@@ -192,7 +245,7 @@ def raster(grid: np.ndarray) -> np.ndarray:
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure without a date or the name of a program in it."""
+    """The figure as SVG, without a date or the name of a program in it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()

@@ -15,13 +15,22 @@ _MOST_RUNS = 5
 
 
 def measured_cell(metric: Mapping[str, Any] | None, form: Format, *, beyond: str = NOTHING) -> str:
-    """Mean and interval, if it has a width; without a mean, ``beyond`` and how many seeds have a value.
+    """A metric as a table's cell: mean and interval, or without a mean ``beyond`` and how many seeds have a value.
 
     >>> from palaver.studies.formats import percent
     >>> measured_cell({"mean": 0.845, "low": 0.839, "high": 0.851, "values": [0.84, 0.85]}, percent)
     '84.5 [83.9, 85.1]'
     >>> measured_cell({"mean": None, "values": [700.0, 900.0, None]}, percent, beyond="> 1,000")
     '> 1,000 (2 of 3 seeds)'
+
+    Args:
+        metric: mean, interval and values, as from ``interval``; None: missing.
+        form: makes text of a number.
+        beyond: stands where there is no mean.
+
+    Returns:
+        The cell's text; an interval whose bounds are equal is left out.
+
     """
     if not metric:
         return NOTHING
@@ -38,9 +47,15 @@ def measured_cell(metric: Mapping[str, Any] | None, form: Format, *, beyond: str
 
 
 def expand(metrics: Sequence[Metric], summary: Mapping[str, Any]) -> list[Metric]:
-    """These metrics as far as a row of the summary has them; one that ends in ``.*`` becomes those that it stands for.
+    """The metrics that some row of a summary has; one that ends in ``.*`` becomes those that it stands for.
 
-    Of a metric that no row has a value of nothing is left.
+    Args:
+        metrics: as declared by a chapter.
+        summary: with ``rows`` whose ``metrics`` are values by name.
+
+    Returns:
+        The metrics, in the order given.
+
     """
     names = dict.fromkeys(name for row in summary["rows"] for name in row.get("metrics") or {})
     found: list[Metric] = []
@@ -67,6 +82,9 @@ def metric_grid(
         metrics: its columns; those that no configuration has are left out.
         only: names of the configurations; None: all.
         suffix: put behind every metric's name.
+
+    Returns:
+        The table; without rows where no configuration has any of the metrics.
 
     """
     summary = result.summary
@@ -120,7 +138,16 @@ def _plain(value: Any) -> str:
 
 
 def titled(summary: Mapping[str, Any], what: str) -> str:
-    """The experiment, its scale and seeds, and what a table is of."""
+    """The title of a table: the experiment, its scale and seeds, and what the table is of.
+
+    Args:
+        summary: of the run.
+        what: what the table is of.
+
+    Returns:
+        The title.
+
+    """
     return f"{summary.get('experiment', 'run')} ({_scale(summary)}): {what}"
 
 
@@ -137,6 +164,9 @@ def compare_grid(results: Sequence[Result], metrics: Sequence[Metric]) -> Grid:
         results: at most five.
         metrics: those of the runs' chapters that are compared; those that no run has are left out. An arrow shows in
             which direction one is better.
+
+    Returns:
+        The table, with one line per configuration and metric.
 
     Raises:
         PalaverError: if there is no run, or more than a terminal has room for.
@@ -158,7 +188,16 @@ def compare_grid(results: Sequence[Result], metrics: Sequence[Metric]) -> Grid:
 
 
 def diverged_lines(summary: Mapping[str, Any], unit: str) -> list[str]:
-    """A line for each configuration with seeds whose loss was no longer finite, and from when on."""
+    """Sentences on seeds whose loss was no longer finite, and from when on.
+
+    Args:
+        summary: of the run.
+        unit: of progress, in the singular.
+
+    Returns:
+        One line per configuration with such seeds.
+
+    """
     lines = []
     for row in summary["rows"]:
         seeds = [f"seed {seed} at {unit} {number:,}" for seed, number in (row.get("diverged") or {}).items()]

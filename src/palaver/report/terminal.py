@@ -19,7 +19,18 @@ from palaver.studies.runner import Progress as Report
 
 @contextmanager
 def live(console: Console, plan: Plan) -> Generator[Report]:
-    """A bar a configuration, with its latest headline metrics; on no terminal, one line a finished configuration."""
+    """A progress display: one bar per configuration, with its latest headline metrics.
+
+    Where the output is no terminal, it is one line per finished configuration.
+
+    Args:
+        console: to print on.
+        plan: what is run.
+
+    Yields:
+        The function that the runner reports progress to.
+
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -46,7 +57,14 @@ def live(console: Console, plan: Plan) -> Generator[Report]:
 
 
 def show(console: Console, result: Result, findings: Findings) -> None:
-    """The tables, notices and verdict of a finished run."""
+    """Prints the tables, notices and verdict of a finished run.
+
+    Args:
+        console: to print on.
+        result: the run.
+        findings: what its chapter's report found.
+
+    """
     for section in findings.sections:
         for grid in section.grids if section.terminal else ():
             print_table(console, to_table(grid, stacked=True))
@@ -58,7 +76,13 @@ def show(console: Console, result: Result, findings: Findings) -> None:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Prints a table with all of its columns; where the terminal is too narrow its lines break."""
+    """Prints a table with all of its columns; where the terminal is too narrow its lines break.
+
+    Args:
+        console: to print on.
+        table: from ``to_table``.
+
+    """
     width = console.width
     console.width = max(width, console.measure(table, options=console.options.update(max_width=10_000)).minimum)
     console.print(table, soft_wrap=True)
@@ -66,7 +90,16 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def to_table(grid: Grid, *, stacked: bool = False) -> Table:
-    """A grid for the terminal, where words fold and numbers stay in one piece; ``stacked``: intervals below means."""
+    """A table for the terminal, in which words may wrap and numbers do not.
+
+    Args:
+        grid: the table as text.
+        stacked: whether an interval goes below its mean.
+
+    Returns:
+        The table as rich prints it.
+
+    """
     table = Table(title=Text(grid.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     rows = [tuple(_broken(cell, stacked) for cell in row) for row in grid.rows]
     for column, header in enumerate(grid.headers):

@@ -39,9 +39,9 @@ class Grid(NamedTuple):
     title: str
     headers: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
-    """One tuple a row, as long as ``headers``."""
+    """One tuple per row, as long as ``headers``."""
     labels: int = 1
-    """So many leading columns are words, set left; the others are numbers, set right."""
+    """How many leading columns hold words, aligned left; the others hold numbers, aligned right."""
 
 
 class Section(NamedTuple):
@@ -65,17 +65,17 @@ class Figure(NamedTuple):
     draw: Callable[[], str | None]
     """Gives the SVG, or None where the result has nothing for it."""
     section: str = "Figures"
-    """Under which heading."""
+    """The heading that it is shown under."""
     own_size: bool = False
-    """Shown as large as it was drawn, where the window has room."""
+    """Whether it is shown as large as it was drawn, where the window has room."""
 
 
 class Findings(NamedTuple):
     """Everything a chapter finds in a result."""
 
     verdict: Sequence[str]
-    """What the run found, a sentence or two a line."""
+    """What the run found, one or two sentences per line."""
     notices: Sequence[str]
-    """What a reader must know before trusting it: diverged seeds, collapsed nodes."""
+    """What a reader must know before trusting the verdict: diverged seeds, collapsed nodes."""
     sections: Sequence[Section]
     figures: Sequence[Figure]

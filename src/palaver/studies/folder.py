@@ -25,6 +25,15 @@ class Folder(NamedTuple):
 def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
     """Opens a result folder, new or interrupted.
 
+    Args:
+        out: the folder to make, or the final name of the one to resume.
+        resume: whether to go on with an interrupted run.
+        overwrite: whether results that are already there may be replaced: unfinished ones at once, finished ones by
+            ``publish``.
+
+    Returns:
+        The folder's two paths; without ``resume`` the partial one is new and empty.
+
     Raises:
         PalaverError: the folder exists and neither ``--resume`` nor ``--overwrite`` was given, ``--overwrite`` would
             replace something that palaver did not make, there is nothing to resume, or the place cannot be written.
@@ -54,7 +63,7 @@ def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
 
 
 def read_arrays(paths: Iterable[Path]) -> dict[str, np.ndarray]:
-    """What these ``.npz`` files hold, together."""
+    """The arrays of these ``.npz`` files, by name; of two with the same name, the later file's."""
     found: dict[str, np.ndarray] = {}
     for path in paths:
         with np.load(path) as file:
@@ -63,7 +72,7 @@ def read_arrays(paths: Iterable[Path]) -> dict[str, np.ndarray]:
 
 
 def publish(folder: Folder) -> None:
-    """Gives the finished folder its final name; at no time is there half a folder under it."""
+    """Gives the finished folder its final name, without checkpoints and history; it is never there in part."""
     old = folder.final.with_name(folder.final.name + ".old")
     if folder.final.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -98,15 +107,30 @@ class Checkpoints:
         )
 
     def latest(self) -> int | None:
-        """The round of the latest whole checkpoint, if there is one."""
+        """The round (in the chapter's unit of progress) of the latest whole checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: PyTree) -> None:
-        """Saves ``state`` as of round ``step``; an older one goes once this one is whole."""
+        """Saves a state; an older one is deleted once this one is whole.
+
+        Args:
+            step: the round (in the chapter's unit of progress) of the state.
+            state: tree of arrays and random keys.
+
+        """
         self._manager.save(step, args=ocp.args.StandardSave(_storable(state)))
 
     def restore(self, step: int, like: PyTree) -> PyTree:
-        """The state saved at ``step``, with the shapes and places of ``like``."""
+        """Reads a saved state.
+
+        Args:
+            step: at which it was saved, from ``latest``.
+            like: a state with the same tree, shapes and devices, such as the one before training.
+
+        Returns:
+            The saved state.
+
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
         return _restored(self._manager.restore(step, args=ocp.args.StandardRestore(abstract)), like)
 

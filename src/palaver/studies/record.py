@@ -38,6 +38,9 @@ def tidy(
         node: ``[S, N]`` values by metric.
         collective: ``[S]`` values by metric.
 
+    Returns:
+        A frame with the columns of ``SCHEMA``.
+
     """
     frames = [pl.DataFrame(schema=SCHEMA)]
     for place, seed in enumerate(seeds):
@@ -54,6 +57,15 @@ def tidy(
 
 
 def latest(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, float]:
-    """Means over seeds of these metrics of the whole collective, for the progress display."""
+    """Means over seeds of metrics of the whole collective, for the progress display.
+
+    Args:
+        frame: tidy rows of one evaluation.
+        names: of the metrics.
+
+    Returns:
+        The mean by metric; a metric without rows is left out.
+
+    """
     shared = frame.filter(pl.col("node").is_null() & pl.col("metric").is_in(names))
     return dict(shared.group_by("metric", maintain_order=True).agg(pl.col("value").mean()).iter_rows())

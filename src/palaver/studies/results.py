@@ -31,7 +31,13 @@ class Result(NamedTuple):
 
 
 def read_result(folder: str | Path) -> Result:
-    """Read a result folder.
+    """Reads a result folder.
+
+    Args:
+        folder: its path.
+
+    Returns:
+        The contents of its files.
 
     Raises:
         PalaverError: if the folder is missing, is not a result folder, or a file in it cannot be read.
@@ -63,7 +69,7 @@ def last_rounds(result: Result) -> dict[str, int]:
 
 
 def data_of(result: Result) -> list[str]:
-    """The data sets of its configurations, each once."""
+    """The names of its configurations' data sets, each once."""
     named = [(row.get("settings") or {}).get("data") for row in result.settings["rows"]]
     return list(dict.fromkeys(str(name) for name in named if name))
 
@@ -74,12 +80,30 @@ def settings_of(result: Result) -> dict[str, dict[str, Any]]:
 
 
 def metric_of(row: Mapping[str, Any], name: str) -> Interval | None:
-    """A metric of a summary's row, where it has it."""
+    """A metric of one configuration.
+
+    Args:
+        row: the configuration's entry in ``summary.json``.
+        name: of the metric.
+
+    Returns:
+        Its mean, interval and values; None where the row does not have it.
+
+    """
     return (row.get("metrics") or {}).get(name)
 
 
 def metrics_of(result: Result, name: str) -> dict[str, Interval | None]:
-    """A metric of every configuration of the summary, by the configuration's name."""
+    """A metric of every configuration.
+
+    Args:
+        result: the run.
+        name: of the metric.
+
+    Returns:
+        Its mean, interval and values by the configuration's name; None where one does not have it.
+
+    """
     return {str(row["configuration"]): metric_of(row, name) for row in result.summary["rows"]}
 
 
@@ -100,6 +124,15 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
 
 
 def unreadable(path: Path, error: Exception) -> PalaverError:
-    """The error to raise for a result file that cannot be read."""
+    """The error to raise for a result file that cannot be read.
+
+    Args:
+        path: of the file.
+        error: what reading it raised.
+
+    Returns:
+        A ``PalaverError`` of one line, not raised here.
+
+    """
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return PalaverError(f"cannot read {path} ({reason}): run the experiment again")

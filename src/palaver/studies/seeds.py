@@ -7,5 +7,16 @@ import jax.numpy as jnp
 
 
 def seed_keys(seeds: Sequence[int]) -> jax.Array:
-    """``[S]`` random keys, one a seed."""
+    """The random keys of seeds.
+
+    >>> seed_keys([0, 1]).shape
+    (2,)
+
+    Args:
+        seeds: S of them.
+
+    Returns:
+        ``[S]`` keys, one per seed.
+
+    """
     return jnp.stack([jax.random.key(seed) for seed in seeds])

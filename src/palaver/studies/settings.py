@@ -28,7 +28,7 @@ _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 def settings(cls: type[T]) -> type[T]:
     """Makes a class of annotated fields a frozen, validated dataclass that raises ``PalaverError`` in one line.
 
-    Lists are taken for tuples. Rules that need several fields belong in the class's ``__post_init__``.
+    Lists are taken as tuples. Rules that need several fields belong in the class's ``__post_init__``.
     """
     made: Any = dataclass(cls, frozen=True, kw_only=True, config=_CONFIG)
     validated: Callable[..., None] = made.__init__
@@ -92,7 +92,15 @@ def _bounds(metadata: Any) -> str:
 
 
 def changed(base: T, changes: Mapping[str, Any], where: str) -> T:
-    """``base`` with these fields changed; a mistake is reported with ``where`` before it.
+    """Settings with some fields changed.
+
+    Args:
+        base: settings.
+        changes: new values by field.
+        where: put before an error's message, to say where the changes come from.
+
+    Returns:
+        New settings of the same class; ``base`` is not changed.
 
     Raises:
         PalaverError: an unknown field, or a value that the settings refuse.
@@ -119,7 +127,13 @@ def following(base: T, overrides: Mapping[str, Any], *names: str) -> T:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file; keys are the flags' names, with ``-`` or ``_``.
+    """Reads the settings of a TOML file, whose keys are the flags' names, with ``-`` or ``_``.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Values by field; they are not checked here.
 
     Raises:
         PalaverError: the file cannot be read, or sets a setting twice.
@@ -152,7 +166,15 @@ class StudySettings:
     """Adam's learning rate."""
 
     def load(self, by_name: Callable[[str], Dataset]) -> Dataset:
-        """The data set, cut to the examples that are used."""
+        """The data set, cut to the examples that are used.
+
+        Args:
+            by_name: loads a data set by its name, as ``palaver.data.load``.
+
+        Returns:
+            The data set.
+
+        """
         data = by_name(self.data)
         if not self.examples:
             return data
@@ -186,7 +208,16 @@ class GraphSettings:
             )
 
     def make_topology(self, nodes: int, steps: int) -> Topology:
-        """The topology of so many nodes for so many steps."""
+        """The topology that the settings describe.
+
+        Args:
+            nodes: N.
+            steps: of the run (a collective's rounds), which limit how often ``random-changing`` draws a graph.
+
+        Returns:
+            The topology.
+
+        """
         return named(
             self.topology, nodes, self.neighbours, seed=self.graph_seed, every=self.redraw_every, rounds=max(1, steps)
         )

@@ -27,7 +27,7 @@ def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
     diverged) there is no mean either: a mean over only those seeds that got there would be too good.
 
     Args:
-        values: one number a seed, or None.
+        values: one number per seed, or None.
         level: the interval's coverage, above 0 and below 1.
 
     Returns:
@@ -60,10 +60,18 @@ def paired(
 ) -> Interval | None:
     """The interval of ``combine(a, b)`` over seeds, for the values ``a`` and ``b`` of the same seed in two metrics.
 
-    None where a metric is missing; a seed without one of the values, or whose combination divides by 0, has none.
-
     >>> paired(interval([3.0, 4.0]), interval([1.0, 1.0]), lambda a, b: a - b)["mean"]
     2.5
+
+    Args:
+        one: a metric with one value per seed, as from ``interval``; None: missing.
+        other: another, with as many values.
+        combine: a function of the two values of a seed.
+
+    Returns:
+        The 95 % interval; None where a metric is missing. A seed without one of the two values, or whose combination
+        divides by 0, has no value.
+
     """
     if one is None or other is None:
         return None
