@@ -10,7 +10,7 @@ from palaver.types import Array, Channel, Gaussian, Outputs, PalaverError
 
 def _code(features: Array) -> Gaussian:
     if features.shape[-1] % 2:
-        raise PalaverError(f"features are {features.shape[-1]} wide: a Gaussian's are as many μ as log σ²")
+        raise PalaverError(f"features are {features.shape[-1]} wide: give an even width, μ then log σ²")
     return Gaussian(*jnp.split(features, 2, axis=-1))
 
 

@@ -62,7 +62,7 @@ def simulation(
 
     """
     if shards.index.shape[1] != group.nodes:
-        raise PalaverError(f"shards for {shards.index.shape[1]} nodes, the collective has {group.nodes}")
+        raise PalaverError(f"shards for {shards.index.shape[1]} nodes: make them for {group.nodes}")
     if int(jnp.min(shards.size)) < 1:
         raise PalaverError("a node has no example: split the data among fewer nodes")
     payload, bits = _payload(group, shards)
