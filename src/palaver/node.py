@@ -124,7 +124,7 @@ def _step(
 
     def step(key: Array, state: NodeState, batch: Batch, payload: PyTree, consume: Array):
         def losses(params: PyTree) -> tuple[tuple[Array, ...], tuple[Outputs, PyTree]]:
-            """The objective's on a batch of the node's own, or on a received one the channel's in place of each."""
+            """The objective's losses; on a received batch the channel's loss in place of each."""
             module = nnx.merge(definition, params, state.model_state)
             outputs, local = objective.losses(module, batch, key)
             # Where nothing was received the channel's loss is masked, but its gradient must be finite all the same.

@@ -12,7 +12,7 @@ half the time of 512; dense nodes gain a little from more)."""
 
 
 def to_float(x: Array) -> Array:
-    """What a model sees: uint8 pixels scaled to [0, 1], anything else as it is."""
+    """Inputs as a model gets them: uint8 pixels scaled to float32 in [0, 1], anything else as it is."""
     return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
 
 

@@ -119,14 +119,33 @@ def plain(text: str) -> str:
 
 
 def handle_of(result: Result, configuration: str, among: Sequence[str] = ()) -> Line2D:
-    """A configuration's entry in a legend; arguments as ``look_of``."""
+    """A configuration's entry in a legend.
+
+    Args:
+        result: the run.
+        configuration: its name.
+        among: as in ``look_of``.
+
+    Returns:
+        A line in the configuration's colour and marker, labelled with its name, shortened to 84 characters.
+
+    """
     colour, marker = look_of(result, configuration, among)
     label = plain(textwrap.shorten(configuration, 84, placeholder=" …"))
     return Line2D([], [], color=colour, marker=marker, markersize=5, lw=1.9, label=label)
 
 
 def framed(height: float, handles: list[Any]) -> tuple[Figure, Axes]:
-    """A ``canvas`` with one pair of axes; arguments as there."""
+    """A ``canvas`` with one pair of axes.
+
+    Args:
+        height: of the axes, in inches.
+        handles: the legend's entries, at least one.
+
+    Returns:
+        The figure and its axes.
+
+    """
     figure = canvas(height, handles)
     return figure, figure.add_subplot()
 

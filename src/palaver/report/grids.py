@@ -109,7 +109,7 @@ def _cell(row: Mapping[str, Any], metric: Metric, last: Mapping[str, int]) -> st
 
 
 def thesis_header(summary: Mapping[str, Any]) -> str:
-    """Above a column of the thesis's numbers; it says where settings were given that are not the experiment's."""
+    """The header of a column of the thesis's numbers; it says if the run's settings are not the experiment's own."""
     return "thesis (its own settings)" if summary.get("overrides") else "thesis"
 
 
