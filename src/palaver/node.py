@@ -185,22 +185,17 @@ def learner(
 ) -> Node:
     """A node that is trained on its objective with its own data, and on its channel's loss with received data.
 
-    Every batch is one optimiser step, on one of the two (lines 7 to 13 of the thesis's Algorithm 2).
-
     Args:
         model: makes the module from its random streams. Called on ``[B, ...]`` inputs it returns ``Outputs`` or logits
-            ``[B, C]``; the objective may ask more of it. ``train()`` and ``eval()`` are called on it (batch norm,
-            dropout).
+            ``[B, C]``; the objective may ask more of it. ``train()`` and ``eval()`` are called on it.
         objective: from ``palaver.objectives``.
         channel: what the node sends and how it learns from what it receives; ``None``: nothing (``channels.none``).
-        optimizer: an optax transformation; ``None``: Adam with its default learning rate 0.001, as in the thesis.
-            Where the objective trains parts of the module for different losses, each part has one of its own.
+        optimizer: an optax transformation, one for each loss of the objective; ``None``: Adam(0.001), as in the thesis.
         projection: D, the width of the features, puts a learned linear map (at first the identity) between the node's
             features and those it receives; 0: they are compared as they are.
 
     Returns:
-        The node, as pure functions for one node and one batch. ``metrics`` and ``pictures`` are the objective's;
-        ``None`` where it has none.
+        The node, as pure functions for one node and one batch; a step is lines 7 to 13 of the thesis's Algorithm 2.
 
     Raises:
         PalaverError: if the model has nothing to train, or lacks a part that the objective trains.
@@ -208,7 +203,6 @@ def learner(
     """
     channel = none() if channel is None else channel
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-
     build = partial(_build, model, projection)
     eval_def = _definition(build, "eval")
     sizes = _sizes(build)

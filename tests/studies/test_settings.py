@@ -72,7 +72,7 @@ WRONG_TYPES = [
     ("collective", {"widths": [8, "x"]}, "widths holds 'x': give a list of whole numbers of at least 1"),
     ("collective", {"data": 3}, "data is 3: give text"),
     ("collective", {"topology": 3}, "topology is 3: give one of ring, full, random, random-changing"),
-    ("language", {"predict": "mean"}, "predict is 'mean': give one of sample, distribution"),
+    ("language", {"predict": "mean"}, "predict is 'mean': give one of auto, sample, distribution"),
     ("teaching", {"goals": [0.5, 2]}, "goals holds 2: give a list of finite numbers in (0, 1]"),
 ]
 PYTHON = {"collective": CollectiveSettings, "teaching": TeachingSettings, "language": LanguageSettings}

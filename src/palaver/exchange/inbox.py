@@ -98,8 +98,6 @@ def push(
 ) -> tuple[InboxState, Delivery]:
     """Delivers this round's broadcasts: a slot for each sender, a reference to it in each neighbour's inbox.
 
-    Lines 14 to 18 of the thesis's Algorithm 2, with inboxes of limited capacity.
-
     Args:
         state: before.
         neighbours: ``[N, P]`` int32: the nodes that each node sends to, padded with ``NO_PEER``.
@@ -107,7 +105,7 @@ def push(
         overflow: of ``OVERFLOW``.
 
     Returns:
-        The new state, and what became of the broadcasts.
+        The new state, and what became of the broadcasts (lines 14 to 18 of the thesis's Algorithm 2).
 
     Raises:
         PalaverError: if ``overflow`` is not one of them.

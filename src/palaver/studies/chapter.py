@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
     name: str
     base: Any
-    """Settings that may be given otherwise."""
+    """The other settings, which may be given in place of these."""
     own: Mapping[str, Any]
     """What makes it this configuration and no other: settings by name, which stay as they are here."""
     thesis: dict[str, float] = {}  # noqa: RUF012
