@@ -214,6 +214,11 @@ def test_names_in_settings():
     assert found["vae"].losses(module, batch, key)[1] == elbo(beta=4.0).losses(module, batch, key)[1]
 
 
+def test_collapse_is_seen_by_whichever_variance_there_is():
+    assert collapsed({"feature_variance": [0.001, 0.5]}).tolist() == [True, False]
+    assert collapsed({"sample_variance": [0.5, 0.001], "feature_variance": [0.5, 0.5]}).tolist() == [False, True]
+
+
 def test_a_bad_beta_is_named():
     with pytest.raises(PalaverError, match="beta is inf"):
         elbo(beta=float("inf"))

@@ -11,7 +11,7 @@ from palaver.exchange.simulate import simulation
 from palaver.exchange.state import Shards, State
 from palaver.models import MLP
 from palaver.node import supervised
-from palaver.types import Node, NodeState, Outputs, StepInfo
+from palaver.types import NO_PACKET, Node, NodeState, Outputs, StepInfo
 
 ROUNDS, NODES, BATCH, SEEDS, EXAMPLES = 20, 4, 4, 3, 60
 NEVER = -1
@@ -143,9 +143,9 @@ def test_the_first_broken_round_is_kept_when_a_run_goes_on(together):
 def test_a_nodes_draws_do_not_depend_on_how_many_nodes_there_are():
     """Coins, own batches, initial parameters and dropout of the first nodes of a collective and of a larger one."""
 
-    def dropped_out(nodes: int):
+    def dropped_out(nodes: int, p_consume: float = 0.0, p_broadcast: float = 0.5):
         node = supervised(lambda rngs: MLP((2,), 3, hidden=(8,), dropout=0.5, rngs=rngs))
-        group = collective(node, topology.full(nodes), p_consume=0.0, p_broadcast=0.5, batch_size=BATCH)
+        group = collective(node, topology.full(nodes), p_consume=p_consume, p_broadcast=p_broadcast, batch_size=BATCH)
         index = jnp.broadcast_to(jnp.arange(8 * nodes).reshape(nodes, 8) % EXAMPLES, (1, nodes, 8))
         data = shards()._replace(index=index, size=jnp.full((1, nodes), 8))
         sim = simulation(group, data)
@@ -156,5 +156,9 @@ def test_a_nodes_draws_do_not_depend_on_how_many_nodes_there_are():
         few_field, many_field = (np.asarray(getattr(trace, name)) for trace in (few_trace, many_trace))
         np.testing.assert_array_equal(few_field, many_field[:, :, :3], err_msg=name)
     assert few_trace.broadcast.any()
+    # Where all broadcast in every round, no inbox is empty from the second round on: a node reads whenever it wants to.
+    few_reads, many_reads = (dropped_out(nodes, 0.5, 1.0)[1].sender != NO_PACKET for nodes in (3, 7))
+    np.testing.assert_array_equal(few_reads, many_reads[:, :, :3])
+    assert 0.2 < few_reads[1:].mean() < 0.8
     for one, other in zip(jax.tree.leaves(few.nodes[0].params), jax.tree.leaves(many.nodes[0].params), strict=True):
         np.testing.assert_allclose(one, other[:, :3], rtol=1e-5, atol=1e-6)

@@ -1,5 +1,7 @@
 """The convolution by patches against XLA's own, and the sizes of the small models by hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -163,15 +165,18 @@ def test_names_in_settings():
         assert node.parameters() == size
 
 
-def test_dropout_only_in_training():
+@pytest.mark.parametrize("make", [partial(MLP, hidden=(2000,)), partial(CNN, channels=(500,))])
+def test_dropout_only_in_training(make):
     @quick.jit
     def forward(x):
-        model = MLP((2,), 3, hidden=(4000,), dropout=0.25, rngs=nnx.Rngs(0))
-        training = model(x).features
+        model, without = (make((4, 4), 3, dropout=rate, rngs=nnx.Rngs(0)) for rate in (0.25, 0.0))
+        training = model(x).features, without(x).features
         model.eval()
-        return training[0], model(x).features[0]
+        without.eval()
+        return *training, model(x).features, without(x).features
 
-    dropped, whole = map(np.asarray, forward(jnp.ones((1, 2))))
+    dropped, whole, *evaluated = map(np.asarray, forward(jax.random.normal(jax.random.key(1), (8, 4, 4))))
+    np.testing.assert_array_equal(*evaluated)
     kept = dropped[whole > 0] > 0
     # A quarter dropped (5 standard errors of the share), the rest scaled up by 4 / 3.
     assert abs(kept.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / kept.size)

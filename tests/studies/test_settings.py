@@ -14,17 +14,23 @@ from palaver.cli import main
 from palaver.data import SPLITS
 from palaver.exchange.settings import CollectiveSettings
 from palaver.language.estimators import ESTIMATORS
+from palaver.language.generators import GENERATORS
+from palaver.language.information import CRITICS
+from palaver.language.information import OBJECTIVES as INFORMATION
+from palaver.language.observation import VIEWS
 from palaver.language.settings import LanguageSettings
-from palaver.models import MODELS
+from palaver.models import MODELS, Architecture
 from palaver.objectives import OBJECTIVES
 from palaver.studies.chapter import Configuration
 from palaver.studies.folder import open_folder
 from palaver.studies.runner import Plan, stored_plan
 from palaver.studies.settings import changed, read_toml
 from palaver.teaching.difficulty import MEASURES
+from palaver.teaching.selection import RULES
 from palaver.teaching.settings import TeachingSettings
+from palaver.teaching.targets import TARGETS
 from palaver.topology import TOPOLOGIES, from_graph
-from palaver.types import PalaverError
+from palaver.types import NO_PEER, PalaverError
 
 REFUSED = [
     ("collective", {"topology": "star"}, "topology is 'star': choose one of ring, full, random, random-changing"),
@@ -207,9 +213,16 @@ def test_what_is_given_is_kept(tmp_path):
         (TOPOLOGIES, lambda name: LanguageSettings(topology=name).topology),
         (CHANNELS, lambda name: CollectiveSettings(channel=name).channel),
         (MODELS, lambda name: CollectiveSettings(model=name).model),
-        (OBJECTIVES, lambda name: CollectiveSettings(objective=name, channel="features").objective),
+        (OBJECTIVES, lambda name: CollectiveSettings(objective=name).objective),
         (SPLITS, lambda name: CollectiveSettings(split=name).split),
+        (VIEWS, lambda name: LanguageSettings(view=name).view),
+        (GENERATORS, lambda name: LanguageSettings(generator=name).generator),
         (ESTIMATORS, lambda name: LanguageSettings(estimator=name).estimator),
+        (INFORMATION, lambda name: LanguageSettings(information=name).information),
+        (CRITICS, lambda name: LanguageSettings(critic=name).critic),
+        (MEASURES, lambda name: TeachingSettings(difficulty=name).difficulty),
+        (RULES, lambda name: TeachingSettings(select=name).select),
+        (TARGETS, lambda name: TeachingSettings(target=name).target),
     ],
 )
 def test_an_entry_of_a_registry_is_a_choice_while_it_is_there(registry, make, monkeypatch):
@@ -220,6 +233,31 @@ def test_an_entry_of_a_registry_is_a_choice_while_it_is_there(registry, make, mo
         assert make("mine") == "mine"
     with pytest.raises(PalaverError, match="is 'mine': choose one of"):
         make("mine")
+
+
+def test_a_model_of_ones_own_is_refused_where_it_would_not_be_trained(monkeypatch):
+    monkeypatch.setitem(MODELS, "mine", Architecture(False, MODELS["mlp"].classifier))
+    assert CollectiveSettings(model="mine").model == "mine"
+    with pytest.raises(PalaverError, match="model is mine: give one of auto, mlp, cnn for objective vae"):
+        CollectiveSettings(model="mine", objective="vae", channel="features")
+
+
+def test_one_node_ignores_the_graph():
+    assert CollectiveSettings(nodes=1, topology="ring", neighbours=4).make_topology(1, 1)(0).tolist() == [[NO_PEER]]
+
+
+@pytest.mark.parametrize("change", ["version", "burn_in"])
+def test_a_run_of_another_version_is_not_resumed(change, tmp_path):
+    stored("collective", {}, tmp_path / "run")
+    path = open_folder(tmp_path / "run", resume=True, overwrite=False).partial / "settings.json"
+    content = json.loads(path.read_text())
+    if change == "version":
+        content["version"] = "0.0.1"
+    else:
+        del content["rows"][0]["settings"][change]
+    path.write_text(json.dumps(content))
+    with pytest.raises(PalaverError, match=r"cannot be resumed from \(ValueError: .*0\.0\.1|“mine” has no burn_in"):
+        stored_plan(open_folder(tmp_path / "run", resume=True, overwrite=False), experiments.chapter)
 
 
 def star(nodes, neighbours, **_):
