@@ -51,7 +51,7 @@ def test_zero_probabilities_are_finite_and_jit_is_the_same(measure):
     scores = MEASURES[measure](certain, wrong, np.arange(3))
     assert np.isfinite(scores).all()
     assert (scores > MEASURES[measure](certain, certain, np.arange(3))).all()
-    compiled = jax.jit(MEASURES[measure])(jnp.asarray(certain), jnp.asarray(wrong), jnp.arange(3))
+    compiled = jax.jit(MEASURES[measure].measure)(jnp.asarray(certain), jnp.asarray(wrong), jnp.arange(3))
     np.testing.assert_allclose(compiled, scores, rtol=1e-6)
 
 

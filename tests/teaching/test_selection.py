@@ -15,7 +15,7 @@ from palaver.types import PalaverError
 SCORES = np.array([0.5, 2.0, 0.5, 3.0, 2.0, 0.0], np.float32)
 NOISE = np.array([0.2, 0.4, 0.6, 0.1, 0.9, 0.8], np.float32)
 SETTINGS = SimpleNamespace(select_temperature=0.5, share=0.5)
-RULES = {name: make(SETTINGS) for name, make in selection.RULES.items()}
+RULES = {name: entry.make(SETTINGS) for name, entry in selection.RULES.items()}
 
 
 def chosen(rule, array, count):

@@ -52,7 +52,7 @@ def test_by_name(array, name):
         "soft": targets.soft(temperature=2),
         "mixed": targets.mixed(weight=0.25, temperature=2),
     }
-    made = targets.TARGETS[name](SimpleNamespace(target_temperature=2, mix=0.25))
+    made = targets.TARGETS[name].make(SimpleNamespace(target_temperature=2, mix=0.25))
     np.testing.assert_array_equal(of(made, array), of(expected[name], array))
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from palaver.data import Dataset
 from palaver.teaching.settings import TeachingSettings
+from palaver.teaching.targets import TARGETS
 
 
 class Costs(NamedTuple):
@@ -55,12 +56,10 @@ def costs(settings: TeachingSettings, data: Dataset, examples: int, updates: int
     scored = taught = 0
     for size, start, end in zip(settings.stack, settings.stack_from, ends, strict=True):
         made = max(0, min(end, updates) - start)
-        scores = size > 1 and settings.select != "uniform"
-        scored += made * size * m if scores else 0
-        if scores and settings.difficulty != "student-loss":
-            taught += made * size * m
-        elif settings.target != "true":
-            taught += made * m
+        scored += made * size * m if settings.scores(size) else 0
+        # Where the teacher does not score the stack, it predicts only the examples that the student is trained on.
+        asked = size if settings.teacher_scores(size) else int(TARGETS[settings.target].needs_teacher)
+        taught += made * asked * m
     trained, taught = updates * m, min(examples, taught)
     flops = scored * forward + trained * step
     return Costs(updates, scored + trained, taught, flops + taught * teacher_forward, flops)

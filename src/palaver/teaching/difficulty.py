@@ -9,7 +9,7 @@ Every measure raises ``PalaverError`` if it compares distributions of different 
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from palaver.teaching.arrays import Array, is_class, namespace
 from palaver.types import PalaverError
@@ -109,6 +109,24 @@ def reducible_loss(teacher: Array, student: Array, labels: Array | None = None) 
     return _mask_unlabelled(loss, labels)
 
 
-_ALL = (cross_entropy, euclidean, kl, jensen_shannon, margin, student_loss, reducible_loss)
-MEASURES: dict[str, Difficulty] = {measure.__name__.replace("_", "-"): measure for measure in _ALL}
-"""Every measure by its name; add your own before settings name it."""
+class MeasureEntry(NamedTuple):
+    """A difficulty measure with what it needs; it is called as the measure itself is."""
+
+    measure: Difficulty
+    """The function of predictions and labels."""
+    needs_labels: bool = False
+    """Whether it scores only examples whose labels are known."""
+    needs_teacher: bool = True
+    """Whether it uses the teacher's distributions."""
+
+    def __call__(self, teacher: Array, student: Array, labels: Array | None = None) -> Array:
+        """The measure's scores."""
+        return self.measure(teacher, student, labels)
+
+
+_BY_TEACHER = (cross_entropy, euclidean, kl, jensen_shannon, margin)
+MEASURES = {measure.__name__.replace("_", "-"): MeasureEntry(measure) for measure in _BY_TEACHER} | {
+    "student-loss": MeasureEntry(student_loss, needs_labels=True, needs_teacher=False),
+    "reducible-loss": MeasureEntry(reducible_loss, needs_labels=True),
+}
+"""Every measure by its name, with what it needs; add your own before settings name it."""

@@ -7,7 +7,7 @@ random numbers. Among equal scores the lower index comes first. A rule raises ``
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 from array_api_compat import is_jax_array
@@ -128,16 +128,23 @@ def from_hardest(*, share: float = 0.1) -> Selection:
     return rule
 
 
-RULES: dict[str, Callable[[Any], Selection]] = {
-    "top": lambda settings: top(),
-    "uniform": lambda settings: uniform(),
-    "proportional": lambda settings: proportional(temperature=settings.select_temperature),
-    "top-and-random": lambda settings: top_and_random(share=settings.share),
-    "hardest": lambda settings: from_hardest(share=settings.share),
+class RuleEntry(NamedTuple):
+    """How a selection rule is made from settings, and what it needs."""
+
+    make: Callable[[Any], Selection]
+    """Of settings with ``select_temperature`` and ``share``."""
+    needs_scores: bool = True
+    """Whether it uses the scores; without them neither student nor teacher predicts the stack."""
+
+
+RULES = {
+    "top": RuleEntry(lambda settings: top()),
+    "uniform": RuleEntry(lambda settings: uniform(), needs_scores=False),
+    "proportional": RuleEntry(lambda settings: proportional(temperature=settings.select_temperature)),
+    "top-and-random": RuleEntry(lambda settings: top_and_random(share=settings.share)),
+    "hardest": RuleEntry(lambda settings: from_hardest(share=settings.share)),
 }
-"""Every rule by its name, made from settings with ``select_temperature`` and ``share``; add your own before settings
-name it.
-"""
+"""Every rule by its name, with what it needs; add your own before settings name it."""
 
 
 def stages(sizes: dict[int, int]) -> Callable[[int], int]:

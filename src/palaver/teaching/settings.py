@@ -8,8 +8,9 @@ from pydantic import Field
 from palaver.data import Dataset
 from palaver.studies import fields
 from palaver.studies.settings import StudySettings, settings
-from palaver.teaching import selection, targets
 from palaver.teaching.difficulty import MEASURES
+from palaver.teaching.selection import RULES
+from palaver.teaching.targets import TARGETS
 from palaver.teaching.train import SelectionConfig
 from palaver.types import PalaverError
 
@@ -32,13 +33,13 @@ class TeachingSettings(StudySettings):
     """Updates at which the stack sizes start; the first is 0."""
     difficulty: Annotated[str, fields.OneOf(MEASURES)] = "cross-entropy"
     """How hard an example is."""
-    select: Annotated[str, fields.OneOf(selection.RULES)] = "top"
+    select: Annotated[str, fields.OneOf(RULES)] = "top"
     """Which examples of a full stack are chosen."""
     share: fields.Fraction = 0.25
     """top-and-random: share drawn at random; hardest: share of the stack drawn from, above 0."""
     select_temperature: fields.Positive = 1.0
     """Temperature of proportional, above 0."""
-    target: Annotated[str, fields.OneOf(targets.TARGETS)] = "true"
+    target: Annotated[str, fields.OneOf(TARGETS)] = "true"
     """What the student is trained on: labels, the teacher's distributions, or a mix."""
     target_temperature: fields.Positive = 1.0
     """Temperature of soft targets, above 0."""
@@ -65,9 +66,8 @@ class TeachingSettings(StudySettings):
 
     def __post_init__(self) -> None:
         """Raises ``PalaverError`` for values that do not go together."""
-        count = len(self.stack)
-        if len(self.stack_from) != count:
-            raise PalaverError(f"stack_from is {self.stack_from}: give {count} updates, one for each stack")
+        if len(self.stack_from) != len(self.stack):
+            raise PalaverError(f"stack_from is {self.stack_from}: give {len(self.stack)} updates, one for each stack")
         if self.stack_from != tuple(sorted({0, *self.stack_from})):
             raise PalaverError(f"stack_from is {self.stack_from}: give updates in ascending order, the first of them 0")
         make_selection(self)
@@ -75,23 +75,27 @@ class TeachingSettings(StudySettings):
     @property
     def needs_labels(self) -> bool:
         """Whether only examples with labels are of use."""
-        return self.target == "true" or (self.scores and self.difficulty in ("student-loss", "reducible-loss"))
-
-    @property
-    def scores(self) -> bool:
-        """Whether the student predicts every example of a stack."""
-        return max(self.stack) > 1 and self.select != "uniform"
+        scores = self.scores(max(self.stack))
+        return TARGETS[self.target].needs_labels or (scores and MEASURES[self.difficulty].needs_labels)
 
     @property
     def asks_teacher(self) -> bool:
         """Whether a teacher takes part."""
-        return self.target != "true" or (self.scores and self.difficulty != "student-loss")
+        return TARGETS[self.target].needs_teacher or self.teacher_scores(max(self.stack))
+
+    def scores(self, size: int) -> bool:
+        """Whether the student predicts every example of a stack of n = ``size`` minibatches."""
+        return size > 1 and RULES[self.select].needs_scores
+
+    def teacher_scores(self, size: int) -> bool:
+        """Whether the teacher predicts every example of a stack of n = ``size`` minibatches."""
+        return self.scores(size) and MEASURES[self.difficulty].needs_teacher
 
 
 def make_selection(settings: TeachingSettings) -> SelectionConfig:
     """The selection that the settings describe."""
-    select, target = selection.RULES[settings.select](settings), targets.TARGETS[settings.target](settings)
-    return SelectionConfig(settings.batch_size, MEASURES[settings.difficulty], select, target)
+    select, target = RULES[settings.select].make(settings), TARGETS[settings.target].make(settings)
+    return SelectionConfig(settings.batch_size, MEASURES[settings.difficulty].measure, select, target)
 
 
 def corrupted(settings: TeachingSettings, data: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ for the student's cross-entropy, in the arrays' own library.
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from palaver.teaching.arrays import Array, is_class, namespace
 from palaver.types import PalaverError
@@ -85,11 +85,20 @@ def mixed(*, weight: float = 0.5, temperature: float = 1.0) -> Target:
     return target
 
 
-TARGETS: dict[str, Callable[[Any], Target]] = {
-    "true": lambda settings: true(),
-    "soft": lambda settings: soft(temperature=settings.target_temperature),
-    "mixed": lambda settings: mixed(weight=settings.mix, temperature=settings.target_temperature),
+class TargetEntry(NamedTuple):
+    """How a target is made from settings, and what it needs."""
+
+    make: Callable[[Any], Target]
+    """Of settings with ``target_temperature`` and ``mix``."""
+    needs_labels: bool = False
+    """Whether only examples whose labels are known are of use."""
+    needs_teacher: bool = True
+    """Whether it uses the teacher's distributions."""
+
+
+TARGETS = {
+    "true": TargetEntry(lambda settings: true(), needs_labels=True, needs_teacher=False),
+    "soft": TargetEntry(lambda settings: soft(temperature=settings.target_temperature)),
+    "mixed": TargetEntry(lambda settings: mixed(weight=settings.mix, temperature=settings.target_temperature)),
 }
-"""Every target by its name, made from settings with ``target_temperature`` and ``mix``; add your own before settings
-name it.
-"""
+"""Every target by its name, with what it needs; add your own before settings name it."""
