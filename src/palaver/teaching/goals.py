@@ -1,6 +1,6 @@
 """Validation accuracies whose costs are reported, and what reaching them has cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -69,21 +69,37 @@ def goals_of(
         settings: by the configuration's name.
 
     """
-    named: Sequence[float] = next(iter(settings.values()))["goals"]
-    if named:
-        return {name: {f"{100 * goal:g} %": goal for goal in named} for name in settings}
     best = {str(row["configuration"]): metric_of(row, "validation_accuracy") for row in rows}
     bases = without_teacher(settings)
     found: dict[str, dict[str, float]] = {}
-    for name in settings:
+    for name, own in settings.items():
         base = best.get(bases.get(name, name))
         mean = base["mean"] if base else None
         whose = "no teacher's best" if name in bases else "its own best"
-        found[name] = {} if mean is None else {f"{100 * share:g} % of {whose}": share * mean for share in SHARES}
+        shares = {} if mean is None else {f"{100 * share:g} % of {whose}": share * mean for share in SHARES}
+        found[name] = {f"{100 * goal:g} %": goal for goal in own["goals"]} or shares
     return found
 
 
-def main_goal(summary: Mapping[str, Any]) -> str:
-    """The goal that most of the report is about: the middle one."""
-    goals = list(summary["goals"])
-    return goals[len(goals) // 2] if goals else "a goal"
+def main_goal(summary: Mapping[str, Any], names: Collection[str]) -> str:
+    """The goal that the report on these configurations is about: the middle one of the first that has any.
+
+    A configuration's goals are those whose costs its row has; on the same labels all configurations share them.
+
+    >>> row = {"configuration": "n=2", "metrics": {"updates_to.96 %": {}, "updates_to.97 %": {}}}
+    >>> main_goal({"goals": ["50 %", "96 %", "97 %"], "rows": [row]}, ["n=2"])
+    '97 %'
+
+    Args:
+        summary: of a run.
+        names: of the configurations.
+
+    Returns:
+        The goal's name in the summary; "a goal" where none of the configurations has one.
+
+    """
+    for row in summary["rows"]:
+        goals = [goal for goal in summary["goals"] if metric_of(row, f"updates_to.{goal}") is not None]
+        if goals and row["configuration"] in names:
+            return goals[len(goals) // 2]
+    return "a goal"

@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from palaver.report.drawing import GREY, STYLE, canvas, curve_of, draw_curve, framed, handle_of, look_of, to_svg
 from palaver.studies.results import Result, metrics_of, settings_of
 from palaver.studies.statistics import Interval
-from palaver.teaching.goals import main_goal
 
 
 def curves(result: Result, names: Sequence[str]) -> str | None:
@@ -64,9 +63,8 @@ def _cost_at(result: Result, name: str, cost: str, rounds: np.ndarray) -> np.nda
     return np.array([found[number] for number in rounds], float)
 
 
-def scaling(result: Result) -> str | None:
-    """Updates to the main goal over the stack's size: the thesis's rule as a line, others as marks of their own."""
-    goal = main_goal(result.summary)
+def scaling(result: Result, goal: str) -> str | None:
+    """Updates to the goal over the stack's size: the thesis's rule as a line, others as marks of their own."""
     updates = metrics_of(result, f"updates_to.{goal}")
     points: dict[str, tuple[int, Interval]] = {}
     by_rule: list[str] = []

@@ -22,19 +22,22 @@ _COST = {metric.name: metric for metric in COSTS}
 
 def report(result: Result) -> Findings:
     """Everything that a run of students has to say."""
-    goal = main_goal(result.summary)
-    costs = metric_grid(result, f"costs to {goal}", COSTS, suffix=f"_to.{goal}")
+    summary, goal = result.summary, main_goal(result.summary, _clean(result))
+    by_goal: dict[str, list[str]] = {}
+    for name in settings_of(result):
+        by_goal.setdefault(main_goal(summary, [name]), []).append(name)
+    costs = [metric_grid(result, f"costs to {of}", COSTS, only=by_goal[of], suffix=f"_to.{of}") for of in by_goal]
     sections = (
         Section("Results", WORDS["results"], [metric_grid(result, "students by how they are taught", RESULTS)]),
-        Section("Costs", WORDS["costs"].format(goal=goal), [costs]),
-        Section("Teachers", WORDS["teachers"], [_teachers_grid(result.summary)]),
-        Section("Gains", WORDS["gains"], [_gains_grid(result, goal)]),
+        Section("Costs", WORDS["costs"].format(goal=" or ".join(by_goal)), [grid for grid in costs if grid.rows]),
+        Section("Teachers", WORDS["teachers"], [_teachers_grid(summary)]),
+        Section("Gains", WORDS["gains"], [_gains_grid(result)]),
         Section("Beyond n = 5", WORDS["larger"], [_larger_grid(result, goal)]),
     )
     return Findings(
         verdict=_verdict(result, goal),
         notices=[],
-        sections=[section for section in sections if section.grids[0].rows],
+        sections=[section for section in sections if any(grid.rows for grid in section.grids)],
         figures=_figures(result, goal),
     )
 
@@ -62,12 +65,13 @@ def _gain(result: Result, name: str, base: str, cost: str, goal: str) -> Interva
     return paired(found[base], found[name], truediv)
 
 
-def _gains_grid(result: Result, goal: str) -> Grid:
+def _gains_grid(result: Result) -> Grid:
     """How many times fewer updates, seconds and operations than without a teacher, the thesis's number beside ours."""
     thesis = {row["configuration"]: row.get("thesis") or {} for row in result.summary["rows"]}
     costs = ("updates", "seconds", "student_flops", "flops")
-    rows = []
-    for name, base in without_teacher(settings_of(result)).items():
+    bases, rows = without_teacher(settings_of(result)), []
+    goal = main_goal(result.summary, bases)
+    for name, base in bases.items():
         cells = [measured_cell(_gain(result, name, base, cost, goal), _times) for cost in costs]
         if name != base:
             rows.append((name, cells[0], three_digits(thesis[name].get("times_fewer_updates")), *cells[1:]))
@@ -141,5 +145,5 @@ def _figures(result: Result, goal: str) -> list[Figure]:
     for group, names in groups.items():
         caption = f"{WORDS[group]} {WORDS['curves_how']}"
         found.append(Figure(group, WORDS[f"{group}_title"], caption, partial(figures.curves, result, names)))
-    title = f"Updates to {goal} over the stack's size"
-    return [*found, Figure("scaling", title, WORDS["scaling"].format(goal=goal), partial(figures.scaling, result))]
+    title, caption = f"Updates to {goal} over the stack's size", WORDS["scaling"].format(goal=goal)
+    return [*found, Figure("scaling", title, caption, partial(figures.scaling, result, goal))]
