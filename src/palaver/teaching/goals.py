@@ -8,15 +8,10 @@ import polars as pl
 from palaver.studies.results import metric_of
 from palaver.studies.statistics import Interval, interval
 
-COSTS = {
-    "updates": "backward_passes",
-    "seconds": "seconds",
-    "flops": "flops",
-    "student_flops": "student_flops",
-    "forward_passes": "forward_passes",
-    "teacher_forwards": "teacher_forwards",
+COSTS = {"updates": "backward_passes"} | {
+    name: name for name in ("seconds", "flops", "student_flops", "forward_passes", "teacher_forwards")
 }
-"""Costs in the summary, and the metrics of the history that they are."""
+"""Costs in the summary, and the metrics of the history that they are: of the same name, but for the updates."""
 
 SHARES = (0.97, 0.98, 0.99)
 """Goals where the settings name none: shares of the best validation accuracy without a teacher, mean over seeds."""
@@ -29,16 +24,13 @@ def without_teacher(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
         settings: by the configuration's name.
 
     """
-
-    def labels(own: Mapping[str, Any]) -> tuple[Any, Any]:
-        return own.get("flipped"), own.get("known")
-
+    labels = {name: (own.get("flipped"), own.get("known")) for name, own in settings.items()}
     alone = {
-        labels(own): name
+        labels[name]: name
         for name, own in settings.items()
         if max(own.get("stack") or [0]) == 1 and own.get("target") == "true"
     }
-    return {name: alone[labels(own)] for name, own in settings.items() if labels(own) in alone}
+    return {name: alone[own] for name, own in labels.items() if own in alone}
 
 
 def cost_of(history: pl.DataFrame, seeds: Sequence[int], accuracy: Mapping[int, float] | float) -> dict[str, Interval]:

@@ -10,8 +10,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from palaver.report.drawing import GREY, STYLE, canvas, curve_of, draw_curve, framed, handle_of, look_of, to_svg
+from palaver.studies.findings import Metric
 from palaver.studies.results import Result, metrics_of, settings_of
 from palaver.studies.statistics import Interval
+from palaver.teaching import goals
+from palaver.teaching.report.metrics import COSTS
 
 
 def curves(result: Result, names: Sequence[str]) -> str | None:
@@ -19,20 +22,12 @@ def curves(result: Result, names: Sequence[str]) -> str | None:
     found = {name: curve for name in names if (curve := curve_of(result, name, "validation_accuracy")) is not None}
     if not found:
         return None
-    panels = {
-        "backward_passes": ("updates (backward passes)", 1.0),
-        "forward_passes": ("examples the student predicted, thousands", 1e-3),
-        "teacher_forwards": ("examples the teacher predicted, thousands", 1e-3),
-        "student_flops": ("student's operations, GFLOP", 1e-9),
-        "flops": ("operations with the teacher's, GFLOP", 1e-9),
-        "seconds": ("seconds of training, all seeds at once", 1.0),
-    }
     with matplotlib.style.context(["default", STYLE, {"font.size": 8.5}]):
         figure = canvas(7.6, [handle_of(result, name) for name in found])
         top = 100 * max(float(np.nanmax(line)) for _, line, _, _ in found.values() if np.isfinite(line).any())
-        for place, (cost, (label, factor)) in enumerate(panels.items()):
-            axes = figure.add_subplot(3, 2, place + 1)
-            costs = {name: factor * _cost_at(result, name, cost, rounds) for name, (rounds, *_) in found.items()}
+        for place, cost in enumerate(COSTS):
+            axes = figure.add_subplot(-(-len(COSTS) // 2), 2, place + 1)
+            costs = {name: _cost_at(result, name, cost, rounds) for name, (rounds, *_) in found.items()}
             furthest = max(float(costs[name][_near_its_best(middle)]) for name, (_, middle, *_) in found.items())
             for name, (_, middle, low, high) in found.items():
                 spent = costs[name]
@@ -41,7 +36,7 @@ def curves(result: Result, names: Sequence[str]) -> str | None:
                 shown = np.unique(np.linspace(0, last, _POINTS).astype(int))
                 x, line, under, above = (values[shown] for values in (spent, 100 * middle, 100 * low, 100 * high))
                 draw_curve(axes, (x, line, under, above), look_of(result, name), alpha=0.1, lw=1.3)
-            axes.set(xlabel=label, ylabel="validation accuracy, %" if place % 2 == 0 else None)
+            axes.set(xlabel=cost.unit, ylabel="validation accuracy, %" if place % 2 == 0 else None)
             axes.set(xlim=(0, furthest or 1.0), ylim=(max(0.0, top - 8), top + 0.5))
             axes.xaxis.set_major_locator(MaxNLocator(4))
         return to_svg(figure)
@@ -56,11 +51,11 @@ def _near_its_best(middle: np.ndarray) -> int:
     return int(np.argmax(middle >= np.nanmax(middle) - 0.002)) if np.isfinite(middle).any() else 0
 
 
-def _cost_at(result: Result, name: str, cost: str, rounds: np.ndarray) -> np.ndarray:
-    """The cost at each of these rounds: the same for every seed, but for the seconds of seeds that have stopped."""
-    of_it = (pl.col("configuration") == name) & (pl.col("metric") == cost)
+def _cost_at(result: Result, name: str, cost: Metric, rounds: np.ndarray) -> np.ndarray:
+    """The cost at each of these rounds, in its axis's unit: the same for all seeds but for seconds of stopped ones."""
+    of_it = (pl.col("configuration") == name) & (pl.col("metric") == goals.COSTS[cost.name])
     found = dict(result.metrics.filter(of_it).group_by("round").agg(pl.col("value").max()).iter_rows())
-    return np.array([found[number] for number in rounds], float)
+    return cost.factor * np.array([found[number] for number in rounds], float)
 
 
 def scaling(result: Result, goal: str) -> str | None:
@@ -72,9 +67,8 @@ def scaling(result: Result, goal: str) -> str | None:
         found, size = updates.get(name), max(own.get("stack") or [1])
         if found and found["mean"] is not None and not own.get("flipped") and own.get("known") == 1:
             points[name] = (size, found)
-            if (own["select"], own["difficulty"]) == ("top", "cross-entropy") and (
-                own["target"] == "soft" or size == 1
-            ):
+            target = own["target"] if size > 1 else "soft"
+            if (own["select"], own["difficulty"], target) == ("top", "cross-entropy", "soft"):
                 by_rule.append(name)
     if len(points) < 3:
         return None

@@ -1,5 +1,7 @@
 """Every metric of students and their teachers, and how it is shown."""
 
+from functools import partial
+
 from palaver.studies.findings import Metric
 from palaver.studies.formats import count, percent, three_digits
 
@@ -9,20 +11,23 @@ def _giga(value: float | None) -> str:
     return three_digits(None if value is None else value / 1e9)
 
 
+_passes = partial(Metric, better="lower", form=count, factor=1e-3)
+_flops = partial(Metric, better="lower", form=_giga, factor=1e-9)
+
 RESULTS = (
     Metric("test_accuracy", "test %", "accuracy, %", "higher", percent, factor=100, compare=True),
     Metric("updates_to_best", "updates to it", "updates", "lower", count),
     Metric("updates_to.*", "updates to {}", "updates", "lower", count, compare=True),
 )
 COSTS = (
-    Metric("updates", "updates", "updates", "lower", count),
-    Metric("seconds", "seconds", "s", "lower", three_digits),
-    Metric("student_flops", "student GFLOP", "GFLOP", "lower", _giga),
-    Metric("flops", "GFLOP with teacher", "GFLOP", "lower", _giga),
-    Metric("forward_passes", "forward passes", "examples", "lower", count),
-    Metric("teacher_forwards", "teacher's forward passes", "examples", "lower", count),
+    Metric("updates", "updates", "updates (backward passes)", "lower", count),
+    _passes("forward_passes", "forward passes", "examples the student predicted, thousands"),
+    _passes("teacher_forwards", "teacher's forward passes", "examples the teacher predicted, thousands"),
+    _flops("student_flops", "student GFLOP", "student's operations, GFLOP"),
+    _flops("flops", "GFLOP with teacher", "operations with the teacher's, GFLOP"),
+    Metric("seconds", "seconds", "seconds of training, all seeds at once", "lower", three_digits),
 )
-"""Costs of reaching a goal; the goal follows the name in a summary."""
+"""Costs of reaching a goal; the goal follows the name in a summary. Each is a column, and a panel over its axis."""
 
 TEACHER = (
     Metric("test_accuracy", "test %", form=percent),
