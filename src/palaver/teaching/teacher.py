@@ -22,7 +22,9 @@ from palaver.teaching.costs import operations
 from palaver.teaching.settings import TeachingSettings
 from palaver.teaching.table import Table, precompute, read_table
 from palaver.teaching.train import SelectionConfig, TeachingData, dense_node, student_training
-from palaver.version import __version__
+
+_RECIPE = 1
+"""Of the teacher, part of its name in the cache; raise it when its training or its predictions change."""
 
 
 class TrainedTeacher(NamedTuple):
@@ -39,7 +41,7 @@ class TrainedTeacher(NamedTuple):
 def load_or_train_teacher(
     settings: TeachingSettings, data: Dataset, labels: np.ndarray, rows: np.ndarray
 ) -> TrainedTeacher:
-    """The teacher of these settings, data, labels and version; trained once and kept in the user's cache folder.
+    """The teacher of these settings, data and labels; trained once and kept in the user's cache folder.
 
     Args:
         settings: of a student and its teacher.
@@ -76,7 +78,7 @@ def load_or_train_teacher(
 def _cache_path(settings: TeachingSettings, data: Dataset, labels: np.ndarray, rows: np.ndarray) -> Path:
     """Where the teacher's table lies: a name for everything that its predictions depend on."""
     own = {name: value for name, value in asdict(settings).items() if name.startswith("teacher_")}
-    digest = hashlib.sha256(json.dumps([own, __version__], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([own, _RECIPE], sort_keys=True).encode())
     for part in (labels, rows, data.x_train, data.x_validation, data.y_validation, data.x_test, data.y_test):
         digest.update(np.ascontiguousarray(part).data)
     return Path(pooch.os_cache("palaver")) / "teachers" / f"{digest.hexdigest()[:24]}.npy"
