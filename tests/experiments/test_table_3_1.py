@@ -1,9 +1,6 @@
-"""Table 3.1: its rows, what everything costs, and students with a teacher end to end on digits."""
+"""Table 3.1: its rows, and students with a teacher end to end on digits."""
 
 from __future__ import annotations
-
-from dataclasses import replace
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,15 +14,11 @@ from palaver.experiments import chapter
 from palaver.report.page import write_report
 from palaver.studies.chapter import Configuration
 from palaver.studies.folder import Checkpoints, open_folder
-from palaver.studies.record import SCHEMA
-from palaver.studies.results import Result, read_result
-from palaver.studies.statistics import interval
-from palaver.teaching import study, teacher
-from palaver.teaching.costs import costs
+from palaver.studies.results import read_result
+from palaver.teaching import study
 from palaver.teaching.goals import COSTS, without_teacher
 from palaver.teaching.report import report
-from palaver.teaching.settings import TeachingSettings, corrupted
-from palaver.types import PalaverError
+from palaver.teaching.settings import TeachingSettings
 from tables import configurations
 
 THESIS = {
@@ -61,37 +54,6 @@ def test_rows(scale):
         assert {row.settings.data for row in elsewhere} == {data}
     if scale != "tiny":
         assert {max(row.settings.stack) for row in rows.values()} >= {1, 2, 5, 10, 20, 50, 100}
-
-
-def test_costs_by_hand():
-    own = TeachingSettings(data="digits", hidden=(32, 32), batch_size=32, teacher_hidden=(1200, 1200))
-    forward = 2 * (64 * 32 + 32 * 32 + 32 * 10)
-    above = 2 * (64 * 1200 + 1200 * 1200 + 1200 * 10)
-    trained = 100 * 32 * (3 * forward - 2 * 64 * 32)
-    assert costs(own, DIGITS, 1257, 100) == (100, 3200, 0, trained, trained)
-    soft = replace(own, stack=(5,), target="soft")
-    taught = costs(soft, DIGITS, 1257, 100)
-    assert taught == (100, 19_200, 1257, trained + 16_000 * forward + 1257 * above, trained + 16_000 * forward)
-    # A random choice needs no predictions of the student; the teacher predicts the chosen examples only.
-    assert costs(replace(soft, select="uniform"), DIGITS, 1257, 10)[1:3] == (320, 320)
-    # Selective backprop has no teacher.
-    rival = costs(replace(own, stack=(5,), difficulty="student-loss"), DIGITS, 1257, 100)
-    assert rival[2] == 0 and rival.flops == rival.student_flops
-    # Ten updates with a stack of five, then ninety without a stack, which train on labels and need no teacher.
-    shrinking = replace(own, stack=(5, 1), stack_from=(0, 10))
-    assert costs(shrinking, DIGITS, 50_000, 100)[:3] == (100, 10 * 160 + 100 * 32, 10 * 160)
-    assert costs(shrinking, DIGITS, 50_000, 4)[:3] == (4, 4 * 160 + 4 * 32, 4 * 160)
-
-
-def test_corrupted_labels():
-    labels, rows = corrupted(TeachingSettings(data="digits", flipped=0.2, known=0.1), DIGITS)
-    wrong = (labels != DIGITS.y_train).mean()
-    assert abs(wrong - 0.2) < 4 * np.sqrt(0.16 / len(labels))
-    assert labels.min() >= 0 and labels.max() < 10
-    assert len(rows) == len({*rows}) == 126
-    clean, everything = corrupted(TeachingSettings(data="digits"), DIGITS)
-    np.testing.assert_array_equal(clean, DIGITS.y_train)
-    assert len(everything) == len(labels)
 
 
 NONE, TWO, FIVE = "no teacher", "n=2 cross-entropy soft", "n=5 cross-entropy soft"
@@ -240,77 +202,6 @@ def test_a_single_student(tmp_path, monkeypatch):
     assert "updates to 98 % of its own best" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_what_needs_labels():
-    for changed, needs in (
-        ({}, True),
-        ({"target": "soft", "difficulty": "student-loss"}, False),  # nothing is scored
-        ({"target": "soft", "difficulty": "student-loss", "stack": (5,)}, True),
-        ({"target": "mixed", "stack": (5,)}, False),
-        ({"target": "soft", "stack": (5,), "select": "uniform", "difficulty": "reducible-loss"}, False),
-    ):
-        assert TeachingSettings(**changed).needs_labels == needs
-
-
-def summary_of(updates):
-    """A result in memory: configuration, stack, and updates to 96 % by seed."""
-    metrics = {
-        name: {"updates_to.96 %": interval(values), "seconds_to.96 %": interval(values)}
-        for name, (_, values) in updates.items()
-    }
-    rows = [{"configuration": name, "metrics": metrics[name]} for name in updates]
-    own = {"flipped": 0.0, "known": 1.0, "select": "top", "difficulty": "cross-entropy"}
-    settings = [
-        {"configuration": name, "settings": own | {"stack": [n], "target": "true" if n == 1 else "soft"}}
-        for name, (n, _) in updates.items()
-    ]
-    summary = {"rows": rows, "goals": ["95 %", "96 %", "97 %"]}
-    return Result(Path(), {"rows": settings}, pl.DataFrame(schema=SCHEMA), summary)
-
-
-def test_the_verdict_by_hand():
-    def verdict(updates):
-        return report(summary_of(updates)).verdict
-
-    alone, five = (1, [4000.0, 6000.0]), (5, [1000.0, 2000.0])
-    lines = verdict({"no teacher": alone, "n=5": five})
-    # The ratios are 4 and 3: mean 3.5, t(1) = 12.706 standard errors of 0.5.
-    assert lines[0] == (
-        "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853], 3.50 [-2.85, 9.85] times fewer than "
-        "“no teacher” (an interval that does not exclude 1)."
-    )
-    assert lines[1].startswith("“n=5” reaches 96 % with the fewest seconds")
-    (sure, _) = verdict({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])})
-    assert sure == (
-        "“n=5” reaches 96 % with the fewest updates: 1,250 [-1,927, 4,427], 4.00 times fewer than “no teacher”."
-    )
-    assert verdict({"n=5": five})[0] == "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853]."
-    assert "“no teacher”" in verdict({"no teacher": alone, "n=5": (5, [1000.0, None])})[0]
-    assert verdict({"n=5": (5, [1000.0, None])}) == ["No configuration reached 96 % with every seed."]
-
-
-def test_stacks_beyond_five_by_hand():
-    made = summary_of({"no teacher": (1, [40.0, 60.0]), "n=5": (5, [10.0, 20.0]), "n=20": (20, [8.0, 16.0])})
-    right = {"no teacher": [0.95, 0.96], "n=5": [0.96, 0.97], "n=20": [0.97, 0.98]}
-    for row in made.summary["rows"]:
-        row["metrics"]["test_accuracy"] = interval(right[row["configuration"]])
-    grid = grids_of(made)["Beyond n = 5"]
-    assert grid.title == "to 96 %, against “n=5”"
-    ((name, *ratios, tests),) = grid.rows
-    assert (name, ratios) == ("n=20", ["1.25", "1.25"])
-    assert tests.startswith("+2.00")
-    assert "Beyond n = 5" not in grids_of(summary_of({"no teacher": (1, [40.0]), "n=2": (2, [20.0])}))
-
-
-def test_the_thesis_claims_stand_beside_ours():
-    made = summary_of({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])})
-    made.summary["rows"][1]["thesis"] = {"times_fewer_updates": 4.0}
-    grid = grids_of(made)["Gains"]
-    assert grid.headers[:3] == ("configuration", "updates, × fewer", "thesis")
-    assert [row[:3] for row in grid.rows] == [("n=5", "4.00", "4")]
-    made.summary["overrides"] = {"batch_size": 8}
-    assert grids_of(made)["Gains"].headers[2] == "thesis (its own settings)"
-
-
 def test_the_page(result):
     page = write_report(result.folder, chapter)
     found = chrome.check_page(page, width=1100)
@@ -321,21 +212,6 @@ def test_the_page(result):
     assert FEW_RANDOM in words and "teacher&#39;s forward passes" in words
     assert "updates to 98 % of no teacher&#39;s best" in words
     assert write_report(result.folder, chapter).read_text() == words
-
-
-def test_a_teacher_belongs_to_its_data_and_labels():
-    own = TeachingSettings(**SMALL)
-    labels, rows = DIGITS.y_train, np.arange(len(DIGITS.y_train))
-    changed = DIGITS._replace(x_train=np.where(DIGITS.x_train == DIGITS.x_train[0, 0, 3], 1, DIGITS.x_train))
-    asked = [
-        (own, DIGITS, labels, rows),
-        (own, changed, labels, rows),
-        (own, DIGITS, labels[::-1], rows),
-        (own, DIGITS, labels, rows[1:]),
-        (replace(own, teacher_epochs=9), DIGITS, labels, rows),
-    ]
-    assert len({teacher._cache_path(*each) for each in asked}) == len(asked)
-    assert teacher._cache_path(own, load("digits"), labels.copy(), rows) == teacher._cache_path(*asked[0])
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
@@ -361,31 +237,3 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
         assert without[0].equals(without[1])
     jax.tree.map(np.testing.assert_array_equal, state[0].nodes.params, restored[0].nodes.params)
     assert updates == {150, 190, 230, 270, 310, 350}  # evaluated also where the stack's size changes
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"flipped": 1.0}, r"flipped is 1\.0: give a finite number in \[0, 1\)"),
-        ({"known": 0.0}, r"known is 0\.0: give a finite number in \(0, 1\]"),
-        ({"stack": (2, 3)}, r"stack_from is \(0,\): give 2 updates"),
-        ({"stack": (2, 3), "stack_from": (5, 0)}, "ascending"),
-        ({"stack": (2, 3), "stack_from": (5, 9)}, "the first of them 0"),
-        ({"stack": (0,)}, "stack holds 0: give a list, not empty, of whole numbers of at least 1"),
-        ({"goals": (0.9, 96.0)}, r"goals holds 96\.0"),
-        ({"select": "hardest", "share": 0.0}, r"share is 0\.0"),
-        ({"patience": 0}, "patience is 0"),
-    ],
-)
-def test_bad_settings(changed, message):
-    with pytest.raises(PalaverError, match=message):
-        TeachingSettings(**changed)
-
-
-def test_a_stack_that_the_data_cannot_fill(tmp_path, capsys):
-    args = ["run", "teaching", "--data", "digits", "--stack", "50", "--known", "0.5", "--out", str(tmp_path / "x")]
-    assert main(args) == 2
-    assert capsys.readouterr().err == (
-        "palaver: a stack of 50 minibatches of 32 for 628 training examples of digits: give a stack of at most 19\n"
-    )
-    assert list(tmp_path.iterdir()) == []

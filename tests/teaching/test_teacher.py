@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from palaver.data import load
+from palaver.teaching import teacher
 from palaver.teaching.costs import operations
 from palaver.teaching.settings import TeachingSettings
 from palaver.teaching.teacher import load_or_train_teacher
@@ -51,3 +54,24 @@ def test_trained_once_for_its_labels(folder, capsys):
     load_or_train_teacher(SETTINGS, DIGITS, other, ROWS)
     assert "training the teacher" in capsys.readouterr().err
     assert len(list(folder.glob("*.npy"))) == 2
+
+
+def test_a_teacher_belongs_to_its_data_and_labels():
+    own = SETTINGS
+    labels, rows = DIGITS.y_train, np.arange(len(DIGITS.y_train))
+    changed = DIGITS._replace(x_train=np.where(DIGITS.x_train == DIGITS.x_train[0, 0, 3], 1, DIGITS.x_train))
+    asked = [
+        (own, DIGITS, labels, rows),
+        (own, changed, labels, rows),
+        (own, DIGITS, labels[::-1], rows),
+        (own, DIGITS, labels, rows[1:]),
+        (replace(own, teacher_epochs=9), DIGITS, labels, rows),
+    ]
+    assert len({teacher._cache_path(*each) for each in asked}) == len(asked)
+    assert teacher._cache_path(own, load("digits"), labels.copy(), rows) == teacher._cache_path(*asked[0])
+
+
+def test_another_recipe_is_another_teacher(monkeypatch):
+    before = teacher._cache_path(SETTINGS, DIGITS, LABELS, ROWS)
+    monkeypatch.setattr(teacher, "_RECIPE", teacher._RECIPE + 1)
+    assert teacher._cache_path(SETTINGS, DIGITS, LABELS, ROWS) != before

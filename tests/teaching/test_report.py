@@ -1,0 +1,137 @@
+"""The report of students and their teachers, from results made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from palaver.studies.record import SCHEMA
+from palaver.studies.results import Result
+from palaver.studies.statistics import interval
+from palaver.teaching.goals import goals_of, main_goal
+from palaver.teaching.report import report
+
+
+def grids_of(result):
+    return {section.title: section.grids[0] for section in report(result).sections}
+
+
+def summary_of(updates):
+    """A result in memory: configuration, stack, and updates to 96 % by seed."""
+    metrics = {
+        name: {"updates_to.96 %": interval(values), "seconds_to.96 %": interval(values)}
+        for name, (_, values) in updates.items()
+    }
+    rows = [{"configuration": name, "metrics": metrics[name]} for name in updates]
+    own = {"flipped": 0.0, "known": 1.0, "select": "top", "difficulty": "cross-entropy"}
+    settings = [
+        {"configuration": name, "settings": own | {"stack": [n], "target": "true" if n == 1 else "soft"}}
+        for name, (n, _) in updates.items()
+    ]
+    summary = {"rows": rows, "goals": ["95 %", "96 %", "97 %"]}
+    return Result(Path(), {"rows": settings}, pl.DataFrame(schema=SCHEMA), summary)
+
+
+def test_the_verdict_by_hand():
+    def verdict(updates):
+        return report(summary_of(updates)).verdict
+
+    alone, five = (1, [4000.0, 6000.0]), (5, [1000.0, 2000.0])
+    lines = verdict({"no teacher": alone, "n=5": five})
+    # The ratios are 4 and 3: mean 3.5, t(1) = 12.706 standard errors of 0.5.
+    assert lines[0] == (
+        "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853], 3.50 [-2.85, 9.85] times fewer than "
+        "“no teacher” (an interval that does not exclude 1)."
+    )
+    assert lines[1].startswith("“n=5” reaches 96 % with the fewest seconds")
+    (sure, _) = verdict({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])})
+    assert sure == (
+        "“n=5” reaches 96 % with the fewest updates: 1,250 [-1,927, 4,427], 4.00 times fewer than “no teacher”."
+    )
+    assert verdict({"n=5": five})[0] == "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853]."
+    assert "“no teacher”" in verdict({"no teacher": alone, "n=5": (5, [1000.0, None])})[0]
+    assert verdict({"n=5": (5, [1000.0, None])}) == ["No configuration reached 96 % with every seed."]
+
+
+def test_stacks_beyond_five_by_hand():
+    made = summary_of({"no teacher": (1, [40.0, 60.0]), "n=5": (5, [10.0, 20.0]), "n=20": (20, [8.0, 16.0])})
+    right = {"no teacher": [0.95, 0.96], "n=5": [0.96, 0.97], "n=20": [0.97, 0.98]}
+    for row in made.summary["rows"]:
+        row["metrics"]["test_accuracy"] = interval(right[row["configuration"]])
+    grid = grids_of(made)["Beyond n = 5"]
+    assert grid.title == "to 96 %, against “n=5”"
+    ((name, *ratios, tests),) = grid.rows
+    assert (name, ratios) == ("n=20", ["1.25", "1.25"])
+    assert tests.startswith("+2.00")
+    assert "Beyond n = 5" not in grids_of(summary_of({"no teacher": (1, [40.0]), "n=2": (2, [20.0])}))
+
+
+def test_the_thesis_claims_stand_beside_ours():
+    made = summary_of({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])})
+    made.summary["rows"][1]["thesis"] = {"times_fewer_updates": 4.0}
+    grid = grids_of(made)["Gains"]
+    assert grid.headers[:3] == ("configuration", "updates, × fewer", "thesis")
+    assert [row[:3] for row in grid.rows] == [("n=5", "4.00", "4")]
+    made.summary["overrides"] = {"batch_size": 8}
+    assert grids_of(made)["Gains"].headers[2] == "thesis (its own settings)"
+
+
+BASE, OWN = ([f"{percent} % of {whose} best" for percent in (97, 98, 99)] for whose in ("no teacher's", "its own"))
+
+
+def test_goals_are_named_or_shares_of_the_best_on_the_same_labels():
+    labels = {"flipped": 0.0, "known": 1.0, "goals": ()}
+    settings = {
+        "no teacher": labels | {"stack": (1,), "target": "true"},
+        "n=5": labels | {"stack": (5,), "target": "soft"},
+        "flipped: n=5": labels | {"stack": (5,), "target": "soft", "flipped": 0.2},
+        "named": labels | {"stack": (2,), "target": "soft", "goals": (0.5, 0.925)},
+    }
+    best = {"no teacher": [0.7, 0.9], "n=5": [0.9, 0.9], "flipped: n=5": [0.4, 0.6], "named": [0.9, 0.9]}
+    rows = [{"configuration": name, "metrics": {"validation_accuracy": interval(best[name])}} for name in best]
+    found = goals_of(rows, settings)
+    assert {name: list(own) for name, own in found.items()} == {
+        "no teacher": BASE,
+        "n=5": BASE,
+        "flipped: n=5": OWN,
+        "named": ["50 %", "92.5 %"],
+    }
+    assert abs(found["n=5"][BASE[0]] - 0.97 * 0.8) < 1e-12
+    assert abs(found["flipped: n=5"][OWN[2]] - 0.99 * 0.5) < 1e-12
+    assert list(found["named"].values()) == [0.5, 0.925]
+
+
+def test_the_main_goal_is_the_middle_one_of_each_set_of_labels():
+    """Configurations on correct labels have one without a teacher beside them, those on flipped labels have none."""
+    made = summary_of(
+        {
+            "flipped: n=5": (5, [70.0, 90.0]),
+            "flipped: n=2": (2, [70.0, 99.0]),
+            "no teacher": (1, [40.0, 60.0]),
+            "n=5": (5, [10.0, 20.0]),
+        }
+    )
+    for row, settings in zip(made.summary["rows"], made.settings["rows"], strict=True):
+        flipped = row["configuration"].startswith("flipped")
+        settings["settings"]["flipped"] = 0.2 if flipped else 0.0
+        (values,) = {tuple(own["values"]) for own in row["metrics"].values()}
+        costs = (f"{cost}_to.{goal}" for cost in ("updates", "seconds") for goal in (OWN if flipped else BASE))
+        row["metrics"] = {name: interval(list(values)) for name in costs}
+    made.summary["goals"] = OWN + BASE
+    assert main_goal(made.summary, ["no teacher", "n=5"]) == main_goal(made.summary, ["n=5"]) == BASE[1]
+    assert main_goal(made.summary, ["flipped: n=5"]) == OWN[1]
+    assert main_goal(made.summary, []) == "a goal"
+    found = report(made)
+    (costs,) = (section for section in found.sections if section.title == "Costs")
+    assert f"reached {OWN[1]} or {BASE[1]}" in costs.note
+    assert [(grid.title.split(": ")[1], [row[0] for row in grid.rows]) for grid in costs.grids] == [
+        (f"costs to {OWN[1]}", ["flipped: n=5", "flipped: n=2"]),
+        (f"costs to {BASE[1]}", ["no teacher", "n=5"]),
+    ]
+    gains = grids_of(made)["Gains"]
+    assert gains.title == f"to {BASE[1]}, against no teacher on the same labels"
+    ((name, updates, *_),) = gains.rows
+    assert name == "n=5" and updates.startswith("3.50 [")  # the ratios are 4 and 3
+    assert found.verdict[0].startswith(f"“n=5” reaches {BASE[1]} with the fewest updates: 15 [")
+    assert found.figures[-1].title == f"Updates to {BASE[1]} over the stack's size"
