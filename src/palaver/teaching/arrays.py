@@ -23,6 +23,9 @@ def namespace(*arrays: Any) -> Any:
     Args:
         arrays: of one library; None is skipped.
 
+    Returns:
+        The library's functions under the names of the Python array API standard.
+
     Raises:
         PalaverError: they come from different libraries, or one is no array.
 

@@ -34,6 +34,9 @@ def operations(data: Dataset, hidden: tuple[int, ...]) -> tuple[int, int]:
         data: its inputs' shape and its classes are the widths of the first and the last layer.
         hidden: widths of the layers between.
 
+    Returns:
+        FLOP for one example: of its forward pass, and of the whole training step.
+
     """
     layers = [2 * a * b for a, b in pairwise([math.prod(data.shape), *hidden, data.classes])]
     return sum(layers), 3 * sum(layers) - layers[0]
@@ -47,6 +50,9 @@ def costs(settings: TeachingSettings, data: Dataset, examples: int, updates: int
         data: the data set.
         examples: of the training set that the student uses.
         updates: made so far.
+
+    Returns:
+        Sums over the updates.
 
     """
     m = settings.batch_size

@@ -23,6 +23,9 @@ def without_teacher(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
     Args:
         settings: by the configuration's name.
 
+    Returns:
+        The name of the configuration without a teacher, by that of the configuration.
+
     """
     labels = {name: (own.get("flipped"), own.get("known")) for name, own in settings.items()}
     alone = {
@@ -39,7 +42,11 @@ def cost_of(history: pl.DataFrame, seeds: Sequence[int], accuracy: Mapping[int, 
     Args:
         history: tidy rows of one configuration.
         seeds: S.
-        accuracy: of validation; of each seed its own, or the same.
+        accuracy: of validation, in (0, 1]; of each seed its own, or the same.
+
+    Returns:
+        By the names of ``COSTS`` the interval over the seeds, without a value for a seed that has not reached the
+        accuracy: updates, seconds, floating-point operations and examples. Empty without a history.
 
     """
     wide = history.pivot("metric", index=["seed", "round"], values="value").sort("round")
@@ -59,6 +66,10 @@ def goals_of(
     Args:
         rows: of the summary.
         settings: by the configuration's name.
+
+    Returns:
+        Validation accuracies, fractions: those that the settings name, or else shares of the best one without a
+        teacher on the same labels, or, where there is none, of the configuration's own best.
 
     """
     best = {str(row["configuration"]): metric_of(row, "validation_accuracy") for row in rows}

@@ -39,17 +39,31 @@ def _draw(pool: Array, uniforms: Array, count: int) -> Array:
 
 
 def top() -> Selection:
-    """The m hardest, as in the thesis.
+    """The m hardest, in descending order of difficulty (thesis §3.2.3.3).
 
     >>> import numpy as np
     >>> top()(np.array([0.5, 2.0, 0.5, 3.0]), np.zeros(4), 3).tolist()
     [3, 1, 0]
+
+    Returns:
+        A rule ``(scores [K], uniforms [K], m) -> indices [m]``, which raises ``PalaverError`` unless m is in 1 to K.
+
     """
     return lambda scores, uniforms, count: _highest(scores, count)
 
 
 def uniform() -> Selection:
-    """Draws m at random, each set of m with the same probability: the thesis's baseline of random selection."""
+    """Draws m at random, each set of m with the same probability: random selection, a baseline of Table 3.1.
+
+    >>> import numpy as np
+    >>> uniform()(np.array([0.5, 2.0, 3.0]), np.array([0.6, 0.9, 0.1]), 2).tolist()
+    [1, 0]
+
+    Returns:
+        A rule ``(scores [K], uniforms [K], m) -> indices [m]`` that does not use the scores; it raises
+        ``PalaverError`` unless m is in 1 to K.
+
+    """
     return lambda scores, uniforms, count: _highest(uniforms, count)
 
 
@@ -61,6 +75,9 @@ def proportional(*, temperature: float = 1.0) -> Selection:
 
     Args:
         temperature: τ above 0; as τ goes to 0 the rule approaches ``top``, as τ grows ``uniform``.
+
+    Returns:
+        A rule ``(scores [K], uniforms [K], m) -> indices [m]``, which raises ``PalaverError`` unless m is in 1 to K.
 
     Raises:
         PalaverError: τ is not above 0.
@@ -81,10 +98,18 @@ def proportional(*, temperature: float = 1.0) -> Selection:
 
 
 def top_and_random(*, share: float = 0.25) -> Selection:
-    """The hardest examples, and a share of m drawn at random from the others.
+    """The hardest examples, and a share of m drawn at random from the others; not in the thesis.
+
+    >>> import numpy as np
+    >>> rule = top_and_random(share=0.5)
+    >>> rule(np.array([0.5, 2.0, 1.0, 3.0]), np.array([0.6, 0.2, 0.9, 0.1]), 2).tolist()
+    [3, 2]
 
     Args:
         share: of the m examples that are drawn at random, in [0, 1]; rounded to whole examples.
+
+    Returns:
+        A rule ``(scores [K], uniforms [K], m) -> indices [m]``, which raises ``PalaverError`` unless m is in 1 to K.
 
     Raises:
         PalaverError: the share is outside [0, 1].
@@ -109,10 +134,18 @@ def from_hardest(*, share: float = 0.1) -> Selection:
     """Draws m at random from the hardest share of the stack, or from the m hardest if these are more.
 
     In a large stack ``top`` chooses the same few outliers again and again; this rule draws from more of the hard
-    examples.
+    examples. It is not in the thesis.
+
+    >>> import numpy as np
+    >>> rule = from_hardest(share=0.75)
+    >>> rule(np.array([0.5, 2.0, 1.0, 3.0]), np.array([0.6, 0.2, 0.9, 0.1]), 1).tolist()
+    [2]
 
     Args:
-        share: of the stack, in (0, 1].
+        share: of the stack, in (0, 1]; rounded to whole examples.
+
+    Returns:
+        A rule ``(scores [K], uniforms [K], m) -> indices [m]``, which raises ``PalaverError`` unless m is in 1 to K.
 
     Raises:
         PalaverError: the share is outside (0, 1].
@@ -156,6 +189,9 @@ def stages(sizes: dict[int, int]) -> Callable[[int], int]:
 
     Args:
         sizes: minibatches n by the first update that uses them.
+
+    Returns:
+        ``size(update) -> n``, as ``TeacherStack`` takes it.
 
     Raises:
         PalaverError: there is no size for update 0, an update is negative, or a size is below 1.

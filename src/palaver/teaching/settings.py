@@ -93,13 +93,33 @@ class TeachingSettings(StudySettings):
 
 
 def make_selection(settings: TeachingSettings) -> SelectionConfig:
-    """The selection that the settings describe."""
+    """The selection that the settings describe.
+
+    Args:
+        settings: of a student and its teacher.
+
+    Returns:
+        Its parts, made from the registries' entries.
+
+    Raises:
+        PalaverError: a value that the selection rule or the target refuses.
+
+    """
     select, target = RULES[settings.select].make(settings), TARGETS[settings.target].make(settings)
     return SelectionConfig(settings.batch_size, MEASURES[settings.difficulty].measure, select, target)
 
 
 def corrupted(settings: TeachingSettings, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Training labels, some replaced by another class, and the rows of known labels; the same for all seeds."""
+    """Training labels, some replaced by another class, and the rows of known labels; the same for all seeds.
+
+    Args:
+        settings: with ``flipped`` and ``known``, shares of the labels.
+        data: with ``M`` training examples.
+
+    Returns:
+        ``[M]`` int32 class ids, and in ascending order the rows whose labels are known.
+
+    """
     rng = np.random.default_rng([0, 3])
     wrong = rng.random(len(data.y_train)) < settings.flipped
     shift = rng.integers(1, max(2, data.classes), len(data.y_train))

@@ -61,7 +61,15 @@ def _data(settings: TeachingSettings, data: Dataset) -> tuple[TeachingData, Trai
 
 
 def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: int) -> Study:
-    """The study of a configuration."""
+    """The study of a configuration; trains its teacher, or reads it from the cache.
+
+    Args:
+        row: the configuration.
+        data: the data set.
+        seeds: S, of the students that are trained together.
+        devices: not used: students are trained on one device.
+
+    """
     settings: TeachingSettings = row.settings
     material, teacher = _data(settings, data)
     owned, whole = len(material.labels), len(data.y_train)
@@ -166,6 +174,11 @@ def check(settings: TeachingSettings, data: Dataset, seeds: Sequence[int], devic
 
 def conclude(rows: Sequence[Configuration], summaries: list[dict[str, Any]], history: pl.DataFrame) -> dict[str, Any]:
     """Adds to every row of the summary what reaching each goal has cost.
+
+    Args:
+        rows: the configurations.
+        summaries: of the configurations; changed in place.
+        history: tidy rows of all configurations.
 
     Returns:
         ``goals``: their names.

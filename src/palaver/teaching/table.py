@@ -130,6 +130,9 @@ def precompute(
             ``version`` for each teacher, a table of another teacher is refused.
         batch_size: examples predicted at once where ``data`` is one array.
 
+    Returns:
+        The predictions ``[M, C]`` with their file.
+
     Raises:
         PalaverError: as ``read_table``; there are no examples; or predictions are not distributions (the message names
             the batch).
@@ -177,6 +180,9 @@ def read_table(path: str | os.PathLike[str], data: Any, *, version: str = "", ba
         data: as in ``precompute``.
         version: of the teacher, as in ``precompute``.
         batch_size: examples read at once where ``data`` is one array.
+
+    Returns:
+        The predictions ``[M, C]`` with their file.
 
     Raises:
         PalaverError: there is no such table, it is damaged, or it was made by another version of the teacher, for other

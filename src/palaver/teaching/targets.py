@@ -16,9 +16,16 @@ Target: TypeAlias = Callable[[Array, Array | None], Array]
 
 
 def true() -> Target:
-    """The true label, one-hot; for ``NO_LABEL`` all zeros, which make no loss.
+    """The true label, one-hot (thesis §3.2.3.2); for ``NO_LABEL`` all zeros, which make no loss.
 
-    The target raises ``PalaverError`` if there are no labels.
+    >>> import numpy as np
+    >>> true()(np.array([[0.8, 0.2], [0.4, 0.6]]), np.array([1, 0])).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+
+    Returns:
+        A target ``(teacher [B, C], labels [B] or None) -> [B, C]``; it raises ``PalaverError`` if there are no
+        labels.
+
     """
 
     def target(teacher: Array, labels: Array | None) -> Array:
@@ -30,7 +37,7 @@ def true() -> Target:
 
 
 def soft(*, temperature: float = 1.0) -> Target:
-    """The teacher's distribution, ``P^(1/τ)`` normalised: softmax(logits/τ).
+    """The teacher's distribution (thesis §3.2.3.2), ``P^(1/τ)`` normalised: softmax(logits/τ).
 
     Only the target is softened; in the distillation of Hinton et al. (2015) the student's logits are divided by τ too.
 
@@ -40,6 +47,9 @@ def soft(*, temperature: float = 1.0) -> Target:
 
     Args:
         temperature: τ above 0; 1 leaves the distribution as it is.
+
+    Returns:
+        A target ``(teacher [B, C], labels [B] or None) -> [B, C]``; labels are not used.
 
     Raises:
         PalaverError: τ is not above 0.
@@ -60,11 +70,19 @@ def soft(*, temperature: float = 1.0) -> Target:
 
 
 def mixed(*, weight: float = 0.5, temperature: float = 1.0) -> Target:
-    """``α · true + (1 − α) · soft``; ``soft`` alone where the label is ``NO_LABEL``, or where there are no labels.
+    """``α · true + (1 − α) · soft`` (Hinton et al. 2015); ``soft`` alone where there is no label.
+
+    >>> import numpy as np
+    >>> mixed(weight=0.5)(np.array([[0.8, 0.2], [0.8, 0.2]]), np.array([1, -1])).round(3).tolist()
+    [[0.4, 0.6], [0.8, 0.2]]
 
     Args:
         weight: α in [0, 1].
-        temperature: τ of the soft part.
+        temperature: τ of the soft part, above 0.
+
+    Returns:
+        A target ``(teacher [B, C], labels [B] or None) -> [B, C]``. There is no label where it is ``NO_LABEL``,
+        or where labels are None.
 
     Raises:
         PalaverError: α is outside [0, 1], or τ is not above 0.

@@ -47,7 +47,13 @@ def load_or_train_teacher(
         settings: of a student and its teacher.
         data: its inputs; the validation labels stop the training.
         labels: ``[M]`` training labels, as the students get them.
-        rows: of the training set whose labels are known.
+        rows: ``[K]`` of the training set whose labels are known; the teacher is trained on these alone.
+
+    Returns:
+        Its predictions for all examples, and what it knows and has cost.
+
+    Raises:
+        PalaverError: the file in the cache is damaged; the message names it.
 
     """
     path = _cache_path(settings, data, labels, rows)

@@ -100,7 +100,18 @@ def selection_noise(key: Array, update: Array, count: int) -> Array:
 
 
 def dense_node(data: Dataset, hidden: Sequence[int], dropout: float = 0.0, *, learning_rate: float = 1e-3) -> Node:
-    """A dense network for the inputs and classes of ``data``; Adam trains it on distributions over the classes."""
+    """A dense network for the inputs and classes of ``data``; Adam trains it on distributions over the classes.
+
+    Args:
+        data: its inputs' shape and its classes are the widths of the first and the last layer.
+        hidden: widths of the layers between.
+        dropout: rate after each of them, in [0, 1).
+        learning_rate: of Adam.
+
+    Returns:
+        A node for ``student_training``.
+
+    """
     return learner(
         lambda rngs: MLP(data.shape, data.classes, hidden=hidden, dropout=dropout, rngs=rngs),
         distributions(),
@@ -115,6 +126,9 @@ def student_training(node: Node, config: SelectionConfig, data: TeachingData) ->
         node: from ``learner`` with the objective ``distributions``.
         config: how examples are chosen and what their targets are.
         data: the training set.
+
+    Returns:
+        Functions of all seeds' students at once.
 
     Raises:
         PalaverError: a minibatch has more examples than the training set.

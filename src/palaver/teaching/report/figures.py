@@ -18,7 +18,16 @@ from palaver.teaching.report.metrics import COSTS
 
 
 def curves(result: Result, names: Sequence[str]) -> str | None:
-    """Validation accuracy in percent over every cost: Figure 3.1 is the first, over updates."""
+    """Validation accuracy in percent over every cost: Figure 3.1 is the first, over updates.
+
+    Args:
+        result: the run.
+        names: of the configurations to draw.
+
+    Returns:
+        The SVG; None where none of the configurations has a curve.
+
+    """
     found = {name: curve for name in names if (curve := curve_of(result, name, "validation_accuracy")) is not None}
     if not found:
         return None
@@ -59,7 +68,16 @@ def _cost_at(result: Result, name: str, cost: Metric, rounds: np.ndarray) -> np.
 
 
 def scaling(result: Result, goal: str) -> str | None:
-    """Updates to the goal over the stack's size: the thesis's rule as a line, others as marks of their own."""
+    """Updates to the goal over the stack's size: the thesis's rule as a line, others as marks of their own.
+
+    Args:
+        result: the run; configurations with wrong or missing labels are left out.
+        goal: its name in the summary.
+
+    Returns:
+        The SVG; None where fewer than three configurations reached the goal with every seed.
+
+    """
     updates = metrics_of(result, f"updates_to.{goal}")
     points: dict[str, tuple[int, Interval]] = {}
     by_rule: list[str] = []

@@ -21,7 +21,15 @@ _COST = {metric.name: metric for metric in COSTS}
 
 
 def report(result: Result) -> Findings:
-    """Everything that a run of students has to say."""
+    """Everything that a run of students has to say.
+
+    Args:
+        result: the run, as ``read_result`` gives it.
+
+    Returns:
+        Verdict, tables and figures; a table without rows is left out.
+
+    """
     summary, goal = result.summary, main_goal(result.summary, _clean(result))
     by_goal: dict[str, list[str]] = {}
     for name in settings_of(result):
