@@ -96,15 +96,15 @@ def test_bad_flags_get_one_line(flags, words, tmp_path, monkeypatch, capsys):
         (["quickstart", "--nodez", "4"], ["--nodez", "palaver run quickstart"]),
         (["quickstart", "--p-consume", "2"], ["“1 node, everything”: p_consume is 2", "[0, 1]"]),
         # All rows but one take it, or all of one family: that one is named.
-        (["quickstart", "--nodes", "300"], ["nodes is 300 for 126 training examples"]),
+        (["quickstart", "--examples", "9"], ["nodes is 10 for 9 training examples"]),
         (["table-2.3", "--beta", "2"], ["“BiGAN, 10 nodes, untrained”: beta is 2", "objective bigan"]),
-        (["table-2.3", "--settings", "my.toml"], ["my.toml: “VAE, gaussian after burn-in”: burn_in is 133"]),
+        (["table-2.3", "--settings", "my.toml"], ["my.toml: “VAE, 10 nodes, untrained”: report_round is 100"]),
         (["table-4.1", "--steps", "9", "--length-cost", "1"], ["“none”: length_cost is 1", "variable_length"]),
     ],
 )
 def test_bad_flags_of_experiments_get_one_line(args, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my.toml").write_text("rounds = 100\n")
+    (tmp_path / "my.toml").write_text("report-round = 100\n")
     bad(["run", *args], tmp_path, capsys, *words)
 
 

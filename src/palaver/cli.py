@@ -1,6 +1,7 @@
 """The command line: ``palaver list | run | report | compare``. What a command does is in ``palaver.commands``."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -136,8 +137,9 @@ def _one_line(where: str, event: _errors.ParseErrorEvent) -> None:
             line = f"{event.argument.display_name()} needs a value"
         case _errors.InstantiationFailure():
             of = event.argument
-            name = "" if of is None else f"{of.display_name()} takes {of.lowered.metavar}: "
-            line = f"{name}{event.message.splitlines()[0]}"
+            line = event.message.splitlines()[0]
+            if of is not None and (values := re.findall("'[^']*'", event.message)):
+                line = f"{of.display_name()} takes {of.lowered.metavar}, not {', '.join(values)}"
         case _:
             line = "these arguments do not go together"
     raise PalaverError(f"{line}; see {where} --help")

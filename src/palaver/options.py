@@ -4,32 +4,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
+from tyro.conf import UseAppendAction, arg
 
 
 @dataclass(frozen=True)
 class Options:
     """What every run takes."""
 
-    seeds: int | None = None
-    """How many seeds, all trained at once (default: the experiment's own number)."""
+    seeds: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the experiment's own number)")] = None
+    """How many seeds, all trained at once."""
     first_seed: int = 0
     """The first seed; the others follow it."""
     scale: Literal["tiny", "cpu", "thesis"] = "cpu"
     """tiny: a minute or two (table-3.1: on digits); cpu: an ordinary machine; thesis: the real thing, for a GPU."""
-    only: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    only: UseAppendAction[tuple[str, ...]] = ()
     """Run only configurations with this name; * and ? stand for any text and character. May be given several times."""
-    data_root: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where data sets lie or are downloaded to (default: $PALAVER_DATA, else the user's cache folder)."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Result folder (default: runs/EXPERIMENT-TIME)."""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    data_root: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: $PALAVER_DATA, or a cache)")] = (
+        None
+    )
+    """Where data sets lie or are downloaded to."""
+    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: runs/EXPERIMENT-TIME)")] = None
+    """Result folder."""
+    resume: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Go on with the interrupted run of this result folder, with the settings it was started with."""
     overwrite: bool = False
     """Replace an existing result folder."""
-    devices: int | None = None
-    """Distribute nodes over at most so many devices (default: all; on a CPU there is one per core)."""
-    settings: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    devices: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: all)")] = None
+    """Distribute nodes over at most so many devices; on a CPU there is one per core."""
+    settings: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """TOML file of settings; flags override it."""
     checkpoint_seconds: float = 30.0
     """Seconds between two checkpoints at least; an interrupt always leaves one."""
