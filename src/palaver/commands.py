@@ -135,8 +135,9 @@ def _plan(
     if not 0 <= options.first_seed <= 2**32 - number:
         raise PalaverError(f"first_seed is {options.first_seed}: give 0 to {2**32 - number} for {number} seeds")
     seeds, devices = list(range(options.first_seed, options.first_seed + number)), options.devices
-    if devices is not None and devices < 1:
-        raise PalaverError(f"devices is {devices}: give at least 1")
+    if devices is not None and (devices < 1 or (devices > 1 and not chapter.sharded)):
+        allowed = "at least 1" if chapter.sharded else f"1, since {chapter.name} trains on one device"
+        raise PalaverError(f"devices is {devices}: give {allowed}")
     for row in rows:
         chapter.check(row.settings, chapter.load(row.settings, by_name), seeds, devices)
     devices = devices or (len(jax.devices()) if chapter.sharded else 1)

@@ -49,9 +49,7 @@ def test_a_stack_that_the_data_cannot_fill(tmp_path, capsys):
 def test_several_devices_are_refused(tmp_path, capsys, devices):
     args = ["run", "teaching", "--scale", "tiny", "--devices", str(devices), "--out", str(tmp_path / "x")]
     assert main(args) == 2
-    assert capsys.readouterr().err == (
-        f"palaver: devices is {devices}: students are trained on one device; give 1, or leave it out\n"
-    )
+    assert capsys.readouterr().err == (f"palaver: devices is {devices}: give 1, since teaching trains on one device\n")
     for allowed in (None, 1):
         study.check(TeachingSettings(data="digits"), DIGITS, [0], allowed)
 

@@ -22,7 +22,7 @@ from palaver.studies.chapter import Configuration, Evaluation, Study
 from palaver.studies.record import latest, tidy
 from palaver.studies.seeds import seed_keys
 from palaver.studies.statistics import interval, paired
-from palaver.types import Array, PalaverError, PyTree
+from palaver.types import Array, PyTree
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 """By name."""
@@ -53,8 +53,6 @@ class _Prepared(NamedTuple):
 
 def check(settings: LanguageSettings, data: Dataset, seeds: Sequence[int], devices: int | None) -> None:
     """Raises ``PalaverError`` for what cannot be run."""
-    if devices not in (None, 1):
-        raise PalaverError(f"devices is {devices}: give 1, since agents of a language are trained on a single device")
     VIEWS[settings.view](settings).init(jax.random.key(0), settings.agents, data.shape)
     make_language(settings, data)
 

@@ -155,14 +155,12 @@ def check(settings: TeachingSettings, data: Dataset, seeds: Sequence[int], devic
         settings: of a student and its teacher.
         data: the data set.
         seeds: S, any number.
-        devices: as given; None: not given.
+        devices: as given; None: not given. Not used.
 
     Raises:
-        PalaverError: several devices, or a stack that the data cannot fill.
+        PalaverError: a stack that the data cannot fill.
 
     """
-    if devices not in (None, 1):
-        raise PalaverError(f"devices is {devices}: students are trained on one device; give 1, or leave it out")
     labels, known = corrupted(settings, data)
     owned = len(known) if settings.needs_labels else len(labels)
     if max(settings.stack) * settings.batch_size > owned:
