@@ -42,7 +42,7 @@ _TENTHS = decimals(1)
 LATENT = (
     Metric(
         *("probe_accuracy", "linear probe, validation %", "validation accuracy, %", "higher", percent),
-        "The linear probe is fitted anew at every stage; this is its validation accuracy at that stage.",
+        "The linear probe is fitted anew at every evaluation; this is its validation accuracy there.",
         *("linear probe", 100),
     ),
     Metric(
@@ -56,7 +56,7 @@ LATENT = (
     ),
     Metric(
         *("kl", "KL, nats", "nats an example", "", _TENTHS),
-        *("The KL divergence is what a code says beyond the prior: at 0 it says nothing.", "KL divergence"),
+        *("The KL divergence is how far codes are from the prior: at 0 they hold no information.", "KL divergence"),
     ),
     Metric(
         *("active_units", "active units", "units", "higher", _TENTHS),
@@ -94,8 +94,8 @@ METRICS = (*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED, *TE
 def is_probe(summary: Mapping[str, Any]) -> bool:
     """Whether the nodes learnt without labels, so that accuracies are those of a linear probe on their features.
 
-    Such accuracies are taken on the test set, every node at its best validation stage so far, and there are no rounds
-    to a target.
+    Such accuracies are taken on the test set, every node at its best evaluation on validation examples so far, and
+    there are no rounds to a target.
     """
     return summary.get("measure") == "probe"
 
