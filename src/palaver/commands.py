@@ -153,8 +153,8 @@ def _under(name: str, options: Options, overrides: Mapping[str, Any], where: str
     fixed = [each for each in overrides if all(each in row.own for row in rows)]
     if fixed:
         raise PalaverError(
-            f"{where}{fixed[0]} is what the configurations of {name} are made of: leave it out, "
-            f"or run one of your own with palaver run {experiments.EXPERIMENTS[name].chapter}"
+            f"{where}{fixed[0]} is set by every configuration of {name} itself: leave it out, "
+            f"or give it to palaver run {experiments.EXPERIMENTS[name].chapter}"
         )
     return [row.under(overrides, where) for row in rows]
 

@@ -65,7 +65,7 @@ def test_what_makes_every_configuration_cannot_be_given(name, tmp_path, monkeypa
     setting = MADE_OF[name][0].removeprefix("--")
     assert main(["run", name, *MADE_OF[name]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"palaver: {setting} is what the configurations of {name} are made of: leave it out, or run")
+    assert line.startswith(f"palaver: {setting} is set by every configuration of {name} itself: leave it out, or give")
     assert not list(tmp_path.iterdir())
 
 
