@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.extend.core import jaxprs_in_params
 from scipy.stats import binom
 
 from palaver import topology
@@ -95,8 +96,7 @@ def test_it_is_a_queue(capacity, overflow):
             # Each sender gets a slot of its own, one that no inbox referred to.
             taken = [int(s) for s in delivery.slot if s < pool]
             assert len(set(taken)) == len(taken)
-            if overflow == "drop_newest":  # (drop_oldest may free a slot and take it again within the round)
-                assert not popped.references[taken].any()
+            assert not popped.references[taken].any()
             written |= {int(s): (step, node) for node, s in enumerate(delivery.slot) if s < pool}
 
             now = waiting_slots(state)
@@ -122,6 +122,74 @@ def test_by_hand_drop_oldest_and_drop_newest():
         assert state.count.tolist() == [1, 0, 0]
         _, slot, _, _ = play(state, ~no_node, neighbours, no_node, overflow)
         assert slot.tolist() == [kept, NO_PACKET, NO_PACKET]
+
+
+def one_push(nodes, neighbours, capacity, overflow):
+    """Every inbox after three rounds of broadcasts, as pairs (round, sender), and the packets lost: ours, and queues'.
+
+    Nobody reads.
+    """
+    state, rng = inbox.empty(nodes, capacity), np.random.default_rng(0)
+    queues, written = [deque() for _ in range(nodes)], {}
+    lost, expected_lost = np.zeros(nodes, int), np.zeros(nodes, int)
+    for step in range(3):
+        broadcast = rng.random(nodes) < (0.3, 1.0, 0.6)[step]
+        *_, state, delivery = play(state, np.zeros(nodes, bool), neighbours, broadcast, overflow)
+        slots = np.asarray(delivery.slot)
+        lost += np.asarray(delivery.dropped)
+        for node in np.flatnonzero(broadcast).tolist():
+            written[int(slots[node])] = step, node
+            for peer in neighbours[node].tolist():
+                if peer == NO_PEER:
+                    continue
+                if len(queues[peer]) == capacity:
+                    expected_lost[peer] += 1
+                    if overflow == "drop_newest":
+                        continue
+                    queues[peer].popleft()
+                queues[peer].append((step, node))
+    found = [[written[int(slot)] for slot in box] for box in waiting_slots(state)]
+    return (found, lost.tolist()), ([list(queue) for queue in queues], expected_lost.tolist())
+
+
+@pytest.mark.parametrize("overflow", inbox.OVERFLOW)
+@pytest.mark.parametrize("graph", ["ring", "all to one"])
+def test_many_nodes(graph, overflow):
+    # 30,000 nodes: receiver * edges would not fit into 32 bits. All to one: an inbox gets thousands of times its K.
+    nodes = 30_000
+    if graph == "ring":
+        neighbours = np.asarray(topology.ring(nodes, 2)(0))
+    else:
+        neighbours = np.full((nodes, 1), 7, np.int32)
+        neighbours[7] = NO_PEER
+    found, expected = one_push(nodes, neighbours, 3, overflow)
+    assert found == expected
+    assert sum(expected[1]) > 20_000
+
+
+@pytest.mark.parametrize("nodes", [30, 3000])
+def test_a_round_is_delivered_at_once(nodes, monkeypatch):
+    # However many nodes broadcast, a ring's edges are delivered in P = 2 chunks, and nothing else is a loop.
+    ring, everyone = topology.ring(nodes, 2)(0), jnp.ones(nodes, bool)
+    loops = [
+        equation.primitive.name
+        for equation in equations(jax.make_jaxpr(inbox.push)(inbox.empty(nodes, 4), ring, everyone).jaxpr)
+        if equation.primitive.name in ("while", "scan")
+    ]
+    assert loops == ["while"]
+    deliver, chunks = inbox._deliver, []
+    monkeypatch.setattr(inbox, "_deliver", lambda *args: chunks.append(args[1].shape) or deliver(*args))
+    with jax.disable_jit():
+        inbox.push(inbox.empty(nodes, 4), ring, everyone)
+    assert chunks == [(nodes // 2, 2)] * 2
+
+
+def equations(jaxpr):
+    """All equations, those of inner jaxprs too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)
 
 
 def test_mistakes_are_named():

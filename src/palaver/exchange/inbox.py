@@ -27,8 +27,6 @@ class InboxState(NamedTuple):
     """``[N]`` int32: packets in each inbox."""
     references: Array
     """``[M]`` int32: how many inboxes refer to each slot; 0 is a free one."""
-    cursor: Array
-    """Scalar int32: where the next search for a free slot starts."""
 
 
 class Delivery(NamedTuple):
@@ -66,7 +64,6 @@ def empty(nodes: int, capacity: int) -> InboxState:
         head=jnp.zeros(nodes, jnp.int32),
         count=jnp.zeros(nodes, jnp.int32),
         references=jnp.zeros(nodes * capacity + nodes, jnp.int32),
-        cursor=jnp.zeros((), jnp.int32),
     )
 
 
@@ -98,6 +95,8 @@ def push(
 ) -> tuple[InboxState, Delivery]:
     """Delivers this round's broadcasts: a slot for each sender, a reference to it in each neighbour's inbox.
 
+    No loop goes over the senders: their edges are sorted by receiver in chunks, at most 2 P of them.
+
     Args:
         state: before.
         neighbours: ``[N, P]`` int32: the nodes that each node sends to, padded with ``NO_PEER``.
@@ -113,41 +112,69 @@ def push(
     """
     if overflow not in OVERFLOW:
         raise PalaverError(f"overflow is {overflow!r}: choose one of {', '.join(OVERFLOW)}")
-    nodes, capacity = state.slots.shape
+    nodes, width = neighbours.shape
     pool = state.references.shape[0]
-    senders = jnp.nonzero(broadcast, size=nodes, fill_value=nodes)[0].astype(jnp.int32)
+    # Few nodes broadcast in a round, so only their edges are looked at, in chunks of at most N (or one sender's P).
+    senders_at_once = max(1, nodes // width)
+    padded = -(-nodes // senders_at_once) * senders_at_once
+    senders = jnp.nonzero(broadcast, size=padded, fill_value=nodes)[0].astype(jnp.int32)
+    # N·K packets wait at most, so that N slots are free, one for each sender.
+    free = jnp.nonzero(state.references == 0, size=padded, fill_value=pool)[0].astype(jnp.int32)
 
-    def deliver(i: Array, carry: tuple[InboxState, Array, Array, Array]) -> tuple[InboxState, Array, Array, Array]:
-        state, slot_of, sent, dropped = carry
-        sender = senders[i]
-        to = neighbours[sender]
-        to = jnp.where(to == NO_PEER, nodes, to)  # one past the end: such writes are dropped
-        slot = jax.lax.while_loop(lambda s: state.references[s] > 0, lambda s: (s + 1) % pool, state.cursor)
-        head = state.head.at[to].get(mode="fill", fill_value=0)
-        full = state.count.at[to].get(mode="fill", fill_value=0) == capacity
-        place = (head + state.count.at[to].get(mode="fill", fill_value=0)) % capacity
-        if overflow == "drop_oldest":
-            # In a full ring the next position is the oldest packet's own, so writing there replaces it.
-            evicted = jnp.where(full, state.slots.at[to, head].get(mode="fill", fill_value=pool), pool)
-            references = state.references.at[evicted].add(-1, mode="drop")
-            receivers = to
-            new_head = state.head.at[jnp.where(full, to, nodes)].set((head + 1) % capacity, mode="drop")
-        else:
-            references, new_head = state.references, state.head
-            receivers = jnp.where(full, nodes, to)
-        state = InboxState(
-            slots=state.slots.at[receivers, place].set(slot, mode="drop"),
-            head=new_head,
-            count=state.count.at[jnp.where(full, nodes, to)].add(1, mode="drop"),
-            references=references.at[slot].add((receivers < nodes).sum(dtype=jnp.int32)),
-            cursor=(slot + 1) % pool,
+    def deliver(chunk: Array, carry: tuple[InboxState, Delivery]) -> tuple[InboxState, Delivery]:
+        state, delivery = carry
+        start = chunk * senders_at_once
+        sender, slot = (jax.lax.dynamic_slice_in_dim(ids, start, senders_at_once) for ids in (senders, free))
+        to = neighbours.at[sender].get(mode="fill", fill_value=NO_PEER)
+        sent = (to != NO_PEER).sum(1, dtype=jnp.int32)
+        state, lost = _deliver(state, jnp.where(to == NO_PEER, nodes, to), slot, overflow)
+        return state, Delivery(
+            slot=delivery.slot.at[sender].set(jnp.where(sent > 0, slot, pool), mode="drop"),
+            sent=delivery.sent.at[sender].set(sent, mode="drop"),
+            dropped=delivery.dropped + lost,
         )
-        dropped = dropped.at[jnp.where(full, to, nodes)].add(1, mode="drop")
-        degree = (to < nodes).sum(dtype=jnp.int32)
-        slot_of = slot_of.at[sender].set(jnp.where(degree > 0, slot, pool))
-        return state, slot_of, sent.at[sender].set(degree), dropped
 
     zeros = jnp.zeros(nodes, jnp.int32)
-    carry = (state, jnp.full(nodes, pool, jnp.int32), zeros, zeros)
-    state, slot_of, sent, dropped = jax.lax.fori_loop(0, broadcast.sum(), deliver, carry)
-    return state, Delivery(slot_of, sent, dropped)
+    nothing = Delivery(slot=jnp.full(nodes, pool, jnp.int32), sent=zeros, dropped=zeros)
+    chunks = -(-broadcast.sum(dtype=jnp.int32) // senders_at_once)
+    return jax.lax.fori_loop(0, chunks, deliver, (state, nothing))
+
+
+def _deliver(state: InboxState, to: Array, slot: Array, overflow: str) -> tuple[InboxState, Array]:
+    """Delivers the packets of some senders at once, as if one after the other.
+
+    An arrival has a *place*: how many packets came to its inbox before it and have not been read. Places count on
+    beyond K; the ring buffer has room for place ``p`` at ``(head + p) % K``. Of T places a full inbox keeps the last K
+    or the first, as its policy says.
+
+    Args:
+        state: before.
+        to: ``[R, P]`` int32: the receivers of R senders in the order of their ids; N where there is none.
+        slot: ``[R]`` int32: where these senders' packets are in the pool.
+        overflow: of ``OVERFLOW``.
+
+    Returns:
+        The new state, and ``[N]`` int32: packets that each receiver lost.
+
+    """
+    nodes, capacity = state.slots.shape
+    pool = state.references.shape[0]
+    packet = jnp.broadcast_to(slot[:, None], to.shape)
+    receiver, packet = jax.lax.sort((to.ravel(), packet.ravel()), num_keys=1, is_stable=True)
+    arrivals = jnp.zeros(nodes, jnp.int32).at[receiver].add(1, mode="drop")
+    first = jnp.cumsum(arrivals) - arrivals
+    total = state.count + arrivals
+    lost = jnp.maximum(total - capacity, 0)
+    head, waiting, first, oldest = (a.at[receiver].get(mode="clip") for a in (state.head, state.count, first, lost))
+    place = waiting + jnp.arange(receiver.size, dtype=jnp.int32) - first
+    kept = (receiver < nodes) & (place >= oldest if overflow == "drop_oldest" else place < capacity)
+    position = (head + place) % capacity
+    # Whatever waits at the position of a packet that is kept is among those that the inbox drops.
+    evicted = jnp.where(kept & (place % capacity < waiting), state.slots.at[receiver, position].get(mode="clip"), pool)
+    references = state.references.at[evicted].add(-1, mode="drop")
+    return InboxState(
+        slots=state.slots.at[jnp.where(kept, receiver, nodes), position].set(packet, mode="drop"),
+        head=(state.head + lost) % capacity if overflow == "drop_oldest" else state.head,
+        count=jnp.minimum(total, capacity),
+        references=references.at[jnp.where(kept, packet, pool)].add(1, mode="drop"),
+    ), lost
