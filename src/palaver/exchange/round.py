@@ -64,14 +64,38 @@ def by_group(x: Array, group: Collective, sharding: NodeSharding) -> list[Array]
     ]
 
 
+def toss_rounds(state: State, rounds: int, *, group: Collective) -> protocol.Coins:
+    """All nodes' random draws in the next rounds, leaves ``[R, S, N]``.
+
+    They depend on nothing that happens in these rounds. Drawn at once, few nodes take much less time over them: a draw
+    is many small operations, and for ten nodes starting them is what takes the time.
+
+    Args:
+        state: before the first of these rounds.
+        rounds: R.
+        group: the collective.
+
+    """
+    keys = node_keys(state.key, group.nodes)
+    steps = state.round + jnp.arange(rounds, dtype=jnp.int32)
+    return jax.vmap(lambda step: of_nodes(lambda key: protocol.toss(group.protocol, key, step))(keys))(steps)
+
+
 def play_round(
-    state: State, constants: Constants, *, group: Collective, sharding: NodeSharding, loop: str | None
+    state: State,
+    constants: Constants,
+    coins: protocol.Coins,
+    *,
+    group: Collective,
+    sharding: NodeSharding,
+    loop: str | None,
 ) -> tuple[State, list[Array], RoundTrace]:
     """Every node takes a packet or a batch of its own, trains on it, and broadcasts it or not.
 
     Args:
         state: before the round.
         constants: data and topology.
+        coins: this round's random draws, leaves ``[S, N]``.
         group: the collective.
         sharding: where its nodes are.
         loop: see ``palaver.exchange.simulate.simulation``.
@@ -82,7 +106,6 @@ def play_round(
     """
     packets = _stored(state)
     keys = node_keys(state.key, group.nodes)
-    coins = of_nodes(lambda key: protocol.toss(group.protocol, key, state.round))(keys)
     consumed, broadcast = of_nodes(lambda own, waiting: protocol.decide(group.protocol, own, state.round, waiting))(
         coins, state.inbox.count
     )

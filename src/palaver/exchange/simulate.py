@@ -16,12 +16,16 @@ from jax.typing import ArrayLike
 from palaver.data.inputs import to_float
 from palaver.exchange import inbox
 from palaver.exchange.description import Collective
-from palaver.exchange.round import by_group, node_loop, play_round, vmap_nodes
+from palaver.exchange.protocol import Coins
+from palaver.exchange.round import by_group, node_loop, play_round, toss_rounds, vmap_nodes
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding
 from palaver.exchange.state import NEVER, Constants, Counts, Losses, RoundTrace, Shards, State
 from palaver.types import Array, NodeState, Packet, PalaverError, PyTree
 
 _Carry: TypeAlias = tuple[State, list[Losses]]
+
+_TOSSED = 16
+"""Rounds whose random draws are made at once."""
 
 
 class Simulation(NamedTuple):
@@ -68,7 +72,7 @@ def simulation(
     payload, bits = _payload(group, shards)
     specs = State(*[sharding.replicated] * len(State._fields))._replace(nodes=sharding.nodes)
     # Initialisation runs once: XLA's CPU backend takes ten times longer to optimise it than it could save.
-    init = jax.jit(partial(_init, group, payload), out_shardings=sharding.shardings(specs), compiler_options=_effort(0))
+    init = jax.jit(partial(_init, group, payload), out_shardings=sharding.shardings(specs), compiler_options=effort(0))
     advance, trace = _programs(group, sharding, loop, specs)
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
     constants = jax.device_put(Constants(shards, topology), sharding.shardings(sharding.replicated))
@@ -88,9 +92,9 @@ def _programs(
 ) -> tuple[Callable[..., State], Callable[..., tuple[State, RoundTrace]]]:
     """``Simulation.advance`` and ``Simulation.trace``, compiled, with the constants as second argument."""
 
-    def play(carry: _Carry, constants: Constants) -> tuple[_Carry, RoundTrace]:
+    def play(carry: _Carry, constants: Constants, coins: Coins) -> tuple[_Carry, RoundTrace]:
         state, losses = carry
-        after, now, trace = play_round(state, constants, group=group, sharding=sharding, loop=loop)
+        after, now, trace = play_round(state, constants, coins, group=group, sharding=sharding, loop=loop)
         return (after, list(map(partial(_add_loss, state.round), losses, now))), trace
 
     def close(carry: _Carry) -> State:
@@ -103,16 +107,26 @@ def _programs(
         return state._replace(loss=total, diverged=diverged)
 
     def advance(state: State, constants: Constants, rounds: Array) -> State:
+        def some(block: Array, carry: _Carry) -> _Carry:
+            tossed = toss_rounds(carry[0], _TOSSED, group=group)
+            return jax.lax.fori_loop(
+                0,
+                jnp.minimum(rounds - block * _TOSSED, _TOSSED),
+                lambda i, carry: play(carry, constants, jax.tree.map(lambda a: a[i], tossed))[0],
+                carry,
+            )
+
         start = state, _no_loss(state, group, sharding)
-        return close(jax.lax.fori_loop(0, rounds, lambda _, carry: play(carry, constants)[0], start))
+        return close(jax.lax.fori_loop(0, -(-rounds // _TOSSED), some, start))
 
     def trace(state: State, constants: Constants, rounds: int) -> tuple[State, RoundTrace]:
         start = state, _no_loss(state, group, sharding)
-        carry, traced = jax.lax.scan(lambda carry, _: play(carry, constants), start, None, length=rounds)
+        tossed = toss_rounds(state, rounds, group=group)
+        carry, traced = jax.lax.scan(lambda carry, coins: play(carry, constants, coins), start, tossed)
         return close(carry), traced
 
     small = all((loop or node_loop(node)) == "vmap" for node, _ in group.groups)
-    compiled = partial(jax.jit, donate_argnums=0, compiler_options=_effort(1) if small else None)
+    compiled = partial(jax.jit, donate_argnums=0, compiler_options=effort(1) if small else None)
     whole = sharding.replicated
     return compiled(sharding.program(advance, (specs, whole, whole), specs)), compiled(
         lambda state, constants, rounds: sharding.program(
@@ -142,7 +156,7 @@ def _map_nodes(
     return lambda state, *shared: compiled(state.nodes, *shared)
 
 
-def _effort(level: int) -> dict[str, bool | int | str] | None:
+def effort(level: int) -> dict[str, bool | int | str] | None:
     """How hard XLA's CPU backend optimises: for small nodes level 1 runs as fast as the default and compiles sooner."""
     return {"xla_backend_optimization_level": level} if jax.default_backend() == "cpu" else None
 
