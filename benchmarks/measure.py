@@ -17,14 +17,19 @@ from palaver.exchange.protocol import local_batch
 from palaver.exchange.round import node_keys, of_nodes, train_round
 from palaver.exchange.settings import CollectiveSettings, make_collective, make_shards
 from palaver.exchange.sharding import ONE_DEVICE, auto_sharding
-from palaver.exchange.simulate import simulation
+from palaver.exchange.simulate import compiler_options, simulation
 from palaver.exchange.state import Shards, State
 from palaver.studies.seeds import seed_keys
 from palaver.types import PalaverError
 
 
-def alternate(sides: dict[str, Callable[[], None]], repeats: int = 9) -> dict[str, float]:
-    """Median seconds of each side; the sides take turns, so that a drifting machine slows all of them alike."""
+def alternate(
+    sides: dict[str, Callable[[], None]], repeats: int = 9, *, of: Callable[[list[float]], float] = statistics.median
+) -> dict[str, float]:
+    """Seconds of each side, the median or what ``of`` makes of the repeats.
+
+    The sides take turns, so that a drifting machine slows all of them alike.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for side in sides.values():
         side()
@@ -33,7 +38,7 @@ def alternate(sides: dict[str, Callable[[], None]], repeats: int = 9) -> dict[st
             start = time.perf_counter()
             side()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: of(values) for name, values in seconds.items()}
 
 
 def say(**entries: tuple[float, float, str]) -> None:
@@ -75,7 +80,7 @@ class Prepared:
         self.sharding = auto_sharding([count for _, count in self.group.groups], devices)
         self.sim = simulation(self.group, self.shards, sharding=self.sharding, loop=loop)
         self.state = self.sim.init(seed_keys([0]))
-        self.bare = _bare(self, rounds)
+        self.bare = _bare(self, rounds, loop)
         self.bare_state = self.sim.init(seed_keys([0]))
 
     def advance(self) -> None:
@@ -89,7 +94,7 @@ class Prepared:
         jax.block_until_ready(self.bare_state)
 
 
-def _bare(prepared: Prepared, rounds: int) -> Callable[[State, Shards], State]:
+def _bare(prepared: Prepared, rounds: int, loop: str | None) -> Callable[[State, Shards], State]:
     group, sharding = prepared.group, prepared.sharding
 
     def body(state: State, _: None, shards: Shards) -> tuple[State, None]:
@@ -100,11 +105,15 @@ def _bare(prepared: Prepared, rounds: int) -> Callable[[State, Shards], State]:
         received = (jax.tree.map(lambda pool: jnp.zeros((*mine, *pool.shape[2:]), pool.dtype), state.packets.payload),)
         consumed = jnp.zeros(index.shape[:2], bool)
         bare = sharding._replace(gather=ONE_DEVICE.gather)  # payloads are not gathered
-        nodes, _, _ = train_round(state, shards, keys, index, received, consumed, group=group, sharding=bare, loop=None)
+        nodes, _, _ = train_round(state, shards, keys, index, received, consumed, group=group, sharding=bare, loop=loop)
         return state._replace(nodes=nodes, position=state.position + group.protocol.batch_size), None
 
     def run(state: State, shards: Shards) -> State:
         return jax.lax.scan(partial(body, shards=shards), state, None, length=rounds)[0]
 
     specs = State(*[sharding.replicated] * len(State._fields))._replace(nodes=sharding.nodes)
-    return jax.jit(sharding.program(run, (specs, sharding.replicated), specs), donate_argnums=0)
+    return jax.jit(
+        sharding.program(run, (specs, sharding.replicated), specs),
+        donate_argnums=0,
+        compiler_options=compiler_options(group, loop),
+    )

@@ -72,7 +72,7 @@ def simulation(
     payload, bits = _payload(group, shards)
     specs = State(*[sharding.replicated] * len(State._fields))._replace(nodes=sharding.nodes)
     # Initialisation runs once: XLA's CPU backend takes ten times longer to optimise it than it could save.
-    init = jax.jit(partial(_init, group, payload), out_shardings=sharding.shardings(specs), compiler_options=effort(0))
+    init = jax.jit(partial(_init, group, payload), out_shardings=sharding.shardings(specs), compiler_options=_effort(0))
     advance, trace = _programs(group, sharding, loop, specs)
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
     constants = jax.device_put(Constants(shards, topology), sharding.shardings(sharding.replicated))
@@ -125,8 +125,7 @@ def _programs(
         carry, traced = jax.lax.scan(lambda carry, coins: play(carry, constants, coins), start, tossed)
         return close(carry), traced
 
-    small = all((loop or node_loop(node)) == "vmap" for node, _ in group.groups)
-    compiled = partial(jax.jit, donate_argnums=0, compiler_options=effort(1) if small else None)
+    compiled = partial(jax.jit, donate_argnums=0, compiler_options=compiler_options(group, loop))
     whole = sharding.replicated
     return compiled(sharding.program(advance, (specs, whole, whole), specs)), compiled(
         lambda state, constants, rounds: sharding.program(
@@ -156,8 +155,23 @@ def _map_nodes(
     return lambda state, *shared: compiled(state.nodes, *shared)
 
 
-def effort(level: int) -> dict[str, bool | int | str] | None:
-    """How hard XLA's CPU backend optimises: for small nodes level 1 runs as fast as the default and compiles sooner."""
+def compiler_options(group: Collective, loop: str | None) -> dict[str, bool | int | str] | None:
+    """How XLA compiles the rounds: for small nodes its CPU backend optimises less, which runs as fast (measured).
+
+    Args:
+        group: the collective.
+        loop: see ``simulation``.
+
+    Returns:
+        The options for ``jax.jit``; ``None``: the default.
+
+    """
+    small = all((loop or node_loop(node)) == "vmap" for node, _ in group.groups)
+    return _effort(1) if small else None
+
+
+def _effort(level: int) -> dict[str, bool | int | str] | None:
+    """How hard XLA's CPU backend optimises: the lower the level, the sooner it has compiled."""
     return {"xla_backend_optimization_level": level} if jax.default_backend() == "cpu" else None
 
 
