@@ -10,7 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-BENCHMARKS = ("mlp", "cnn", "vae", "teach", "language", "thousand")
+from benchmarks.machine import describe
+
+BENCHMARKS = ("mlp", "cnn", "vae", "teach", "language", "thousand", "growth")
 
 
 def main() -> int:
@@ -20,7 +22,7 @@ def main() -> int:
             [sys.executable, "-m", f"benchmarks.{name}"], stdout=subprocess.PIPE, text=True, check=True
         )
         results |= json.loads(run.stdout.splitlines()[-1])
-    table = Table("benchmark", "ours", "theirs or bound", "ratio (> 1: ours is better)", "unit")
+    table = Table("benchmark", "ours", "theirs or bound", "ratio (> 1: ours is better)", "unit", title=describe())
     for name, entry in results.items():
         table.add_row(
             name, f"{entry['ours']:,.4g}", f"{entry['theirs']:,.4g}", f"{entry['ratio']:.2f}", str(entry["unit"])
