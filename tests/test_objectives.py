@@ -222,5 +222,5 @@ def test_collapse_is_seen_by_whichever_variance_there_is():
 def test_a_bad_beta_is_named():
     with pytest.raises(PalaverError, match="beta is inf"):
         elbo(beta=float("inf"))
-    with pytest.raises(PalaverError, match="beta is -1: give 0 or more"):
+    with pytest.raises(PalaverError, match="beta is -1: give a finite number, 0 or more"):
         elbo(beta=-1)

@@ -8,6 +8,7 @@ decision is uniform.
 import jax
 import jax.numpy as jnp
 
+from palaver.arguments import count
 from palaver.types import Array, DecisionRule
 
 
@@ -158,6 +159,7 @@ def fit_temperature(logits: Array, labels: Array, *, steps: int = 40) -> Array:
         Scalar temperature; dividing the logits by it calibrates the node.
 
     """
+    steps = count("steps", steps)
     picked = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
     def grad(log_beta: Array) -> Array:

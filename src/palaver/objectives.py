@@ -3,7 +3,6 @@
 An objective is an ``Objective`` made by a factory and works on the node's flax module.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import optax
 from flax import nnx
 from jax.typing import ArrayLike
 
+from palaver.arguments import number, shown
 from palaver.types import Array, Batch, Gaussian, Outputs, PalaverError
 
 USED_UNIT = 0.01
@@ -52,8 +52,19 @@ def as_outputs(returned: Outputs | Array) -> Outputs:
     Returns:
         ``Outputs``; logits given alone are its features too.
 
+    Raises:
+        PalaverError: it is neither, or not floats ``[B, C]`` and ``[B, D]``. A plain tuple is not taken for
+            ``Outputs``, since nothing shows which of the two are the logits.
+
     """
-    return returned if isinstance(returned, Outputs) else Outputs(logits=returned, features=returned)
+    outputs = returned if isinstance(returned, Outputs) else Outputs(logits=returned, features=returned)
+    for name, array in outputs._asdict().items():
+        if not hasattr(array, "dtype") or array.ndim != 2 or not jnp.issubdtype(array.dtype, jnp.floating):
+            raise PalaverError(
+                f"the model's {name} are {shown(array)}: return palaver.Outputs(logits [batch, classes], features "
+                "[batch, width]) or logits alone, floats"
+            )
+    return outputs
 
 
 def cross_entropy() -> Objective:
@@ -142,8 +153,7 @@ def elbo(*, beta: float = 1.0) -> Objective:
         PalaverError: if β is negative or infinite.
 
     """
-    if not 0 <= beta < math.inf:
-        raise PalaverError(f"beta is {beta}: give 0 or more, and finite")
+    beta = number("beta", beta, "[0, inf)")
 
     def terms(module: Any, x: Array, key: Array) -> tuple[Gaussian, Array, Array]:
         code = module.encode(x)

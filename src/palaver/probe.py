@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from palaver.arguments import count, number
 from palaver.types import Array, PyTree
 
 _Params: TypeAlias = tuple[Array, Array]
@@ -78,16 +79,21 @@ def fit(
     Returns:
         The probe of the evaluation with the highest validation accuracy; of several, the earliest.
 
+    Raises:
+        PalaverError: a count below 1, or a penalty that is negative or infinite.
+
     """
+    classes, steps, penalty = count("classes", classes), count("steps", steps), number("penalty", penalty, "[0, inf)")
+    eval_every, patience = count("eval_every", eval_every), count("patience", patience)
     center, scale = features.mean(0), features.std(0)
     scale = jnp.where(scale > 10 * jnp.finfo(features.dtype).eps * jnp.abs(center), scale, 1.0)
     x, x_validation = (features - center) / scale, (validation - center) / scale
-    count = x.shape[0]
+    examples = x.shape[0]
 
     def loss(params: _Params) -> Array:
         weight, bias = params
         entropy = optax.softmax_cross_entropy_with_integer_labels(x @ weight + bias, labels).mean()
-        return entropy + 0.5 * penalty / count * (weight**2).sum()
+        return entropy + 0.5 * penalty / examples * (weight**2).sum()
 
     def accuracy(params: _Params) -> Array:
         return ((x_validation @ params[0] + params[1]).argmax(-1) == validation_labels).mean()

@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 from jax.tree_util import Partial
 
+from palaver.arguments import choice, count, failure_of, function, shown
+from palaver.arguments import seed as check_seed
 from palaver.types import NO_PEER, PalaverError, Topology
 
+_CHECKED_ROUNDS = (0, 1, 2, 10, 100, 1_000, 10_000)
+"""Whose tables ``check_topology`` looks at."""
 
-def _check(nodes: int, neighbours: int) -> None:
-    if nodes < 1:
-        raise PalaverError(f"nodes is {nodes}: give at least 1")
-    if not 0 <= neighbours < nodes:
-        raise PalaverError(f"neighbours is {neighbours} with {nodes} nodes: give 0 to {nodes - 1}")
+
+def _check(nodes: int, neighbours: int) -> tuple[int, int]:
+    nodes = count("nodes", nodes)
+    return nodes, count("neighbours", neighbours, least=0, most=nodes - 1, where=f" with {nodes} nodes")
 
 
 def _fixed(table: np.ndarray) -> Topology:
@@ -55,7 +59,7 @@ def ring(nodes: int, neighbours: int = 2) -> Topology:
         PalaverError: unless ``0 <= neighbours < nodes``.
 
     """
-    _check(nodes, neighbours)
+    nodes, neighbours = _check(nodes, neighbours)
     steps = [(d + 2) // 2 * (1 if d % 2 == 0 else -1) for d in range(neighbours)]
     table = (np.arange(nodes)[:, None] + np.array(steps, int)[None, :]) % nodes
     return _fixed(table if neighbours else np.full((nodes, 1), NO_PEER))
@@ -78,7 +82,7 @@ def full(nodes: int) -> Topology:
         PalaverError: if ``nodes`` is below 1.
 
     """
-    _check(nodes, 0)
+    nodes, _ = _check(nodes, 0)
     others = np.arange(nodes - 1)[None, :]
     return _fixed(others + (others >= np.arange(nodes)[:, None])) if nodes > 1 else ring(1, 0)
 
@@ -126,24 +130,23 @@ def random_changing(
         The topology: in round ``r`` the neighbours ``[N, P]`` int32 of graph ``r // every``.
 
     Raises:
-        PalaverError: as ``random_regular``; or if ``every`` or ``rounds`` is below 1.
+        PalaverError: as ``random_regular``; or if ``every``, ``rounds`` or ``graphs`` is below 1.
 
     """
-    if every < 1 or rounds < 1:
-        raise PalaverError(f"redraw every {every} of {rounds} rounds: give at least 1 for both")
+    every, rounds, graphs = count("every", every), count("rounds", rounds), count("graphs", graphs)
     periods = min(-(-rounds // every), graphs)
-    children = np.random.SeedSequence(seed).generate_state(periods)
+    children = np.random.SeedSequence(check_seed("seed", seed)).generate_state(periods)
     tables = jnp.asarray(np.stack([_regular(nodes, neighbours, int(child)) for child in children]))
     return Partial(lambda tables, step: tables[(step // every) % periods], tables)
 
 
 def _regular(nodes: int, neighbours: int, seed: int) -> np.ndarray:
-    _check(nodes, neighbours)
+    nodes, neighbours = _check(nodes, neighbours)
     if nodes * neighbours % 2:
         raise PalaverError(
             f"no graph gives each of {nodes} nodes {neighbours} neighbours: make nodes or neighbours even"
         )
-    return _table(nx.random_regular_graph(neighbours, nodes, seed=seed))
+    return _table(nx.random_regular_graph(neighbours, nodes, seed=check_seed("seed", seed)))
 
 
 def from_graph(graph: nx.Graph[Any] | nx.DiGraph[Any] | Any) -> Topology:
@@ -166,11 +169,14 @@ def from_graph(graph: nx.Graph[Any] | nx.DiGraph[Any] | Any) -> Topology:
 
     """
     if not isinstance(graph, nx.Graph):
-        matrix = np.asarray(graph)
+        with failure_of("graph", "give a networkx graph, or a square array [nodes, nodes]"):
+            matrix = np.asarray(graph)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] < 1:
-            raise PalaverError(f"adjacency has shape {matrix.shape}: give a square array [nodes, nodes]")
+            raise PalaverError(
+                f"graph is {shown(matrix)}: give a networkx graph, or a square array [nodes, nodes] of 0 and 1"
+            )
         if not np.isin(matrix, (0, 1)).all():
-            raise PalaverError("adjacency holds values other than 0 and 1: give 1 where row sends to column")
+            raise PalaverError("graph holds values other than 0 and 1: give 1 where row sends to column")
         graph = nx.from_numpy_array(matrix, create_using=nx.DiGraph)
     _check(graph.number_of_nodes(), 0)
     loops = list(nx.selfloop_edges(graph))
@@ -193,6 +199,60 @@ def mean_degree(topology: Topology) -> float:
 
     """
     return float((np.asarray(topology(jnp.int32(0))) != NO_PEER).sum(1).mean())
+
+
+def check_topology(topology: Any, nodes: int | None = None) -> np.ndarray:
+    """Checks a topology, which may be a caller's own function.
+
+    Its table has the same shape in every round, since it is traced with the round unknown. Of a topology that changes,
+    the ids are looked at in rounds 0, 1, 2, 10, 100, 1,000 and 10,000 only: in another round an id that is out of range
+    is not found.
+
+    >>> check_topology(ring(3, 2)).tolist()
+    [[1, 2], [2, 0], [0, 1]]
+
+    Args:
+        topology: what was given.
+        nodes: N that it has to have; None: any.
+
+    Returns:
+        The table ``[N, P]`` of round 0.
+
+    Raises:
+        PalaverError: it is no function of the round that JAX can trace, or not to ``[N, P]`` int32; or an id is neither
+            another node's nor ``NO_PEER``.
+
+    """
+    function("topology", topology, "a function of the round, from palaver.topology (a graph or an array: from_graph)")
+    with failure_of(
+        "topology", "give a function that JAX can trace, of the round to neighbour ids [nodes, neighbours]"
+    ):
+        table: Any = jax.eval_shape(topology, jax.ShapeDtypeStruct((), jnp.int32))
+    if not isinstance(table, jax.ShapeDtypeStruct) or len(table.shape) != 2 or 0 in table.shape:
+        raise PalaverError(f"topology gives {shown(table)}: give neighbour ids [nodes, neighbours], at least 1 of each")
+    if table.dtype != jnp.int32:
+        raise PalaverError(f"topology gives ids of {table.dtype}: give int32")
+    if nodes is not None and table.shape[0] != nodes:
+        raise PalaverError(f"topology is of {table.shape[0]} nodes: give one of {nodes}")
+    tables: list[Any] = []
+    for step in _CHECKED_ROUNDS:
+        found = topology(jnp.int32(step))
+        if not tables or found is not tables[-1]:  # the same object where it does not change
+            _check_ids(np.asarray(found), step)
+            tables.append(found)
+    return np.asarray(tables[0])
+
+
+def _check_ids(table: np.ndarray, step: int) -> None:
+    """Raises ``PalaverError`` unless every id is another node's or ``NO_PEER``."""
+    nodes = len(table)
+    wrong = ((table < 0) & (table != NO_PEER)) | (table >= nodes) | (table == np.arange(nodes)[:, None])
+    if wrong.any():
+        node, place = map(int, np.argwhere(wrong)[0])
+        raise PalaverError(
+            f"topology has node {node} send to {table[node, place]} in round {step}: give ids of other nodes, 0 to "
+            f"{nodes - 1}, or NO_PEER ({NO_PEER}) to pad"
+        )
 
 
 TOPOLOGIES: dict[str, Callable[..., Topology]] = {
@@ -227,8 +287,5 @@ def named(name: str, nodes: int, neighbours: int = 0, *, seed: int = 0, every: i
         PalaverError: an unknown name; otherwise as the topology of that name.
 
     """
-    if name not in TOPOLOGIES:
-        raise PalaverError(f"topology is {name!r}: choose one of {', '.join(TOPOLOGIES)}")
-    if nodes == 1:
-        return ring(1, 0)
-    return TOPOLOGIES[name](nodes, neighbours, seed=seed, every=every, rounds=rounds)
+    make, nodes = TOPOLOGIES[choice("topology", name, TOPOLOGIES)], count("nodes", nodes)
+    return ring(1, 0) if nodes == 1 else make(nodes, neighbours, seed=seed, every=every, rounds=rounds)

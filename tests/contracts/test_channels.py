@@ -253,5 +253,5 @@ def test_a_gaussian_has_as_many_means_as_variances():
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, math.inf, math.nan])
 def test_bad_mix_is_named(value):
-    with pytest.raises(PalaverError, match=rf"mix is {value}: give the label's weight, a number in \[0, 1\]"):
+    with pytest.raises(PalaverError, match=rf"mix is {value}: give a number in \[0, 1\]"):
         channels.labels_logits(mix=value)

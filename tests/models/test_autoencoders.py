@@ -128,7 +128,7 @@ def test_names_in_settings():
 
 
 def test_bad_shapes_are_named():
-    with pytest.raises(PalaverError, match="widths are empty"):
+    with pytest.raises(PalaverError, match="widths is empty"):
         VAE((4, 5), widths=(), rngs=nnx.Rngs(0))
     with pytest.raises(PalaverError, match=r"2 convolutions for inputs of shape \(10, 10\)"):
         VAE((10, 10), widths=(2, 4), convolutional=True, rngs=nnx.Rngs(0))

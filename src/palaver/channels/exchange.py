@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from palaver.types import Array, Channel, Outputs, PalaverError, PyTree
+from palaver.arguments import number
+from palaver.types import Array, Channel, Outputs, PyTree
 
 
 def encoded_bits(payload_shapes: PyTree) -> int:
@@ -38,21 +39,6 @@ def _label_loss(outputs: Outputs, labels: Array) -> Array:
 def _soft_loss(outputs: Outputs, logits: Array, temperature: float) -> Array:
     target = jax.nn.softmax(jax.lax.stop_gradient(logits) / temperature)
     return optax.softmax_cross_entropy(outputs.logits, target).mean()
-
-
-def positive(name: str, value: float) -> None:
-    """Checks a parameter of a channel.
-
-    Args:
-        name: of the parameter, for the message.
-        value: what was given.
-
-    Raises:
-        PalaverError: unless the value is a finite number above 0.
-
-    """
-    if not (value > 0 and math.isfinite(value)):
-        raise PalaverError(f"{name} is {value}: give a finite number above 0")
 
 
 def none() -> Channel:
@@ -89,7 +75,7 @@ def logits(*, temperature: float = 1.0) -> Channel:
         PalaverError: if τ is not a finite number above 0.
 
     """
-    positive("temperature", temperature)
+    temperature = number("temperature", temperature, "(0, inf)")
     return Channel(
         encode=lambda outputs, _labels: outputs.logits,
         loss=lambda outputs, sent: _soft_loss(outputs, sent, temperature),
@@ -113,9 +99,8 @@ def labels_logits(*, mix: float = 0.5, temperature: float = 1.0) -> Channel:
         PalaverError: if α is outside [0, 1], or τ is not a finite number above 0.
 
     """
-    positive("temperature", temperature)
-    if not 0 <= mix <= 1:
-        raise PalaverError(f"mix is {mix}: give the label's weight, a number in [0, 1]")
+    temperature = number("temperature", temperature, "(0, inf)")
+    mix = number("mix", mix, "[0, 1]")
     return Channel(
         encode=lambda outputs, classes: {"labels": _label_payload(outputs, classes), "logits": outputs.logits},
         loss=lambda outputs, sent: (
@@ -139,7 +124,7 @@ def features(*, weight: float = 1.0) -> Channel:
         PalaverError: if the weight is not a finite number above 0.
 
     """
-    positive("weight", weight)
+    weight = number("weight", weight, "(0, inf)")
     return Channel(
         encode=lambda outputs, _labels: outputs.features,
         loss=lambda outputs, sent: weight * optax.l2_loss(outputs.features, jax.lax.stop_gradient(sent)).sum(-1).mean(),

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from palaver.channels.exchange import encoded_bits, positive
+from palaver.arguments import number
+from palaver.channels.exchange import encoded_bits
 from palaver.objectives import kl_divergence
 from palaver.types import Array, Channel, Gaussian, Outputs, PalaverError
 
@@ -30,7 +31,7 @@ def gaussian(*, weight: float = 1.0) -> Channel:
         PalaverError: if the weight is not a finite number above 0.
 
     """
-    positive("weight", weight)
+    weight = number("weight", weight, "(0, inf)")
 
     def loss(outputs: Outputs, sent: Array) -> Array:
         return weight * kl_divergence(_code(jax.lax.stop_gradient(sent)), _code(outputs.features)).mean()

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import train_test_split
 
+from palaver.arguments import count, failure_of, instance, number
+from palaver.arguments import seed as check_seed
 from palaver.types import PalaverError
 
 _LABEL_LIMIT = 2**31 - 1
@@ -87,15 +89,13 @@ def from_arrays(
     if (x_test is None) != (y_test is None):
         missing = "y_test" if y_test is None else "x_test"
         raise PalaverError(f"{missing} is missing: give both x_test and y_test, or neither to cut a test part out of x")
-    if seed < 0:
-        raise PalaverError(f"seed is {seed}: give 0 or more")
-    if classes is not None and classes < 1:
-        raise PalaverError(f"classes is {classes}: give at least 1")
-    parts, labels = {"x": np.asarray(x)}, {"y": np.asarray(y)}
+    seed, name = check_seed("seed", seed), instance("name", name, str, "text")
+    classes = None if classes is None else count("classes", classes, most=_LABEL_LIMIT)
+    parts: dict[str, np.ndarray] = {}
+    labels: dict[str, np.ndarray] = {}
+    parts["x"], labels["y"] = check_examples("x", x, "y", y, classes=classes)
     if x_test is not None and y_test is not None:
-        parts["x_test"], labels["y_test"] = np.asarray(x_test), np.asarray(y_test)
-    for x_name, y_name in zip(parts, labels, strict=True):
-        _check(x_name, parts[x_name], y_name, labels[y_name], classes)
+        parts["x_test"], labels["y_test"] = check_examples("x_test", x_test, "y_test", y_test, classes=classes)
     parts = _convert(parts)
     labels = {name: ids.astype(np.int32) for name, ids in labels.items()}
     if classes is None:
@@ -126,16 +126,40 @@ def subset(dataset: Dataset, train: int, validation: int, test: int) -> Dataset:
 
     """
     taken = {}
-    for part, count in (("train", train), ("validation", validation), ("test", test)):
+    for part, size in (("train", train), ("validation", validation), ("test", test)):
         x, y = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
-        if not 1 <= count <= len(y):
-            raise PalaverError(f"{part} is {count} of the {len(y)} examples in {dataset.name}: give 1 to {len(y)}")
-        rows = np.random.default_rng(0).permutation(len(y))[:count]
+        size = count(part, size, most=len(y), where=f" of the {len(y)} examples in {dataset.name}")
+        rows = np.random.default_rng(0).permutation(len(y))[:size]
         taken |= {f"x_{part}": x[rows], f"y_{part}": y[rows]}
     return dataset._replace(**taken)
 
 
-def _check(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray, classes: int | None) -> None:
+def check_examples(
+    x_name: str, x: ArrayLike, y_name: str, y: ArrayLike, *, classes: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Checks that inputs are numbers, and that each has a class id.
+
+    >>> [part.shape for part in check_examples("x", [[0.5], [0.25]], "y", [1, 0], classes=2)]
+    [(2, 1), (2,)]
+
+    Args:
+        x_name: of the inputs, for the message.
+        x: ``[M, ...]`` inputs.
+        y_name: of the labels, for the message.
+        y: ``[M]`` class ids.
+        classes: how many classes there are; None: any number.
+
+    Returns:
+        Both as arrays.
+
+    Raises:
+        PalaverError: they are not; whether the numbers are finite is ``check_finite``'s.
+
+    """
+    with failure_of(x_name, "give one array [examples, ...], every example of the same shape"):
+        x = np.asarray(x)
+    with failure_of(y_name, "give one label an example, [examples]"):
+        y = np.asarray(y)
     if x.dtype.kind not in "buif":
         raise PalaverError(f"{x_name} holds {x.dtype}: give integers or floats")
     if x.ndim < 2:
@@ -157,6 +181,27 @@ def _check(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray, classes: int 
         raise PalaverError(f"label {y[at]} at example {at} of {y_name} is out of range: give 0 to {limit - 1}")
     if len(x) != len(y):
         raise PalaverError(f"{x_name} has {len(x)} examples and {y_name} {len(y)}: give one label an example")
+    return x, y
+
+
+def check_finite(name: str, x: np.ndarray) -> None:
+    """Checks that no input is NaN or infinite.
+
+    Args:
+        name: of the inputs, for the message.
+        x: ``[M, ...]`` inputs.
+
+    Raises:
+        PalaverError: one is; the message names the example.
+
+    """
+    if x.dtype.kind != "f" or np.isfinite(x).all():
+        return
+    bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(1))
+    raise PalaverError(
+        f"{name} holds non-finite values at example {bad[0]}: remove or fill the {bad.size} such examples "
+        "(float32 ends at 3.4e38)"
+    )
 
 
 def _convert(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -173,12 +218,7 @@ def _convert(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is reported below
         converted = {name: x.astype(np.float32) for name, x in parts.items()}
     for name, x in converted.items():
-        bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(1))
-        if bad.size:
-            raise PalaverError(
-                f"{name} holds non-finite values at example {bad[0]}: remove or fill the {bad.size} such examples "
-                "(float32 ends at 3.4e38)"
-            )
+        check_finite(name, x)
     return converted
 
 
@@ -196,9 +236,7 @@ def _cut_parts(
 
 
 def _count(name: str, share: float, examples: int) -> int:
-    if not 0 < share < 1:
-        raise PalaverError(f"{name} is {share}: give a share between 0 and 1")
-    return max(1, round(share * examples))
+    return max(1, round(number(name, share, "(0, 1)") * examples))
 
 
 def _cut(rows: np.ndarray, y: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

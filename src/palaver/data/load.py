@@ -8,6 +8,7 @@ import numpy as np
 import pooch
 from sklearn.datasets import load_digits
 
+from palaver.arguments import instance
 from palaver.data import files
 from palaver.data.dataset import Dataset, from_arrays
 from palaver.types import PalaverError
@@ -51,7 +52,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
         PalaverError: if the name is unknown, or a file is missing, damaged or not the official one.
 
     """
-    scheme, _, path = name.partition(":")
+    scheme, _, path = instance("name", name, str, "the name of a data set").partition(":")
     if scheme == "idx" and path:
         return _idx(name, Path(path).expanduser())
     if scheme == "npz" and path:

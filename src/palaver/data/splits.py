@@ -1,11 +1,11 @@
 """Which node has which examples: every example is at exactly one node, every node has at least one."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from palaver.arguments import choice, count, number
 from palaver.types import PalaverError
 
 
@@ -29,9 +29,7 @@ def split(name: str, labels: ArrayLike, nodes: int, seed: int, alpha: float = 0.
         PalaverError: an unknown name; otherwise as the split of that name.
 
     """
-    if name not in SPLITS:
-        raise PalaverError(f"split is {name!r}: choose one of {', '.join(SPLITS)}")
-    return SPLITS[name](labels, nodes, seed, alpha)
+    return SPLITS[choice("split", name, SPLITS)](labels, nodes, seed, alpha)
 
 
 def iid(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
@@ -82,8 +80,7 @@ def dirichlet(labels: ArrayLike, nodes: int, seed: int, alpha: float) -> list[np
 
     """
     labels = _check(labels, nodes, seed)
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise PalaverError(f"alpha is {alpha}: give a finite number above 0, such as 0.5")
+    alpha = number("alpha", alpha, "(0, inf)")
     rng = np.random.default_rng(seed)
     shards: list[list[int]] = [[] for _ in range(nodes)]
     for label in np.unique(labels):
@@ -165,10 +162,7 @@ def _check(labels: ArrayLike, nodes: int, seed: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 1:
         raise PalaverError(f"labels has shape {labels.shape}: give one label an example, [examples]")
-    if not 1 <= nodes <= len(labels):
-        raise PalaverError(
-            f"nodes is {nodes} for {len(labels)} examples: give 1 to {len(labels)}, so that every node gets an example"
-        )
-    if seed < 0:
-        raise PalaverError(f"seed is {seed}: give 0 or more")
+    where, unit = f" for {len(labels)} examples", "so that every node gets an example"
+    count("nodes", nodes, most=len(labels), where=where, unit=unit)
+    count("seed", seed, least=0)
     return labels

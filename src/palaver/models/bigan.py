@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from palaver.arguments import count
 from palaver.models.blocks import Decoder, Encoder, Sizes, Trunk
 from palaver.models.convolution import HE_NORMAL
 from palaver.types import Outputs
@@ -35,7 +36,7 @@ class BiGAN(nnx.Module):
     def __init__(
         self, shape: Sizes, *, latent: int = 32, widths: Sizes = (256, 128), convolutional: bool = False, rngs: nnx.Rngs
     ):
-        self.latent = latent
+        latent = self.latent = count("latent", latent)
         self.encoder = Encoder(shape, latent, widths, convolutional=convolutional, rngs=rngs)
         self.generator = Decoder(shape, latent, widths, convolutional=convolutional, rngs=rngs)
         self.discriminator = Discriminator(shape, latent, widths, convolutional=convolutional, rngs=rngs)

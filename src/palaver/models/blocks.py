@@ -8,6 +8,7 @@ from typing import TypeAlias
 import jax
 from flax import nnx
 
+from palaver.arguments import number, sizes
 from palaver.models.convolution import HE_NORMAL, Doubling, halving
 from palaver.types import PalaverError
 
@@ -49,7 +50,8 @@ class Trunk(nnx.Module):
         rngs: random streams of the parameters and the dropout.
 
     Raises:
-        PalaverError: no widths, or a shape that the convolutions cannot halve so often.
+        PalaverError: no widths, a size below 1, a dropout outside [0, 1), or a shape that the convolutions cannot halve
+            so often.
 
     """
 
@@ -65,8 +67,8 @@ class Trunk(nnx.Module):
         may_be_empty: bool = False,
         rngs: nnx.Rngs,
     ):
-        if not widths and not may_be_empty:
-            raise PalaverError("widths are empty: give at least one")
+        shape, widths = sizes("shape", shape), sizes("widths", widths, may_be_empty=may_be_empty)
+        dropout = number("dropout", dropout, "[0, 1)")
         self.convolutional, self.activation = convolutional, activation
         if convolutional:
             if len(shape) not in (2, 3) or any(side % 2 ** len(widths) for side in shape[:2]):
@@ -81,10 +83,10 @@ class Trunk(nnx.Module):
             self.norms = nnx.List([*without, *norms])
             self.size = height * width * widths[-1]
         else:
-            sizes = [math.prod(shape), *widths]
-            self.layers = nnx.List([nnx.Linear(a, b, kernel_init=HE_NORMAL, rngs=rngs) for a, b in pairwise(sizes)])
+            units = [math.prod(shape), *widths]
+            self.layers = nnx.List([nnx.Linear(a, b, kernel_init=HE_NORMAL, rngs=rngs) for a, b in pairwise(units)])
             self.norms = nnx.List([None] * len(widths))
-            self.size = sizes[-1]
+            self.size = units[-1]
         self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
 
     def __call__(self, x: jax.Array) -> jax.Array:

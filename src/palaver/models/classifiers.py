@@ -3,6 +3,7 @@
 import jax
 from flax import nnx
 
+from palaver.arguments import count, sizes
 from palaver.models.blocks import Sizes, Trunk
 from palaver.types import Outputs
 
@@ -12,7 +13,7 @@ class Classifier(nnx.Module):
 
     def __init__(self, trunk: Trunk, classes: int, *, rngs: nnx.Rngs):
         self.trunk = trunk
-        self.head = nnx.Linear(trunk.size, classes, rngs=rngs)
+        self.head = nnx.Linear(trunk.size, count("classes", classes), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> Outputs:
         """``[B, *shape]`` to logits ``[B, C]`` and features ``[B, D]``."""
@@ -33,7 +34,11 @@ def MLP(shape: Sizes, classes: int, *, hidden: Sizes = (32, 32), dropout: float 
     Returns:
         The module: ``[B, *shape]`` to logits ``[B, C]`` and features ``[B, D]``.
 
+    Raises:
+        PalaverError: a size or a number of classes below 1, or a dropout outside [0, 1).
+
     """
+    hidden = sizes("hidden", hidden, may_be_empty=True)
     trunk = Trunk(shape, hidden, convolutional=False, dropout=dropout, may_be_empty=True, rngs=rngs)
     return Classifier(trunk, classes, rngs=rngs)
 
@@ -57,7 +62,9 @@ def CNN(
         The module: ``[B, *shape]`` to logits ``[B, C]`` and features ``[B, D]``.
 
     Raises:
-        PalaverError: no channels, or a shape that the convolutions cannot halve so often.
+        PalaverError: no channels, a size or a number of classes below 1, a dropout outside [0, 1), or a shape that the
+            convolutions cannot halve so often.
 
     """
+    channels = sizes("channels", channels)
     return Classifier(Trunk(shape, channels, convolutional=True, dropout=dropout, rngs=rngs), classes, rngs=rngs)

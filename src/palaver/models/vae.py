@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from palaver.arguments import count
 from palaver.models.blocks import Decoder, Encoder, Sizes
 from palaver.types import Gaussian, Outputs
 
@@ -18,12 +19,15 @@ class VAE(nnx.Module):
         convolutional: which of the two.
         rngs: random streams of the parameters.
 
+    Raises:
+        PalaverError: a size below 1, no widths, or a shape that the convolutions cannot halve so often.
+
     """
 
     def __init__(
         self, shape: Sizes, *, latent: int = 32, widths: Sizes = (256, 128), convolutional: bool = False, rngs: nnx.Rngs
     ):
-        self.latent = latent
+        latent = self.latent = count("latent", latent)
         self.encoder = Encoder(shape, 2 * latent, widths, convolutional=convolutional, rngs=rngs)
         self.decoder = Decoder(shape, latent, widths, convolutional=convolutional, rngs=rngs)
 
