@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,12 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.extend.core import Literal
 
+from palaver.arguments import count, failure_of, function, instance
 from palaver.channels import none
+from palaver.channels.checks import check_channel
 from palaver.objectives import Objective, as_outputs, cross_entropy
 from palaver.types import Array, Batch, Channel, Node, NodeState, Outputs, PalaverError, PyTree, StepInfo
 
 _PROJECTION = "projection"
+
+_MAKE = "a function of random streams that makes a flax nnx module, such as lambda rngs: MLP((8, 8), 10, rngs=rngs)"
 
 
 class _Group(NamedTuple):
@@ -89,7 +94,8 @@ def _descend(
 def _build(model: Callable[[nnx.Rngs], nnx.Module], projection: int, key: Array) -> nnx.Module:
     """The module, with the learned projection if there is one."""
     rngs = nnx.Rngs(key)
-    module = model(rngs)
+    with failure_of("model", _MAKE):
+        module = instance("what model makes", model(rngs), nnx.Module, _MAKE)
     if projection:
         eye = nnx.initializers.constant(jnp.eye(projection))
         setattr(module, _PROJECTION, nnx.Linear(projection, projection, kernel_init=eye, rngs=rngs))
@@ -103,13 +109,63 @@ def _definition(build: Callable[[Array], nnx.Module], mode: str) -> nnx.GraphDef
     return nnx.split(abstract, nnx.Param, ...)[0]
 
 
-def _sizes(build: Callable[[Array], nnx.Module]) -> dict[str, int]:
-    """Trained numbers of each attribute of the module that has any."""
+def _parameters(build: Callable[[Array], nnx.Module]) -> dict[str, PyTree]:
+    """Shapes of the trained numbers of each attribute of the module that has any."""
     params = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.split(build(jax.random.key(0)), nnx.Param, ...)[1]))
-    sizes = {name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part)) for name, part in params.items()}
-    if not sum(sizes.values()):
+    if not _size(params):
         raise PalaverError("the model has no nnx.Param: give a module with something to train")
-    return sizes
+    return params
+
+
+def _size(params: PyTree) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def _outputs(predict: Callable[[PyTree, Any], Outputs], state: PyTree, x: Any, projection: int) -> Outputs:
+    """Shapes of the model's outputs on these inputs, checked."""
+    with failure_of(f"the model on inputs {x.shape}", "make it for inputs of the data's shape"):
+        outputs = jax.eval_shape(predict, state, x)
+    batches = outputs.logits.shape[0], outputs.features.shape[0]
+    if batches != (x.shape[0],) * 2:
+        raise PalaverError(f"the model gives outputs of {batches} examples for {x.shape[0]}: keep the batch axis")
+    width = outputs.features.shape[-1]
+    if projection not in (0, width):
+        raise PalaverError(f"projection is {projection} for features {width} wide: give {width}, or 0 for none")
+    return outputs
+
+
+def check_optimizer(name: str, optimizer: Any, params: Sequence[PyTree]) -> optax.GradientTransformation:
+    """Checks an optimiser: it is traced once for each tree of parameters, and nothing is computed.
+
+    Args:
+        name: of the argument.
+        optimizer: what was given.
+        params: shapes of the trees that it will update.
+
+    Returns:
+        The optimiser.
+
+    Raises:
+        PalaverError: it is no optax transformation, cannot update such parameters, or multiplies by NaN, such as a
+            learning rate. A schedule that becomes NaN later is not found.
+
+    """
+    instance(name, optimizer, optax.GradientTransformation, "an optax transformation, such as optax.adam(1e-3)")
+    for tree in params:
+        with failure_of(name, "give an optax transformation that needs only gradients, its state and the parameters"):
+            program = jax.make_jaxpr(lambda p: optimizer.update(p, optimizer.init(p), p))(tree)
+        factors = [
+            arg.val
+            for eqn in program.eqns
+            if eqn.primitive.name == "mul"
+            for arg in eqn.invars
+            if isinstance(arg, Literal)
+        ]
+        if any(np.ndim(factor) == 0 and np.isnan(factor) for factor in [*factors, *program.consts]):
+            raise PalaverError(
+                f"{name} multiplies by NaN: give a learning rate that is a number, such as optax.adam(1e-3)"
+            )
+    return optimizer
 
 
 def _step(
@@ -198,15 +254,24 @@ def learner(
         The node, as pure functions for one node and one batch; a step is lines 7 to 13 of the thesis's Algorithm 2.
 
     Raises:
-        PalaverError: if the model has nothing to train, or lacks a part that the objective trains.
+        PalaverError: an argument of another kind, a model that cannot be made, has nothing to train, or lacks a part
+            that the objective trains, or an optimiser that cannot update its parameters or multiplies by NaN. A model
+            or a channel that does not suit the data is found when these are known: ``payload`` raises it.
 
     """
+    if isinstance(model, nnx.Module):
+        raise PalaverError(f"model is a module, a {type(model).__name__}: give {_MAKE}")
+    function("model", model, _MAKE)
+    instance("objective", objective, Objective, "what a function of palaver.objectives returns, such as elbo()")
     channel = none() if channel is None else channel
+    instance("channel", channel, Channel, "what a function of palaver.channels returns, such as logits()")
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    projection = count("projection", projection, least=0)
     build = partial(_build, model, projection)
     eval_def = _definition(build, "eval")
-    sizes = _sizes(build)
-    groups = _groups(objective, set(sizes))
+    shapes = _parameters(build)
+    groups = _groups(objective, set(shapes))
+    check_optimizer("optimizer", optimizer, [_of(shapes, group.parts) for group in groups])
 
     def init(key: Array) -> NodeState:
         _, *states = nnx.split(build(key), nnx.Param, ...)
@@ -221,7 +286,8 @@ def learner(
 
     def payload(x: PyTree, labels: PyTree) -> PyTree:
         state = jax.eval_shape(init, jax.random.key(0))
-        return jax.eval_shape(lambda s, x, y: channel.encode(predict(s, x), y), state, x, labels)
+        outputs = _outputs(predict, state, x, projection)
+        return check_channel(channel, outputs, labels)
 
     metrics, pictures = objective.metrics, objective.pictures
     return Node(
@@ -230,7 +296,7 @@ def learner(
         predict=predict,
         payload=payload,
         bits=channel.bits,
-        parameters=lambda: sum(sizes.values()),
+        parameters=lambda: _size(shapes),
         metrics=None if metrics is None else lambda key, state, x: metrics(evaluated(state), x, key),
         pictures=None if pictures is None else lambda key, state, x: pictures(evaluated(state), x, key),
     )

@@ -1,14 +1,12 @@
 """The description of a collective: its nodes, which sends to which, and how often."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-import numpy as np
-
+from palaver.arguments import choice, count, failure_of, flag, instance, number
 from palaver.exchange.inbox import OVERFLOW
 from palaver.exchange.protocol import Protocol
-from palaver.topology import mean_degree
+from palaver.topology import check_topology, mean_degree
 from palaver.types import Node, PalaverError, Topology
 
 
@@ -66,16 +64,25 @@ def collective(
         The collective, for ``train`` or ``simulation``.
 
     Raises:
-        PalaverError: a probability outside [0, 1], counts that do not match the topology, a batch size or capacity
-            below 1, a negative burn-in, or an unknown overflow policy.
+        PalaverError: a probability outside [0, 1], nodes that are none or do not match the topology, a topology whose
+            tables are no neighbour ids (``palaver.topology.check_topology``), a batch size or capacity below 1, a
+            negative burn-in, or an unknown overflow policy.
 
     """
-    groups = _groups(nodes, topology)
+    groups = _groups(nodes, len(check_topology(topology)))
+    p_consume, rebroadcast = number("p_consume", p_consume, "[0, 1]"), flag("rebroadcast", rebroadcast)
     if p_broadcast is None:
         p_broadcast = equilibrium(p_consume, mean_degree(topology), rebroadcast=rebroadcast)
-    protocol = Protocol(float(p_consume), float(p_broadcast), batch_size, rebroadcast, burn_in)
-    _check(protocol, capacity, overflow)
-    return Collective(groups, topology, protocol, capacity, overflow)
+    protocol = Protocol(
+        p_consume,
+        number("p_broadcast", p_broadcast, "[0, 1]"),
+        count("batch_size", batch_size),
+        rebroadcast,
+        count("burn_in", burn_in, least=0, unit="rounds"),
+    )
+    return Collective(
+        groups, topology, protocol, count("capacity", capacity, unit="packet"), choice("overflow", overflow, OVERFLOW)
+    )
 
 
 def equilibrium(p_consume: float, neighbours: float, *, rebroadcast: bool = True) -> float:
@@ -101,26 +108,16 @@ def equilibrium(p_consume: float, neighbours: float, *, rebroadcast: bool = True
     return min(1.0, p_consume / (neighbours * share)) if neighbours else 0.0
 
 
-def _groups(nodes: Node | Sequence[tuple[Node, int]], topology: Topology) -> tuple[tuple[Node, int], ...]:
+def _groups(nodes: Any, places: int) -> tuple[tuple[Node, int], ...]:
     """The nodes as groups, which together have as many nodes as the topology."""
-    places = int(np.shape(topology(jnp.int32(0)))[0])
-    groups = ((nodes, places),) if isinstance(nodes, Node) else tuple((node, int(count)) for node, count in nodes)
-    if any(count < 1 for _, count in groups) or sum(count for _, count in groups) != places:
-        raise PalaverError(
-            f"groups of {[count for _, count in groups]} nodes on a topology of {places}: make them add up to {places}"
-        )
-    return groups
-
-
-def _check(protocol: Protocol, capacity: int, overflow: str) -> None:
-    for name, value in (("p_consume", protocol.p_consume), ("p_broadcast", protocol.p_broadcast)):
-        if not 0 <= value <= 1:
-            raise PalaverError(f"{name} is {value}: give a probability in [0, 1]")
-    if protocol.batch_size < 1:
-        raise PalaverError(f"batch size is {protocol.batch_size}: give at least 1")
-    if capacity < 1:
-        raise PalaverError(f"inbox capacity is {capacity}: give at least 1")
-    if protocol.burn_in < 0:
-        raise PalaverError(f"burn-in is {protocol.burn_in}: give 0 or more rounds")
-    if overflow not in OVERFLOW:
-        raise PalaverError(f"overflow is {overflow!r}: choose one of {', '.join(OVERFLOW)}")
+    if isinstance(nodes, Node):
+        return ((nodes, places),)
+    groups: list[tuple[Node, int]] = []
+    with failure_of("nodes", "give a node, or [(node, count), ...]"):
+        for node, many in nodes:
+            what = f"nodes[{len(groups)}]"
+            groups.append((instance(what, node, Node, "a Node, from palaver.supervised"), count(f"{what}[1]", many)))
+    counts = [many for _, many in groups]
+    if sum(counts) != places:
+        raise PalaverError(f"nodes in groups of {counts} on a topology of {places}: make them add up to {places}")
+    return tuple(groups)

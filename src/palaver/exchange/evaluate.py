@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from palaver import decision
-from palaver.data.inputs import chunks
+from palaver.arguments import failure_of
+from palaver.data.dataset import check_examples
+from palaver.data.inputs import CHUNK, chunks
+from palaver.exchange.checks import check_rules
 from palaver.exchange.simulate import Simulation
 from palaver.exchange.state import State
 from palaver.types import Array, DecisionRule
@@ -58,8 +61,15 @@ def evaluate(
     Returns:
         The accuracies.
 
+    Raises:
+        PalaverError: inputs that the model does not take, labels that are not theirs, or a rule that does not give what
+            it should (``palaver.exchange.checks``).
+
     """
-    rules = decision.RULES if rules is None else rules
+    with failure_of("the model on x", "give inputs [examples, ...] of the shape that it was made for"):
+        shape = jax.eval_shape(simulation.logits, state, np.asarray(x)[:CHUNK]).shape
+    x, y = check_examples("x", x, "y", y, classes=shape[-1])
+    rules = check_rules(rules, shape[1], shape[-1])
     nodes, decided = 0.0, dict.fromkeys(rules, 0.0)
     for inputs, labels, weight in chunks(x, y):
         logits = simulation.logits(state, inputs)

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from palaver.arguments import number
+from palaver.arguments import seeds as check_seeds
 from palaver.data import pad
 from palaver.data import split as split_by_name
+from palaver.data.dataset import check_examples, check_finite
 from palaver.exchange.state import Shards
 
 
@@ -14,7 +17,7 @@ def shards(
     x: np.ndarray,
     y: np.ndarray,
     nodes: int,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int] | np.ndarray,
     *,
     split: str = "iid",
     alpha: float = 0.5,
@@ -32,7 +35,7 @@ def shards(
         x: ``[M, ...]`` inputs.
         y: ``[M]`` class ids.
         nodes: N.
-        seeds: one per split.
+        seeds: one per split, or how many.
         split: a name of ``palaver.data.SPLITS``: ``iid``, ``dirichlet`` (label skew) or ``class``.
         alpha: Dirichlet concentration.
         fraction: share of the examples that the collective has, drawn anew for each seed.
@@ -41,9 +44,13 @@ def shards(
         The training set, and for each seed the nodes' shards as rows of it.
 
     Raises:
-        PalaverError: more nodes than examples, an unknown split, or an alpha that is not above 0.
+        PalaverError: examples that are no finite numbers with one label each, more nodes than examples, no seed or one
+            given twice, an unknown split, an alpha that is not above 0, or a fraction outside (0, 1].
 
     """
+    x, y = check_examples("x", x, "y", y)
+    check_finite("x", x)
+    seeds, fraction = check_seeds(seeds), number("fraction", fraction, "(0, 1]")
     owned = max(1, round(fraction * len(y)))
     per_seed = []
     for seed in seeds:

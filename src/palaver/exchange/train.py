@@ -1,22 +1,24 @@
 """Training a collective from Python: the same study as the command line's, the history as arrays."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from palaver.arguments import count, instance
+from palaver.arguments import number as check_number
+from palaver.arguments import seeds as check_seeds
 from palaver.data import Dataset
-from palaver.decision import RULES
+from palaver.exchange.checks import check_nodes, check_rules
 from palaver.exchange.description import Collective
 from palaver.exchange.measurements import measure
 from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.shards import shards
 from palaver.exchange.simulate import Simulation, simulation
-from palaver.exchange.state import State
+from palaver.exchange.state import NEVER, State
 from palaver.exchange.study import Schedule, study
-from palaver.types import DecisionRule, PalaverError
+from palaver.types import DecisionRule
 
 
 class History(NamedTuple):
@@ -47,7 +49,7 @@ def train(
     data: Dataset,
     *,
     rounds: int,
-    seeds: int | Sequence[int] = 5,
+    seeds: int | Sequence[int] | np.ndarray = 5,
     eval_every: int = 100,
     split: str = "iid",
     alpha: float = 0.5,
@@ -64,25 +66,35 @@ def train(
         group: from ``collective``.
         data: from ``palaver.data``.
         rounds: in each, every node takes one step.
-        seeds: a count, or the seeds themselves; each has its own split, initial parameters and random draws.
+        seeds: a count, or the seeds themselves, in a sequence or an array; each has its own split, initial parameters
+            and random draws.
         eval_every: rounds between evaluations.
         split: how the training set is divided, see ``shards``.
         alpha: Dirichlet concentration of the split.
         rules: decision rules by name, for example ``RULES | {"mine": mine}``; None: ``palaver.decision.RULES``.
-        target: accuracy whose first evaluated round the summary gives, ``rounds_to_target``; None: none.
+        target: accuracy in [0, 1] whose first evaluated round the summary gives, ``rounds_to_target``; None: none.
         devices: distribute the nodes over at most so many devices; ``None``: all.
 
     Returns:
         Accuracies at every evaluation, everything else that was measured, and the trained collective.
 
     Raises:
-        PalaverError: rounds, seeds or eval_every below 1, or data that do not fit the collective.
+        PalaverError: rounds or eval_every below 1, no seed or one given twice, data that do not fit the collective, or
+            a model, channel or rule that does not give what it should (``palaver.exchange.checks``); all this before
+            anything is compiled.
 
     """
-    seeds = list(seeds) if isinstance(seeds, Sequence) else list(range(operator.index(seeds)))
-    if rounds < 1 or eval_every < 1 or not seeds:
-        raise PalaverError(f"rounds {rounds}, eval_every {eval_every}, seeds {len(seeds)}: give at least 1 of each")
-    rules = RULES if rules is None else rules
+    instance("group", group, Collective, "what palaver.collective returns")
+    instance("data", data, Dataset, "a data set, from palaver.data.load or palaver.data.from_arrays")
+    seeds, rounds, eval_every = (
+        check_seeds(seeds),
+        count("rounds", rounds, most=NEVER - 1),
+        count("eval_every", eval_every),
+    )
+    target = None if target is None else check_number("target", target, "[0, 1]")
+    devices = None if devices is None else count("devices", devices)
+    rules = check_rules(rules, group.nodes, data.classes)
+    check_nodes(group, data)
     parts = shards(data.x_train, data.y_train, group.nodes, seeds, split=split, alpha=alpha)
     sim = simulation(group, parts, sharding=auto_sharding([count for _, count in group.groups], devices))
     measured = measure(group, data, sim, len(seeds), rules=rules)
