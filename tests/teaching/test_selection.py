@@ -102,8 +102,12 @@ def test_bad_hyper_parameters():
         selection.top_and_random(share=1.5)
     with pytest.raises(PalaverError, match="share is 0"):
         selection.from_hardest(share=0)
-    for sizes in ({5: 1}, {0: 0}, {0: 2, -1: 3}):
-        with pytest.raises(PalaverError, match="stages are"):
+    for sizes, words in (
+        ({5: 1}, r"sizes is \{5: 1\}: give \{0: n"),
+        ({0: 0}, r"sizes\[0\] is 0: give at least 1"),
+        ({0: 2, -1: 3}, "an update of sizes is -1: give at least 0"),
+    ):
+        with pytest.raises(PalaverError, match=words):
             selection.stages(sizes)
 
 

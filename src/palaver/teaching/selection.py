@@ -5,13 +5,13 @@ different indices; with the same numbers every library chooses the same examples
 random numbers. Among equal scores the lower index comes first. A rule raises ``PalaverError`` if m is not in 1 to K.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 from array_api_compat import is_jax_array
 
+from palaver.arguments import count, instance, number, shown
 from palaver.teaching.arrays import Array, namespace
 from palaver.types import PalaverError
 
@@ -83,8 +83,7 @@ def proportional(*, temperature: float = 1.0) -> Selection:
         PalaverError: τ is not above 0.
 
     """
-    if not 0 < temperature < math.inf:
-        raise PalaverError(f"temperature is {temperature}: give a number above 0")
+    temperature = number("temperature", temperature, "(0, inf)")
 
     def rule(scores: Array, uniforms: Array, count: int) -> Array:
         xp = namespace(scores, uniforms)
@@ -115,8 +114,7 @@ def top_and_random(*, share: float = 0.25) -> Selection:
         PalaverError: the share is outside [0, 1].
 
     """
-    if not 0 <= share <= 1:
-        raise PalaverError(f"share is {share}: give a fraction in [0, 1]")
+    share = number("share", share, "[0, 1]")
 
     def rule(scores: Array, uniforms: Array, count: int) -> Array:
         xp = namespace(scores, uniforms)
@@ -151,8 +149,7 @@ def from_hardest(*, share: float = 0.1) -> Selection:
         PalaverError: the share is outside (0, 1].
 
     """
-    if not 0 < share <= 1:
-        raise PalaverError(f"share is {share}: give a fraction in (0, 1]")
+    share = number("share", share, "(0, 1]")
 
     def rule(scores: Array, uniforms: Array, count: int) -> Array:
         _check(count, scores.shape[0])
@@ -180,7 +177,7 @@ RULES = {
 """Every rule by its name, with what it needs; add your own before settings name it."""
 
 
-def stages(sizes: dict[int, int]) -> Callable[[int], int]:
+def stages(sizes: Any) -> Callable[[int], int]:
     """The size of a stack that grows or shrinks: a function of the update, counted from 0.
 
     >>> size = stages({0: 20, 1000: 5})
@@ -188,7 +185,7 @@ def stages(sizes: dict[int, int]) -> Callable[[int], int]:
     (20, 5)
 
     Args:
-        sizes: minibatches n by the first update that uses them.
+        sizes: a mapping: minibatches n by the first update that uses them.
 
     Returns:
         ``size(update) -> n``, as ``TeacherStack`` takes it.
@@ -197,9 +194,9 @@ def stages(sizes: dict[int, int]) -> Callable[[int], int]:
         PalaverError: there is no size for update 0, an update is negative, or a size is below 1.
 
     """
-    if 0 not in sizes or any(at < 0 or size < 1 for at, size in sizes.items()):
-        raise PalaverError(
-            f"stages are {sizes}: give {{0: n, update: n, ...}} with updates of 0 or more and n at least 1"
-        )
-    steps = sorted(sizes.items())
+    remedy = "{0: n, update: n, ...}, the size n from each update on"
+    instance("sizes", sizes, Mapping, remedy)
+    if 0 not in sizes:
+        raise PalaverError(f"sizes is {shown(sizes)}: give {remedy}")
+    steps = sorted((count("an update of sizes", at, least=0), count(f"sizes[{at}]", n)) for at, n in sizes.items())
     return lambda update: next(size for at, size in reversed(steps) if at <= update)

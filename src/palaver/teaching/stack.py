@@ -9,6 +9,9 @@ import numpy as np
 from array_api_compat import device
 
 from palaver import decision
+from palaver.arguments import count as check_count
+from palaver.arguments import failure_of, flag, function, instance, shown
+from palaver.arguments import seed as check_seed
 from palaver.teaching import selection, targets
 from palaver.teaching.arrays import Array, Predict, check_predictions, like, namespace, predicted, to_numpy
 from palaver.teaching.difficulty import Difficulty, cross_entropy
@@ -71,8 +74,9 @@ class TeacherStack:
         seed: of the random numbers that the rule is given.
 
     Raises:
-        PalaverError: (on iteration) predictions that are NaN or no distribution, of different classes, labels or an
-            index missing where they are needed, or m larger than the stack.
+        PalaverError: an argument of another kind, or a size or count below 1; (on iteration) predictions that are NaN
+            or no distribution, of different classes, labels or an index missing where they are needed, m larger than
+            the stack, or a function of one's own that fails or does not give what it should.
 
     """
 
@@ -90,17 +94,20 @@ class TeacherStack:
         drop_last: bool = False,
         seed: int = 0,
     ):
-        if not callable(teacher) and not isinstance(teacher, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
-            kind = type(teacher).__name__
-            raise PalaverError(f"teacher is {kind}: give a function of inputs, or what precompute returns")
-        if isinstance(size, int) and size < 1:
-            raise PalaverError(f"size is {size}: give at least 1 minibatch")
-        if count is not None and count < 1:
-            raise PalaverError(f"count is {count}: give at least 1 example")
-        self._batches, self._student, self._teacher = batches, student_predict, teacher
-        self._size, self._count, self._difficulty, self._drop_last = size, count, difficulty, drop_last
-        self._select, self._target = select or selection.top(), target or targets.soft()
-        self._random = np.random.default_rng(seed)
+        if not isinstance(teacher, Table):
+            function("teacher", teacher, "a function of inputs, or what precompute returns")
+        self._batches = instance("batches", batches, Iterable, "an iterable of minibatches, such as a DataLoader")
+        self._student, self._teacher = function("student_predict", student_predict, "a function of inputs"), teacher
+        self._size = size if callable(size) else check_count("size", size, unit="minibatch")
+        self._count = None if count is None else check_count("count", count, unit="example")
+        self._difficulty = function("difficulty", difficulty, "a function of palaver.teaching.difficulty")
+        select, target = selection.top() if select is None else select, targets.soft() if target is None else target
+        self._select = function(
+            "select", select, "what a function of palaver.teaching.selection returns, such as top()"
+        )
+        self._target = function("target", target, "what a function of palaver.teaching.targets returns, such as soft()")
+        self._drop_last = flag("drop_last", drop_last)
+        self._random = np.random.default_rng(check_seed("seed", seed))
         self._batch = 0
         self.counts = Counts()
 
@@ -109,9 +116,8 @@ class TeacherStack:
         source = iter(self._batches)
         while True:
             size = self._size(self.counts.updates) if callable(self._size) else self._size
-            if size < 1 or size != int(size):
-                raise PalaverError(f"size gives {size!r} at update {self.counts.updates}: give 1 or more minibatches")
-            stack = [self._push(batch) for batch in islice(source, int(size))]
+            check_count(f"size at update {self.counts.updates}", size, unit="minibatch")
+            stack = [self._push(batch) for batch in islice(source, size)]
             if not stack or (len(stack) < size and self._drop_last):
                 return
             yield self._choose(stack, full=len(stack) == size)
@@ -146,13 +152,18 @@ class TeacherStack:
         labels = None if stack[0].labels is None else _labels(stack, student)
         count = self._count or sizes[0]
         count = count if full else min(count, sum(sizes))
-        scores = self._difficulty(teacher, student, labels)
+        with failure_of("difficulty", "give a measure of distributions [examples, classes] and labels"):
+            scores = self._difficulty(teacher, student, labels)
+        if getattr(scores, "shape", None) != (sum(sizes),):
+            raise PalaverError(f"difficulty gives {shown(scores)}: give one score for each of {sum(sizes)} examples")
         noise = self._random.random(sum(sizes), np.float32)
         noise = xp.asarray(np.clip(noise, 2.0**-25, None), device=device(scores))
-        chosen = self._select(scores, xp.astype(noise, scores.dtype), count)
+        with failure_of("select", "give a rule of scores, uniform numbers and a count, such as selection.top()"):
+            chosen = self._select(scores, xp.astype(noise, scores.dtype), count)
         x = jax.tree.map(lambda *leaves: _take(leaves, chosen), *(entry.x for entry in stack))
         own_labels = None if labels is None else xp.take(labels, chosen, axis=0)
-        target = self._target(xp.take(teacher, chosen, axis=0), own_labels)
+        with failure_of("target", "give a function of distributions and labels, such as targets.soft()"):
+            target = self._target(xp.take(teacher, chosen, axis=0), own_labels)
         unlabelled = int(xp.sum(xp.astype(xp.sum(target, axis=-1) == 0, xp.int32)))
         if unlabelled:
             raise PalaverError(
@@ -211,11 +222,17 @@ def committee(logits: Callable[[Any], Array], rule: DecisionRule = decision.conf
     Returns:
         A teacher for ``TeacherStack`` and ``precompute``: inputs to ``[B, C]``, a JAX array.
 
+    Raises:
+        PalaverError: an argument that is no function, or (when it is called) logits of other axes.
+
     """
-    decide = jax.jit(rule)
+    function("logits", logits, "a function of inputs to the nodes' logits [N, B, C]")
+    decide = jax.jit(function("rule", rule, "a rule of palaver.decision"))
 
     def teacher(x: Any) -> Any:
         predicted = to_numpy(logits(x))
+        if predicted.ndim != 3:
+            raise PalaverError(f"logits gives {shown(predicted)}: give logits [nodes, examples, classes]")
         return decide(predicted, np.ones(predicted.shape[:2], bool))
 
     return teacher

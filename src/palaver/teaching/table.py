@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import jax
 import numpy as np
 
+from palaver.arguments import count, function, instance
 from palaver.studies.files import write_atomically, write_json
 from palaver.teaching.arrays import Predict, check_predictions, to_numpy
 from palaver.types import NO_LABEL, PalaverError
@@ -134,11 +135,12 @@ def precompute(
         The predictions ``[M, C]`` with their file.
 
     Raises:
-        PalaverError: as ``read_table``; there are no examples; or predictions are not distributions (the message names
-            the batch).
+        PalaverError: as ``read_table``; an argument of another kind; there are no examples; or predictions are not
+            distributions (the message names the batch).
 
     """
-    path = Path(path)
+    function("teacher", teacher, "a function of inputs to probabilities [B, C]")
+    path, batch_size = _arguments(data, path, version, batch_size)
     if path.exists():
         return read_table(path, data, version=version, batch_size=batch_size)
 
@@ -189,7 +191,7 @@ def read_table(path: str | os.PathLike[str], data: Any, *, version: str = "", ba
             inputs or for these in another order.
 
     """
-    path = Path(path)
+    path, batch_size = _arguments(data, path, version, batch_size)
     try:
         about = json.loads(_about(path).read_text())
         probabilities = np.load(path, mmap_mode="r")
@@ -213,6 +215,15 @@ def read_table(path: str | os.PathLike[str], data: Any, *, version: str = "", ba
             f"{fingerprint.examples} given: precompute a table for them at another path"
         )
     return Table(probabilities, path)
+
+
+def _arguments(data: Any, path: Any, version: Any, batch_size: Any) -> tuple[Path, int]:
+    """The path and the batch size, once all are checked."""
+    if not hasattr(data, "shape"):
+        instance("data", data, Iterable, "an array of inputs [M, ...], or an iterable of batches")
+    instance("path", path, str | os.PathLike, "the path of a file")
+    instance("version", version, str, "text")
+    return Path(path), count("batch_size", batch_size)
 
 
 def _about(path: Path) -> Path:

@@ -4,10 +4,10 @@ A target takes the teacher's distributions ``[B, C]`` and labels ``[B]`` or None
 for the student's cross-entropy, in the arrays' own library.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+from palaver.arguments import number
 from palaver.teaching.arrays import Array, is_class, namespace
 from palaver.types import PalaverError
 
@@ -55,8 +55,7 @@ def soft(*, temperature: float = 1.0) -> Target:
         PalaverError: τ is not above 0.
 
     """
-    if not 0 < temperature < math.inf:
-        raise PalaverError(f"temperature is {temperature}: give a number above 0")
+    temperature = number("temperature", temperature, "(0, inf)")
 
     def target(teacher: Array, labels: Array | None) -> Array:
         if temperature == 1:
@@ -88,8 +87,7 @@ def mixed(*, weight: float = 0.5, temperature: float = 1.0) -> Target:
         PalaverError: α is outside [0, 1], or τ is not above 0.
 
     """
-    if not 0 <= weight <= 1:
-        raise PalaverError(f"weight is {weight}: give a fraction in [0, 1]")
+    weight = number("weight", weight, "[0, 1]")
     one_hot, softened = true(), soft(temperature=temperature)
 
     def target(teacher: Array, labels: Array | None) -> Array:
