@@ -168,12 +168,12 @@ def test_reinforce_follows_the_exact_gradient(name, variable, samples):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: estimators.annealed(start=0.4), "temperatures from 0.4 to 0.5"),
-        (lambda: estimators.annealed(floor=0.0), "give both above 0"),
-        (lambda: estimators.annealed(decay=1.5), "decay 1.5 every 100 steps"),
+        (lambda: estimators.annealed(start=0.4), "floor is 0.5: give a number in (0, 0.4]"),
+        (lambda: estimators.annealed(floor=0.0), "floor is 0.0: give a number in (0, 4.0]"),
+        (lambda: estimators.annealed(decay=1.5), "decay is 1.5: give a number in (0, 1]"),
         (lambda: estimators.annealed(every=0), "at least 1 step"),
-        (lambda: estimators.reinforce(entropy=-1.0), "entropy -1.0"),
-        (lambda: estimators.reinforce(samples=0), "0 samples"),
+        (lambda: estimators.reinforce(entropy=-1.0), "entropy is -1.0"),
+        (lambda: estimators.reinforce(samples=0), "samples is 0: give at least 1"),
         (lambda: information.donsker_varadhan(decay=1.0), "decay is 1.0"),
     ],
 )

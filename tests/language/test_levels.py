@@ -176,11 +176,11 @@ def test_an_unknown_level():
         made("shouting")
     with pytest.raises(PalaverError, match="agents is 0"):
         made("none", agents=0)
-    with pytest.raises(PalaverError, match="weight -1"):
+    with pytest.raises(PalaverError, match="weight is -1"):
         made("both", weight=-1.0)
     with pytest.raises(PalaverError, match="the objective needs log-likelihoods: give a critic of kind likelihood"):
         made("none", objective=information.barber_agakov(), critic=lambda rngs: Critic((4, 4), (5, 3), rngs=rngs))
-    with pytest.raises(PalaverError, match="a topology of 3 for 2 agents: give one of 2"):
+    with pytest.raises(PalaverError, match="topology is of 3 nodes: give one of 2"):
         made("both", topology=topology.full(3))
 
 

@@ -68,8 +68,8 @@ def test_additive_noise_has_the_deviation():
     [
         (lambda: observation.inversion(noise=1.1), "noise is 1.1: give a fraction in [0, 1]"),
         (lambda: observation.inversion(noise=float("nan")), "noise is nan"),
-        (lambda: observation.crops(size=0.0), "the size of crops is 0.0: give a fraction in (0, 1]"),
-        (lambda: observation.additive(deviation=-1.0), "deviation is -1.0: give 0 or more"),
+        (lambda: observation.crops(size=0.0), "size is 0.0: give a number in (0, 1]"),
+        (lambda: observation.additive(deviation=-1.0), "deviation is -1.0: give a finite number, 0 or more"),
         (lambda: observation.halves().init(jax.random.key(0), 2, (64,)), "halves of inputs of shape (64,)"),
         (lambda: observation.crops().init(jax.random.key(0), 2, (64,)), "crops of inputs of shape (64,)"),
     ],

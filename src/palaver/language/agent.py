@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from palaver.arguments import failure_of, function
 from palaver.language import levels
 from palaver.language.estimators import Estimator, hard
 from palaver.language.generators import AllAtOnce, Generator, MakeGenerator, Message
@@ -124,6 +125,12 @@ def _bound(critic: CriticLike, seen: Array, symbols: Array, of_likelihoods: bool
     return (jnp.diagonal(table) - jax.nn.logsumexp(table, axis=negatives)).mean() + jnp.log(len(table))
 
 
+def _check_make(name: str, make: Any) -> None:
+    """Raises ``PalaverError`` unless it is a function; a module can be called too, but makes none."""
+    remedy = f"a function of random streams that makes the {name}: lambda rngs: ..."
+    function(name, None if isinstance(make, nnx.Module) else make, remedy)
+
+
 def _abstract(make: Make) -> Any:
     """The module with shapes in place of arrays."""
     return nnx.eval_shape(lambda: make(nnx.Rngs(0)))
@@ -145,20 +152,27 @@ def agent_parts(
         ``make(rngs)`` of ``generator``, ``critic``, ``probe`` and ``message_probe``.
 
     Raises:
-        PalaverError: the critic's scores are not log-likelihoods where they have to be.
+        PalaverError: a generator or critic that cannot be made, or does not take such inputs; or the critic's scores
+            are not log-likelihoods where they have to be.
 
     """
-    generator = generator or (lambda rngs: AllAtOnce(shape, rngs=rngs))
-    plain: Generator = _abstract(generator)
+    make: MakeGenerator = (lambda rngs: AllAtOnce(shape, rngs=rngs)) if generator is None else generator
+    _check_make("generator", make)
     seen = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    width = jax.eval_shape(lambda x: generator(nnx.Rngs(0)).features(x), seen).shape[-1]
-    message = plain.length, plain.vocabulary
+    with failure_of("generator", f"give a function of random streams that makes one for inputs of shape {shape}"):
+        plain: Generator = _abstract(make)
+        message = plain.length, plain.vocabulary
+        width = jax.eval_shape(lambda x: make(nnx.Rngs(0)).features(x), seen).shape[-1]
     kind = "likelihood" if likelihoods else "joint"
-    critic = critic or (lambda rngs: Critic(shape, message, kind=kind, rngs=rngs))
-    if likelihoods and not _abstract(critic).of_likelihoods:
+    critic = (lambda rngs: Critic(shape, message, kind=kind, rngs=rngs)) if critic is None else critic
+    _check_make("critic", critic)
+    with failure_of("critic", "give a function of random streams that makes one, such as a Critic"):
+        made = _abstract(critic)
+        suits = not likelihoods or made.of_likelihoods
+    if not suits:
         raise PalaverError("the objective needs log-likelihoods: give a critic of kind likelihood")
     return {
-        "generator": generator,
+        "generator": make,
         "critic": critic,
         "probe": lambda rngs: nnx.Linear(width, classes, rngs=rngs),
         "message_probe": lambda rngs: nnx.Linear(math.prod(message), classes, rngs=rngs),

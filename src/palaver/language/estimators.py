@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from palaver.types import Array, PalaverError
+from palaver.arguments import count, function, number
+from palaver.types import Array
 
 Schedule: TypeAlias = Callable[[Array], Array]
 """``schedule(step)``: a temperature, after ``step`` steps of training."""
@@ -67,18 +68,23 @@ def annealed(*, start: float = 4.0, decay: float = 0.9, every: int = 100, floor:
         The schedule: from a step to the temperature.
 
     Raises:
-        PalaverError: a temperature that is not above 0, a decay outside (0, 1], or ``every`` below 1.
+        PalaverError: a temperature that is not above 0, a floor above the start, a decay outside (0, 1], or ``every``
+            below 1.
 
     """
-    if not 0 < floor <= start < float("inf"):
-        raise PalaverError(f"temperatures from {start} to {floor}: give both above 0, the floor not above the start")
-    if not 0 < decay <= 1 or every < 1:
-        raise PalaverError(f"decay {decay} every {every} steps: give a factor in (0, 1] and at least 1 step")
+    start = number("start", start, "(0, inf)")
+    floor = number("floor", floor, f"(0, {start}]")
+    decay, every = number("decay", decay, "(0, 1]"), count("every", every, unit="step")
     return lambda step: jnp.maximum(floor, start * decay ** (jnp.asarray(step) // every))
 
 
 def _relaxed(schedule: Schedule, key: Array, logits: Array, step: Array) -> Array:
     return jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / schedule(step))
+
+
+def _schedule_of(temperature: Schedule | None) -> Schedule:
+    schedule = annealed() if temperature is None else temperature
+    return function("temperature", schedule, "a function of the step, such as annealed() or lambda step: 1.0")
 
 
 def gumbel_softmax(temperature: Schedule | None = None) -> Estimator:
@@ -90,8 +96,11 @@ def gumbel_softmax(temperature: Schedule | None = None) -> Estimator:
     Returns:
         The estimator; its gradients pass through the symbols.
 
+    Raises:
+        PalaverError: ``temperature`` is no function.
+
     """
-    schedule = annealed() if temperature is None else temperature
+    schedule = _schedule_of(temperature)
     return Estimator(partial(_relaxed, schedule), schedule, crosses_wire=False, soft=True)
 
 
@@ -104,8 +113,11 @@ def straight_through(temperature: Schedule | None = None) -> Estimator:
     Returns:
         The estimator; its gradients pass through the symbols.
 
+    Raises:
+        PalaverError: ``temperature`` is no function.
+
     """
-    schedule = annealed() if temperature is None else temperature
+    schedule = _schedule_of(temperature)
 
     def draw(key: Array, logits: Array, step: Array) -> Array:
         soft = _relaxed(schedule, key, logits, step)
@@ -132,8 +144,7 @@ def reinforce(*, entropy: float = 0.01, samples: int = 4) -> Estimator:
         PalaverError: a negative weight, or no sample.
 
     """
-    if not entropy >= 0 or samples < 1:
-        raise PalaverError(f"entropy {entropy}, {samples} samples: give a weight of 0 or more and at least 1 sample")
+    entropy, samples = number("entropy", entropy, "[0, inf)"), count("samples", samples)
 
     def draw(key: Array, logits: Array, step: Array) -> Array:
         return jax.lax.stop_gradient(hard(logits + jax.random.gumbel(key, logits.shape)))
@@ -157,8 +168,8 @@ def advantage(rewards: Array) -> Array:
 
     """
     axis = 0 if rewards.shape[0] > 1 else -1
-    count = rewards.shape[axis]
-    return rewards if count == 1 else (rewards - rewards.mean(axis, keepdims=True)) * count / (count - 1)
+    several = rewards.shape[axis]
+    return rewards if several == 1 else (rewards - rewards.mean(axis, keepdims=True)) * several / (several - 1)
 
 
 def _schedule(settings: Any) -> Schedule:

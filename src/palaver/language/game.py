@@ -4,15 +4,16 @@ Each agent has its own view of the same inputs, sends a message about each, and 
 views and its messages; depending on the level of communication, it also learns to predict other agents' messages.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from palaver import topology as topologies
+from palaver.arguments import choice, count, flag, instance, number, sizes
 from palaver.language import estimators, information, levels, observation
 from palaver.language.agent import Agent, agent, agent_parts
 from palaver.language.estimators import Estimator, advantage
@@ -20,7 +21,8 @@ from palaver.language.generators import MakeGenerator, Message
 from palaver.language.information import Information, MakeCritic
 from palaver.language.levels import Level
 from palaver.language.observation import View
-from palaver.types import Array, PalaverError, PyTree, Topology
+from palaver.node import check_optimizer
+from palaver.types import Array, PyTree, Topology
 
 
 class GameState(NamedTuple):
@@ -172,31 +174,47 @@ def language_game(
         The game's functions: of a state, a batch and random keys, without side effects.
 
     Raises:
-        PalaverError: an unknown level, no agent, a negative weight or cost, a topology of another number of agents, a
-            critic without likelihoods where the objective needs them, or ``sampled`` where there is no soft sample.
+        PalaverError: an argument of another kind or out of range, an unknown level, a topology of another number of
+            agents or whose ids are not theirs, a generator that does not take the inputs, a critic without likelihoods
+            where the objective needs them, ``sampled`` where there is no soft sample, or an optimiser that cannot
+            update the parameters or multiplies by NaN.
 
     """
-    _check(level, agents, weight, length_cost)
-    topology = topology or topologies.full(agents)
-    senders = _most_senders(topology, agents)
-    view, estimator = view or observation.inversion(), estimator or estimators.gumbel_softmax()
-    objective, adam = objective or information.jensen_shannon(), optax.adam(1e-3)
-    optimizer = optax.multi_transform({"agent": optimizer or adam, "probe": probe_optimizer or adam}, _OPTIMIZERS)
+    shape, classes, agents = sizes("shape", shape), count("classes", classes), count("agents", agents)
+    choice("level", level, levels.LEVELS)
+    weight, length_cost = number("weight", weight, "[0, inf)"), number("length_cost", length_cost, "[0, inf)")
+    sampled = None if sampled is None else flag("sampled", sampled)
+    topology = topologies.full(agents) if topology is None else topology
+    topologies.check_topology(topology, agents)
+    senders = levels.in_degree(topology(jnp.int32(0)))
+    view = observation.inversion() if view is None else view
+    estimator = estimators.gumbel_softmax() if estimator is None else estimator
+    objective = information.jensen_shannon() if objective is None else objective
+    _instances(view, estimator, objective)
     parts = agent_parts(shape, classes, generator, critic, objective.of_likelihoods)
     one = agent(parts, estimator, objective, sampled=sampled)
+    trained = _optimizer(one, optimizer, probe_optimizer)
     return _functions(
-        _Description(
-            one, tuple(shape), agents, view, estimator, level, weight, length_cost, topology, senders, optimizer
-        )
+        _Description(one, shape, agents, view, estimator, level, weight, length_cost, topology, senders, trained)
     )
 
 
-def _most_senders(topology: Topology, agents: int) -> int:
-    """The largest number of an agent's senders."""
-    neighbours = topology(jnp.int32(0))
-    if neighbours.shape[0] != agents:
-        raise PalaverError(f"a topology of {neighbours.shape[0]} for {agents} agents: give one of {agents}")
-    return levels.in_degree(neighbours)
+def _instances(view: Any, estimator: Any, objective: Any) -> None:
+    instance("view", view, View, "what a function of palaver.language.observation returns, such as halves()")
+    instance("estimator", estimator, Estimator, "what one of palaver.language.estimators returns, such as reinforce()")
+    instance(
+        "objective", objective, Information, "what one of palaver.language.information returns, such as info_nce()"
+    )
+
+
+def _optimizer(agent: Agent, optimizer: Any, probe_optimizer: Any) -> optax.GradientTransformation:
+    """Both optimisers as one, after checks."""
+    params = jax.eval_shape(agent.init, jax.random.key(0))
+    found: dict[Hashable, optax.GradientTransformation] = {}
+    for name, group, given in (("optimizer", "agent", optimizer), ("probe_optimizer", "probe", probe_optimizer)):
+        own = {part: tree for part, tree in params.items() if _OPTIMIZERS[part] == group}
+        found[group] = check_optimizer(name, optax.adam(1e-3) if given is None else given, [own])
+    return optax.multi_transform(found, _OPTIMIZERS)
 
 
 def _functions(game: _Description) -> LanguageGame:
@@ -209,15 +227,6 @@ def _functions(game: _Description) -> LanguageGame:
         probe=partial(_probe, game),
         information=partial(_information, game),
     )
-
-
-def _check(level: str, agents: int, weight: float, length_cost: float) -> None:
-    if level not in levels.LEVELS:
-        raise PalaverError(f"level is {level!r}: choose one of {', '.join(levels.LEVELS)}")
-    if agents < 1:
-        raise PalaverError(f"agents is {agents}: give at least 1")
-    if not weight >= 0 or not length_cost >= 0:
-        raise PalaverError(f"weight {weight}, length_cost {length_cost}: give 0 or more")
 
 
 def _init(game: _Description, key: Array) -> GameState:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from palaver.arguments import count, number, sizes
 from palaver.models.blocks import Trunk
-from palaver.types import Array, PalaverError
+from palaver.types import Array
 
 Draw: TypeAlias = Callable[[Array, Array], Array]
 """``draw(key, logits [..., V]) -> symbols [..., V]``, on the simplex."""
@@ -81,13 +82,12 @@ class Generator(Protocol):
         ...
 
 
-def _check(length: int, vocabulary: int, clip: float) -> None:
-    if length < 1:
-        raise PalaverError(f"length is {length}: give at least 1 symbol")
-    if vocabulary < 2:
-        raise PalaverError(f"vocabulary is {vocabulary}: give at least 2 symbols")
-    if not 0 <= clip < math.inf:
-        raise PalaverError(f"clip is {clip}: give a finite number, 0 (none) or more")
+def _check(length: int, vocabulary: int, hidden: Sequence[int], clip: float) -> tuple[int, int, tuple[int, ...], float]:
+    length, vocabulary = (
+        count("length", length, unit="symbol"),
+        count("vocabulary", vocabulary, least=2, unit="symbols"),
+    )
+    return length, vocabulary, sizes("hidden", hidden), number("clip", clip, "[0, inf)")
 
 
 def _clipped(logits: Array, clip: float) -> Array:
@@ -127,7 +127,7 @@ class AllAtOnce(nnx.Module):
         clip: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        _check(length, vocabulary, clip)
+        length, vocabulary, hidden, clip = _check(length, vocabulary, hidden, clip)
         self.length, self.vocabulary, self.independent, self.clip = length, vocabulary, True, clip
         self.trunk = Trunk(shape, hidden, convolutional=False, rngs=rngs)
         self.heads = nnx.Linear(hidden[-1], length * vocabulary, rngs=rngs)
@@ -194,7 +194,7 @@ class Recurrent(nnx.Module):
         clip: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        _check(length, vocabulary, clip)
+        length, vocabulary, hidden, clip = _check(length, vocabulary, hidden, clip)
         self.length, self.vocabulary, self.independent, self.clip = length, vocabulary, False, clip
         self.variable = variable
         self.trunk = Trunk(shape, hidden, convolutional=False, rngs=rngs)
@@ -291,5 +291,5 @@ def bits_available(length: int, vocabulary: int, *, variable: bool = False) -> f
 
     """
     if variable:
-        return math.log2(sum((vocabulary - 1) ** count for count in range(length + 1)))
+        return math.log2(sum((vocabulary - 1) ** t for t in range(length + 1)))
     return length * math.log2(vocabulary)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from palaver.arguments import choice, count, number
 from palaver.language.fit import fit
 from palaver.models.blocks import Decoder, Sizes, Trunk
 from palaver.types import Array, PalaverError, PyTree
@@ -52,8 +53,8 @@ def jensen_shannon(*, all_pairs: bool = False) -> Information:
 
 
 def _log_mean_exp(x: Array, axis: int | None = None) -> Array:
-    count = x.size if axis is None else x.shape[axis]
-    return jax.nn.logsumexp(x, axis=axis) - math.log(count)
+    size = x.size if axis is None else x.shape[axis]
+    return jax.nn.logsumexp(x, axis=axis) - math.log(size)
 
 
 def donsker_varadhan(*, all_pairs: bool = False, decay: float = 0.99) -> Information:
@@ -70,8 +71,7 @@ def donsker_varadhan(*, all_pairs: bool = False, decay: float = 0.99) -> Informa
         PalaverError: ``decay`` is outside [0, 1).
 
     """
-    if not 0 <= decay < 1:
-        raise PalaverError(f"decay is {decay}: give a number in [0, 1)")
+    decay = number("decay", decay, "[0, 1)")
 
     def objective(positives: Array, negatives: Array, memory: Array) -> tuple[Array, Array]:
         now = jax.lax.stop_gradient(_log_mean_exp(negatives))
@@ -239,11 +239,8 @@ def Critic(shape: Sizes, message: Sizes, *, hidden: int = 256, kind: str = "join
         PalaverError: ``hidden`` is below 1, or an unknown kind.
 
     """
-    if hidden < 1:
-        raise PalaverError(f"critic's hidden is {hidden}: give at least 1 unit")
-    if kind not in CRITICS:
-        raise PalaverError(f"critic's kind is {kind!r}: choose one of {', '.join(CRITICS)}")
-    return CRITICS[kind](shape, message, hidden, rngs)
+    hidden = count("critic's hidden", hidden, unit="unit")
+    return CRITICS[choice("critic's kind", kind, CRITICS)](shape, message, hidden, rngs)
 
 
 def scores(
@@ -269,9 +266,9 @@ def scores(
     table = critic.table(x, s)
     if of_likelihoods:
         table = table.T
-    count = table.shape[0]
+    size = table.shape[0]
     # Column b without its b-th row: the flat table falls into pieces that each begin with a diagonal element.
-    negatives = table.T.reshape(-1)[:-1].reshape(count - 1, count + 1)[:, 1:].reshape(count, count - 1).T
+    negatives = table.T.reshape(-1)[:-1].reshape(size - 1, size + 1)[:, 1:].reshape(size, size - 1).T
     return jnp.diagonal(table), negatives
 
 

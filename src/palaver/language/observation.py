@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from palaver.arguments import number
 from palaver.types import Array, PalaverError, PyTree
 
 
@@ -45,8 +46,7 @@ def inversion(*, noise: float = 0.1) -> View:
         PalaverError: ``noise`` is outside [0, 1].
 
     """
-    if not 0 <= noise <= 1:
-        raise PalaverError(f"noise is {noise}: give a fraction in [0, 1]")
+    noise = number("noise", noise, "[0, 1]")
     return View(
         init=lambda key, agents, shape: jax.random.bernoulli(key, noise, (agents, *shape)),
         see=lambda key, mask, x: jnp.where(mask, 1 - x, x),
@@ -91,8 +91,7 @@ def crops(*, size: float = 0.75) -> View:
         PalaverError: ``size`` is outside (0, 1], or (at ``init``) the inputs are no images.
 
     """
-    if not 0 < size <= 1:
-        raise PalaverError(f"the size of crops is {size}: give a fraction in (0, 1]")
+    size = number("size", size, "(0, 1]")
 
     def init(key: Array, agents: int, shape: Sequence[int]) -> PyTree:
         _check_images("crops", shape)
@@ -122,11 +121,10 @@ def additive(*, deviation: float = 0.3) -> View:
         The view, of inputs of any shape, without a fixed part.
 
     Raises:
-        PalaverError: ``deviation`` is negative.
+        PalaverError: ``deviation`` is negative or infinite.
 
     """
-    if not deviation >= 0:
-        raise PalaverError(f"deviation is {deviation}: give 0 or more")
+    deviation = number("deviation", deviation, "[0, inf)")
     return View(
         init=lambda key, agents, shape: (),
         see=lambda key, own, x: x + deviation * jax.random.normal(key, x.shape),
