@@ -26,7 +26,7 @@ def quickstart(tmp_path_factory):
     """The folder of a run on all cores, which takes a process of its own, and what that printed."""
     cwd = tmp_path_factory.mktemp("quickstart")
     only = [word for name in (ONE, SILENT, LABELS, LOGITS) for word in ("--only", name)]
-    command = [sys.executable, "-m", "palaver.cli", "run", "quickstart", *only, "--out", "run"]
+    command = [sys.executable, "-m", "palaver", "run", "quickstart", *only, "--out", "run"]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return cwd / "run", done.stdout

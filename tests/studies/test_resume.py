@@ -25,7 +25,7 @@ SMALL = ["--scale", "tiny", "--seeds", "2", "--examples", "400"]
 
 def interrupted(args, stop, cwd):
     """Starts a run, waits until it has saved something, and stops it; returns its exit code."""
-    command = [sys.executable, "-m", "palaver.cli", "run", *args, "--checkpoint-seconds", "0", "--out", "run"]
+    command = [sys.executable, "-m", "palaver", "run", *args, "--checkpoint-seconds", "0", "--out", "run"]
     run = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     saved = cwd / "run.partial" / "checkpoints" / "0"
     end = time.monotonic() + 120

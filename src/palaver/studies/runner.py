@@ -1,11 +1,8 @@
 """Runs the configurations of an experiment one after the other, can be stopped at any time, and writes the results."""
 
 import json
-import signal
-import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -21,6 +18,7 @@ from palaver.studies.files import write_atomically, write_json
 from palaver.studies.folder import Checkpoints, Folder, publish, read_arrays
 from palaver.studies.record import SCHEMA
 from palaver.studies.settings import changed
+from palaver.studies.stopping import graceful
 from palaver.types import PalaverError
 from palaver.version import __version__
 
@@ -96,26 +94,6 @@ def _stored(chapter: AnyChapter, name: str, settings: dict[str, Any], thesis: di
     return Configuration(name, changed(chapter.scales["cpu"], settings, f"“{name}”: "), thesis)
 
 
-@contextmanager
-def _graceful() -> Generator[Callable[[], bool]]:
-    """While open, the first Ctrl-C or SIGTERM only asks to stop; a second one ends at once."""
-    asked = False
-
-    def ask(number: int, _frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        print("palaver: stopping after the next evaluation; once more to stop at once", file=sys.stderr)
-
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
 def _device_name(devices: int) -> str:
     device = jax.devices()[0]
     return f"{devices} x {device.device_kind} ({device.platform})"
@@ -160,7 +138,7 @@ def run(
         done = folder.partial / "history" / f"{number}.json"
         if not done.exists():
             study = plan.chapter.prepare(row, plan.chapter.load(row.settings, load), plan.seeds, plan.devices)
-            with _graceful() as asked:
+            with graceful() as asked:
                 of_row = _Row(number, row.name, study, folder.partial / "history" / str(number))
                 _run_row(of_row, Checkpoints(folder, number), progress, asked, checkpoint_seconds)
         finished.append(_read_json(done))
@@ -221,7 +199,8 @@ def _run_row(
     row: _Row, checkpoints: Checkpoints, progress: Progress, asked: Callable[[], bool], checkpoint_seconds: float
 ) -> None:
     """One configuration from its start, or from its latest checkpoint, to its summary beside its pieces."""
-    state, finished, before = row.study.state, False, 0.0
+    # An array of a program that has failed, of memory for example, raises its error here; int() of it waits for ever.
+    state, finished, before = jax.block_until_ready(row.study.state), False, 0.0
     row.pieces.mkdir(parents=True, exist_ok=True)
     began = saved = time.monotonic()
     try:

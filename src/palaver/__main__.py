@@ -1,0 +1,56 @@
+"""The ``palaver`` command as a process: what Ctrl-C and SIGTERM do before, during and after its slow imports."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+_PATIENCE = 2.0
+"""Seconds that a second signal leaves the main thread to end by itself."""
+
+_SHOW_CURSOR = b"\x1b[?25h"
+"""For the terminal, whose cursor a progress display hides."""
+
+
+def main() -> int:
+    """Runs the command line so that a signal ends it in one line, at any time.
+
+    While a run trains, the first signal only asks it to save its state (``palaver.studies.stopping``). A second one
+    ends the process also where the main thread waits inside XLA, in which Python's own handlers are not called.
+
+    Returns:
+        The exit code.
+
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    threading.Thread(target=_end_after_two, args=(read,), daemon=True).start()
+    from palaver.cli import main as command_line  # only now: an interrupted import must not become a traceback
+
+    return command_line()
+
+
+def _stop(*_: Any) -> None:
+    """Ends the process; nothing is half-written, since every file gets its name when it is whole."""
+    if os.isatty(1):
+        os.write(1, _SHOW_CURSOR)
+    os.write(2, b"palaver: stopped\n")
+    os._exit(130)
+
+
+def _end_after_two(signals: int) -> None:
+    """Ends the process after two signals, if the main thread has not done so; ``signals`` is the wake-up pipe."""
+    stops = 0
+    while stops < 2:
+        stops += os.read(signals, 1)[0] in (signal.SIGINT, signal.SIGTERM)
+    time.sleep(_PATIENCE)
+    _stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
