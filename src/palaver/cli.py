@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 from tyro import _errors  # the hook for mistakes in flags; private, so tyro is pinned to 1.0
 
-from palaver.errors import PalaverError
+from palaver.errors import MachineError, PalaverError
 from palaver.experiments import CHAPTERS, EXPERIMENTS
 from palaver.options import Options
 from palaver.version import __version__
@@ -41,7 +41,7 @@ class Compare:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Runs one command; returns the exit code: 0, 1 for the machine's fault, 2 for bad input, 130 when interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         if args == ["--version"]:
@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PalaverError as error:
         print(f"palaver: {error}", file=sys.stderr)
         return 2
+    except MachineError as error:
+        print(f"palaver: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("palaver: stopped", file=sys.stderr)
         return 130
@@ -105,7 +108,7 @@ def _parse(args: list[str]) -> Any:
     if args[0] not in commands and not args[0].startswith("-"):
         raise PalaverError(f"{args[0]!r} is not a command: choose one of {', '.join(commands)}")
     where = " ".join(["palaver", *args[: 2 if name else 1]])
-    with _errors.on_parse_error(partial(_one_line, where)):
+    with _errors.on_parse_error(partial(_one_line, where, args)):
         return tyro.extras.subcommand_cli_from_dict(
             commands, prog="palaver", args=args, config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
         )
@@ -125,7 +128,7 @@ def _flags(name: str) -> type[Any]:
     return make_dataclass("Flags", parts, frozen=True)
 
 
-def _one_line(where: str, event: _errors.ParseErrorEvent) -> None:
+def _one_line(where: str, args: Sequence[str], event: _errors.ParseErrorEvent) -> None:
     """Raises a ``PalaverError`` in place of tyro's boxes."""
     match event:
         case _errors.InvalidChoice():
@@ -138,12 +141,14 @@ def _one_line(where: str, event: _errors.ParseErrorEvent) -> None:
         case _errors.InstantiationFailure():
             of = event.argument
             line = event.message.splitlines()[0]
-            if of is not None and (values := re.findall("'[^']*'", event.message)):
-                line = f"{of.display_name()} takes {of.lowered.metavar}, not {', '.join(values)}"
+            quoted = dict.fromkeys(re.findall("'([^']*)'", event.message))
+            if of is not None and (values := [value for value in quoted if value in {*args, *_after_equals(args)}]):
+                line = f"{of.display_name()} takes {of.lowered.metavar}, not {', '.join(map(repr, values))}"
         case _:
             line = "these arguments do not go together"
     raise PalaverError(f"{line}; see {where} --help")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _after_equals(args: Sequence[str]) -> list[str]:
+    """Values that are given as ``--flag=value``."""
+    return [arg.partition("=")[2] for arg in args if arg.startswith("--")]

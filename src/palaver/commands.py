@@ -21,8 +21,10 @@ from palaver.report.grids import compare_grid
 from palaver.report.page import write_report
 from palaver.report.terminal import live, print_table, show, to_table
 from palaver.studies import runner
+from palaver.studies.budget import budget_grid, check_budget, footprints
 from palaver.studies.chapter import AnyChapter, Configuration, Row
 from palaver.studies.folder import open_folder
+from palaver.studies.memory import allocation_errors
 from palaver.studies.results import read_result
 from palaver.studies.runner import Plan
 from palaver.studies.settings import changed, read_toml
@@ -53,6 +55,7 @@ def flags(name: str) -> Any:
     return type("Flags", (chapter.settings,), {"__init__": unchecked})(**vars(shown))
 
 
+@allocation_errors()
 def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[str, Any]) -> int:
     """Runs an experiment, or goes on with an interrupted run.
 
@@ -67,6 +70,7 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
 
     Raises:
         PalaverError: bad input; nothing has been written then.
+        MachineError: the disk is full or the memory does not suffice.
 
     """
     use_cores()
@@ -78,7 +82,7 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
 
     if not 0 <= options.checkpoint_seconds < math.inf:
         raise PalaverError(f"checkpoint_seconds is {options.checkpoint_seconds}: give 0 or more, and finite")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console, folder = Console(width=None if sys.stdout.isatty() else 120), None
     if options.resume is not None:
         if overrides or given - {"resume", "data_root", "checkpoint_seconds"}:
             raise PalaverError(
@@ -93,8 +97,11 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
         console.print(f"resuming {out} with the settings it was started with")
     else:
         out = options.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        plan = _plan(name, options, overrides, by_name)
-        folder = open_folder(out, resume=False, overwrite=options.overwrite)
+        plan = _plan(name, options, overrides)
+    _check(plan, by_name, console if options.dry_run else None)
+    if options.dry_run:
+        return 0
+    folder = folder or open_folder(out, resume=False, overwrite=options.overwrite)
     try:
         with live(console, plan) as progress:
             runner.run(
@@ -112,13 +119,19 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
     return 0
 
 
-def _plan(
-    name: str,
-    options: Options,
-    overrides: Mapping[str, Any],
-    by_name: Callable[[str], Dataset],
-) -> Plan:
-    """What is to be run; all of it is checked before anything is made."""
+def _check(plan: Plan, by_name: Callable[[str], Dataset], console: Console | None) -> None:
+    """Raises ``PalaverError`` for what the machine or the data do not allow; prints the plan where it has a console."""
+    chapter, seeds = plan.chapter, len(plan.seeds)
+    found = footprints(chapter, plan.configurations, by_name, seeds, plan.devices)
+    if console is not None:
+        print_table(console, to_table(budget_grid(plan.configurations, found)))
+    check_budget(chapter, plan.configurations, found, by_name, seeds, plan.devices)
+    for row in plan.configurations:
+        chapter.check(row.settings, chapter.load(row.settings, by_name), plan.seeds, plan.devices)
+
+
+def _plan(name: str, options: Options, overrides: Mapping[str, Any]) -> Plan:
+    """What is to be run."""
     chapter = chapter_of(name)
     overrides = (read_toml(options.settings) if options.settings else {}) | dict(overrides)
     where = f"{options.settings}: " if options.settings else ""
@@ -134,12 +147,10 @@ def _plan(
         raise PalaverError(f"seeds is {number}: give a count of at least 1")
     if not 0 <= options.first_seed <= 2**32 - number:
         raise PalaverError(f"first_seed is {options.first_seed}: give 0 to {2**32 - number} for {number} seeds")
-    seeds, devices = list(range(options.first_seed, options.first_seed + number)), options.devices
+    seeds, devices = range(options.first_seed, options.first_seed + number), options.devices
     if devices is not None and (devices < 1 or (devices > 1 and not chapter.sharded)):
         allowed = "at least 1" if chapter.sharded else f"1, since {chapter.name} trains on one device"
         raise PalaverError(f"devices is {devices}: give {allowed}")
-    for row in rows:
-        chapter.check(row.settings, chapter.load(row.settings, by_name), seeds, devices)
     devices = devices or (len(jax.devices()) if chapter.sharded else 1)
     return Plan(name, options.scale, chapter, rows, seeds, devices, overrides, options.only)
 

@@ -29,6 +29,8 @@ class Options:
     """Go on with the interrupted run of this result folder, with the settings it was started with."""
     overwrite: bool = False
     """Replace an existing result folder."""
+    dry_run: bool = False
+    """Only show what would be run: configurations, parameters, bits and memory."""
     devices: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: all)")] = None
     """Distribute nodes over at most so many devices; on a CPU there is one per core."""
     settings: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None

@@ -83,7 +83,7 @@ def full(nodes: int) -> Topology:
 
     """
     nodes, _ = _check(nodes, 0)
-    others = np.arange(nodes - 1)[None, :]
+    others = np.arange(nodes - 1, dtype=np.int32)[None, :]
     return _fixed(others + (others >= np.arange(nodes)[:, None])) if nodes > 1 else ring(1, 0)
 
 

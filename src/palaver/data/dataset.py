@@ -40,6 +40,12 @@ class Dataset(NamedTuple):
         return self.x_train.shape[1:]
 
     @property
+    def nbytes(self) -> int:
+        """The size of all parts in memory, in bytes."""
+        parts = self.x_train, self.y_train, self.x_validation, self.y_validation, self.x_test, self.y_test
+        return sum(part.nbytes for part in parts)
+
+    @property
     def bits_per_example(self) -> int:
         """The size of one input as it is stored, in bits: what sending the input itself would cost."""
         return 8 * self.x_train.itemsize * math.prod(self.shape)

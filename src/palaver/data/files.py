@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pooch
+import psutil
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
@@ -24,6 +25,9 @@ CIFAR_SHAPE = (32, 32, 3)
 _IDX_UBYTE = b"\x00\x00\x08"
 _CIFAR_RECORD = 1 + math.prod(CIFAR_SHAPE)
 _CHUNK = 1 << 16
+_ARRAYS = ("x", "y", "x_test", "y_test")
+_MOST_AXES = 4
+"""Of an IDX file that can be a data set: examples, height, width, channels."""
 
 
 class Official(NamedTuple):
@@ -124,6 +128,7 @@ def _download(official: Official, name: str, root: Path) -> None:
     url = official.base + remote
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    pooch.get_logger().setLevel("ERROR")  # it would tell of each download, beside the bar or the one line of an error
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
             progress = _PoochProgress(bars, bars.add_task(remote, total=None))
@@ -174,10 +179,10 @@ def read_idx(path: Path) -> np.ndarray:
     raw = _read(path)
     axes = raw[3] if len(raw) > 3 else 0
     start = 4 + 4 * axes
-    if raw[:3] != _IDX_UBYTE or axes < 1 or len(raw) < start:
+    if raw[:3] != _IDX_UBYTE or not 1 <= axes <= _MOST_AXES or len(raw) < start:
         raise PalaverError(
             f"{path} begins with {raw[:4].hex() or 'nothing'}, no IDX header of unsigned bytes (000008, the number of "
-            "axes, their lengths): replace it by the original"
+            f"axes, 1 to {_MOST_AXES}, their lengths): replace it by the original"
         )
     shape = tuple(int(length) for length in np.frombuffer(raw, ">u4", axes, 4))
     if len(raw) - start != math.prod(shape):
@@ -193,7 +198,7 @@ def _read(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
         return gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, MemoryError, zlib.error) as error:
         raise _unreadable(path, error) from error
 
 
@@ -237,15 +242,39 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
     """
     try:
-        zipfile.ZipFile(path).close()  # numpy.load would read other kinds of file too
+        with zipfile.ZipFile(path) as members:  # numpy.load would read other kinds of file too
+            _check_sizes(members)
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in ("x", "y", "x_test", "y_test") if key in archive.files}
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            arrays = {key: archive[key] for key in _ARRAYS if key in archive.files}
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise _unreadable(path, error) from error
     missing = [key for key in ("x", "y") if key not in arrays]
     if missing:
         raise PalaverError(f"{path} has no array {missing[0]}: save it with numpy.savez(file, x=..., y=...)")
     return arrays
+
+
+def _check_sizes(members: zipfile.ZipFile) -> None:
+    """Raises ``ValueError`` for arrays that are not as large as their headers say, or larger than the memory.
+
+    numpy allocates what a header says before it reads.
+    """
+    sizes = [_size(members, f"{key}.npy") for key in _ARRAYS if f"{key}.npy" in members.namelist()]
+    free = psutil.virtual_memory().available
+    if sum(sizes) > free:
+        raise ValueError(f"its arrays take {sum(sizes) / 1e9:.3g} GB, and {free / 1e9:.3g} GB of memory are free")
+
+
+def _size(members: zipfile.ZipFile, name: str) -> int:
+    """Bytes of an array in the archive."""
+    with members.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        size, held = math.prod(shape) * dtype.itemsize, members.getinfo(name).file_size - file.tell()
+    if size != held and not dtype.hasobject:
+        raise ValueError(f"{name} holds {held} bytes, its header says {size} (shape {shape}, {dtype})")
+    return held
 
 
 def _unreadable(path: Path, error: Exception) -> PalaverError:

@@ -1,5 +1,6 @@
 """Chapter 2 of the thesis as one value: collectives that exchange outputs."""
 
+from palaver.exchange.footprint import footprint
 from palaver.exchange.report import report
 from palaver.exchange.report.metrics import METRICS
 from palaver.exchange.settings import CollectiveSettings
@@ -18,7 +19,7 @@ CHAPTER = Chapter(
     unit="rounds",
     settings=CollectiveSettings,
     scales={
-        "tiny": CollectiveSettings(rounds=40, eval_every=20, examples=2000),
+        "tiny": CollectiveSettings(rounds=40, eval_every=20, examples=1000),
         "cpu": CollectiveSettings(),
         "thesis": CollectiveSettings(rounds=5000, eval_every=100),
     },
@@ -26,6 +27,7 @@ CHAPTER = Chapter(
     load=CollectiveSettings.load,
     check=check,
     prepare=prepare,
+    footprint=footprint,
     metrics=METRICS,
     report=report,
     sharded=True,

@@ -11,7 +11,7 @@ _BASE = CollectiveSettings(
     data="cifar10", model="cnn", batch_size=64, temperature=0.5, rounds=13_000, eval_every=100, target=0.85
 )
 SCALES = {
-    "tiny": replace(_BASE, widths=(8, 16), batch_size=16, rounds=8, eval_every=4, examples=2000, target=0.15),
+    "tiny": replace(_BASE, widths=(8, 16), batch_size=16, rounds=8, eval_every=4, examples=1000, target=0.15),
     "cpu": replace(_BASE, widths=(16, 32, 64), rounds=1_000, eval_every=50, eval_examples=1000, target=0.50),
     "thesis": replace(_BASE, report_round=5_000),
 }

@@ -1,5 +1,6 @@
 """Chapter 4 of the thesis as one value: agents that develop a discrete language."""
 
+from palaver.language.footprint import footprint
 from palaver.language.report import report
 from palaver.language.report.metrics import METRICS
 from palaver.language.settings import LanguageSettings
@@ -27,6 +28,7 @@ CHAPTER = Chapter(
     load=LanguageSettings.load,
     check=check,
     prepare=prepare,
+    footprint=footprint,
     metrics=METRICS,
     report=report,
     length=lambda settings: settings.steps,

@@ -71,7 +71,7 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     def advance(state: PyTree) -> tuple[PyTree, Evaluation]:
         language, diverged = state
         left = settings.steps - int(language.games.step[0])
-        language, means = training.advance(language, min(settings.eval_every, left))
+        language, means = jax.block_until_ready(training.advance(language, min(settings.eval_every, left)))
         done = int(language.games.step[0])
         trained = {name: np.asarray(value) for name, value in means._asdict().items()}
         broken = ~np.isfinite(np.stack(list(trained.values()))).all((0, 2))

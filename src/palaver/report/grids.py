@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palaver.studies.findings import Grid, Metric
-from palaver.studies.formats import NOTHING, Format
+from palaver.studies.formats import NOTHING, Format, plain
 from palaver.studies.results import Result, last_rounds, metric_of
 from palaver.types import PalaverError
 
@@ -118,7 +118,7 @@ def overridden(result: Result) -> list[str]:
     lines, rows = [], result.settings["rows"]
     given: dict[str, Any] = result.summary.get("overrides") or {}
     if given:
-        words = ", ".join(f"{name} {_plain(value)}{_except(rows, name, value)}" for name, value in given.items())
+        words = ", ".join(f"{name} {plain(value)}{_except(rows, name, value)}" for name, value in given.items())
         thesis = any(row.get("thesis") for row in result.summary["rows"])
         end = " The thesis's numbers are of its own settings." if thesis else ""
         lines.append(f"Under other settings than the experiment's own: {words}.{end}")
@@ -129,12 +129,8 @@ def overridden(result: Result) -> list[str]:
 
 def _except(rows: Sequence[Mapping[str, Any]], name: str, value: Any) -> str:
     """How many configurations have a value of their own."""
-    own = sum(_plain(row["settings"].get(name, value)) != _plain(value) for row in rows)
+    own = sum(plain(row["settings"].get(name, value)) != plain(value) for row in rows)
     return f" (but {own} of {len(rows)} configurations, which have their own)" if own else ""
-
-
-def _plain(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def titled(summary: Mapping[str, Any], what: str) -> str:

@@ -9,6 +9,7 @@ import polars as pl
 
 from palaver.data import Dataset
 from palaver.studies.findings import Findings, Metric
+from palaver.studies.memory import Footprint
 from palaver.studies.results import Result
 from palaver.studies.settings import changed
 from palaver.types import PyTree
@@ -85,6 +86,10 @@ def _nothing(*_: Any) -> dict[str, Any]:
     return {}
 
 
+def _unknown(*_: Any) -> Footprint:
+    return Footprint(0, None)
+
+
 class Chapter(NamedTuple, Generic[S, D]):
     """Everything that the command line, the runner and the report ask of a chapter."""
 
@@ -108,6 +113,11 @@ class Chapter(NamedTuple, Generic[S, D]):
     """Every metric that is shown."""
     report: Callable[[Result], Findings]
     """What a result shows, from its files alone."""
+    footprint: Callable[[S, D, int, int], Footprint] = _unknown
+    """``footprint(settings, data, seeds, devices)``: what so many seeds are about to take, from shapes alone.
+
+    By default no memory, so that nothing is refused.
+    """
     sharded: bool = False
     """Whether ``prepare`` distributes over the devices that it is given; otherwise it uses one."""
     length: Callable[[S], int | None] = lambda settings: None

@@ -1,8 +1,8 @@
 """Numbers as the text of a table's cell; every one takes None and numbers that are not finite for nothing."""
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 NOTHING = "–"
 """Stands where there is no number."""
@@ -10,7 +10,8 @@ NOTHING = "–"
 Format: TypeAlias = Callable[[float | None], str]
 """A number as a cell's text."""
 
-_UNITS = ("bit", "kbit", "Mbit", "Gbit", "Tbit", "Pbit", "Ebit")
+_BITS = ("bit", "kbit", "Mbit", "Gbit", "Tbit", "Pbit", "Ebit")
+_BYTES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def decimals(places: int, *, factor: float = 1.0, sign: bool = False) -> Format:
@@ -60,9 +61,32 @@ def human_bits(bits: float | None) -> str:
     >>> human_bits(24_576_000)
     '24.6 Mbit'
     """
-    if bits is None or not math.isfinite(bits):
+    return _scaled(bits, _BITS)
+
+
+def human_bytes(size: float | None) -> str:
+    """Bytes in decimal units.
+
+    >>> human_bytes(24_576_000)
+    '24.6 MB'
+    """
+    return _scaled(size, _BYTES)
+
+
+def _scaled(value: float | None, units: Sequence[str]) -> str:
+    """A number with the unit, each a thousand times the one before it, that leaves at most three digits."""
+    if value is None or not math.isfinite(value):
         return NOTHING
-    unit, value = 0, float(bits)
-    while abs(value) >= 999.5 and unit < len(_UNITS) - 1:
+    unit, value = 0, float(value)
+    while abs(value) >= 999.5 and unit < len(units) - 1:
         unit, value = unit + 1, value / 1000
-    return f"{three_digits(value)} {_UNITS[unit]}"
+    return f"{three_digits(value)} {units[unit]}"
+
+
+def plain(value: Any) -> str:
+    """The value of a setting as it is given as a flag.
+
+    >>> plain((32, 64)), plain(0.5)
+    ('32 64', '0.5')
+    """
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -174,8 +174,16 @@ class StudySettings:
         Returns:
             The data set.
 
+        Raises:
+            PalaverError: more examples than the data set has, or as ``palaver.data.load``.
+
         """
         data = by_name(self.data)
+        if self.examples > len(data.y_train):
+            raise PalaverError(
+                f"examples is {self.examples} of the {len(data.y_train)} training examples of {data.name}: "
+                f"give 1 to {len(data.y_train)}, or 0 for all"
+            )
         if not self.examples:
             return data
         few = max(1, self.examples // 4)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from palaver.studies.chapter import Chapter
+from palaver.teaching.footprint import footprint
 from palaver.teaching.report import report
 from palaver.teaching.report.metrics import METRICS
 from palaver.teaching.settings import TeachingSettings
@@ -32,6 +33,7 @@ CHAPTER = Chapter(
     load=TeachingSettings.load,
     check=check,
     prepare=prepare,
+    footprint=footprint,
     metrics=METRICS,
     report=report,
     conclude=conclude,

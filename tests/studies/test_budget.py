@@ -1,0 +1,138 @@
+"""What a run takes is told before it runs, and refused where the machine does not have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import pytest
+
+from palaver.cli import main
+from palaver.data import load
+from palaver.exchange.footprint import footprint as of_collective
+from palaver.exchange.settings import CollectiveSettings, make_collective
+from palaver.language.footprint import footprint as of_language
+from palaver.language.settings import LanguageSettings, make_language
+from palaver.studies import budget, memory
+from palaver.studies.memory import abstract, nbytes, peak
+from palaver.types import Batch
+
+DIGITS = load("digits")
+REFUSED = {
+    "collective --nodes 1000 --widths 2048 2048": ("nodes 1000", "widths 2048 2048"),
+    "collective --inbox 2000000000": ("inbox 2000000000",),
+    "collective --widths 2000000000": ("widths 2000000000",),
+    "collective --batch-size 2000000000": ("batch_size 2000000000",),
+    "collective --seeds 100000000": ("seeds 100000000",),
+    "language --length 1000000": ("length 1000000",),
+    "language --data digits --critic-hidden 2000000000": ("critic_hidden 2000000000",),
+    "teaching --data digits --hidden 2000000000": ("hidden 2000000000",),
+    "teaching --data digits --target soft --teacher-hidden 2000000000": ("teacher_hidden 2000000000",),
+}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_what_does_not_fit_is_refused_before_anything_is_made(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if command.startswith("language --length"):
+        command += " --data digits"
+    assert main(["run", *command.split(), "--out", "run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "of memory" in line and "are free" in line
+    assert any(f"{setting} takes most of it" in line for setting in REFUSED[command.removesuffix(" --data digits")])
+    assert not list(Path().iterdir())
+
+
+def test_a_label_that_makes_too_many_classes_is_the_data_sets_fault(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("one.npz", x=np.zeros((100, 3), np.float32), y=np.array([2**31 - 2] + [0] * 99))
+    for chapter in ("collective", "teaching", "language"):
+        assert main(["run", chapter, "--data", "npz:one.npz", "--seeds", "1", "--out", "run"]) == 2
+        assert "its data set takes most of it" in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["one.npz"]
+
+
+def test_a_plan_is_shown_and_nothing_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "collective", "--nodes", "3", "--dry-run", "--out", "run"]) == 0
+    shown = capsys.readouterr().out
+    parameters = make_collective(CollectiveSettings(nodes=3), DIGITS).groups[0][0].parameters()
+    assert "3 nodes, labels, full" in shown and f"{3 * parameters:,}" in shown
+    assert not list(Path().iterdir())
+
+
+def test_the_limit_is_what_is_free(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(budget, "available", lambda: 10_000)
+    assert main(["run", "collective", "--scale", "tiny", "--out", "run"]) == 2
+    assert "10 kB are free" in capsys.readouterr().err
+
+
+def test_a_containers_limit_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
+    free = memory.available()
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    assert memory.available() > free / 2
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory.available() == 600
+
+
+def test_peak_counts_what_is_alive_at_once():
+    x = abstract(100)
+    assert peak(lambda x: (jnp.sin(x) + 1) * 2, x) == 2 * 400  # an operation's argument and its result
+    assert peak(lambda x: jnp.sin(x) + jnp.cos(jnp.sin(x)), x) == 3 * 400
+    assert peak(lambda x: jax.lax.fori_loop(0, 9, lambda _, y: jnp.sin(jnp.cos(y)), x), x) < 4 * 400
+    assert peak(jax.jit(lambda x: jnp.sin(jnp.cos(x))), x) == 2 * 400
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"objective": "vae", "channel": "gaussian"}, {"model": "cnn", "widths": (4,)}]
+)
+def test_a_step_takes_about_what_xla_gives_it(settings):
+    """Between what XLA allocates and twice as much: it fuses operations, whose results then never exist."""
+    node = make_collective(CollectiveSettings(**settings), DIGITS).groups[0][0]
+    x, y = abstract(32, 8, 8), abstract(32, dtype=jnp.int32)
+    state = jax.eval_shape(node.init, jax.random.key(0))
+    args = jax.random.key(0), state, Batch(x, y), node.payload(x, y), abstract(dtype=bool)
+    told = jax.jit(node.step).lower(*args).compile().memory_analysis()
+    allocated = told.temp_size_in_bytes + told.output_size_in_bytes
+    assert 0.8 * allocated < peak(node.step, *args) < 2 * allocated
+
+
+def test_the_state_and_the_bits_of_a_collective_are_as_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    settings = CollectiveSettings(
+        nodes=4, rounds=400, channel="logits", topology="ring", rebroadcast=False, p_consume=0.4
+    )
+    told = of_collective(settings, DIGITS, 3, 1)
+    node = make_collective(settings, DIGITS).groups[0][0]
+    assert told.memory["learners"] == 3 * 4 * nbytes(node.init(jax.random.key(0)))
+    assert told.parameters == 4 * node.parameters()
+    flags = "--nodes 4 --rounds 400 --eval-every 400 --channel logits --topology ring --no-rebroadcast --p-consume 0.4"
+    assert main(["run", "collective", *flags.split(), "--seeds", "3", "--out", "run"]) == 0
+    sent = pl.read_parquet("run/metrics.parquet").filter(pl.col("metric").is_in(["bits.examples", "bits.payload"]))
+    per_node = sent.group_by("seed").agg(pl.col("value").sum())
+    # A little more than expected: a node that wants to read and finds nothing may broadcast.
+    assert told.bits == pytest.approx(4 * per_node["value"].mean(), rel=0.1)
+
+
+def test_the_state_of_a_language_is_as_told():
+    settings = LanguageSettings(
+        data="digits", hidden=(8,), critic_hidden=8, length=4, level="receiving", agents=3, steps=10
+    )
+    told = of_language(settings, DIGITS, 2, 1)
+    state = make_language(settings, DIGITS).init(jax.random.key(0))
+    assert told.memory["learners"] == 2 * nbytes(state)
+    assert told.parameters == sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    assert told.bits == 10 * 64 * 3 * 4  # steps, examples, pairs of agents, bits of a message
+
+
+def test_more_examples_than_there_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for chapter in ("collective", "teaching", "language"):
+        assert main(["run", chapter, "--data", "digits", "--examples", "1258"]) == 2
+        assert "examples is 1258 of the 1257 training examples of digits" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""The command as a process: Ctrl-C and SIGTERM at any time, and memory that is not there."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+IMPORTING = """
+import builtins, sys, time
+from palaver import __main__
+real = builtins.__import__
+def slow(name, *args, **kwargs):
+    if name == "palaver.cli":
+        print("ready", flush=True)
+        time.sleep(60)
+    return real(name, *args, **kwargs)
+builtins.__import__ = slow
+sys.exit(__main__.main())
+"""
+DEAF = """
+import ctypes, sys
+from palaver import __main__, cli
+__main__._PATIENCE = 0.1
+def wait_in_c():
+    mutex, c = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+    c.pthread_mutex_lock(mutex)
+    print("ready", flush=True)
+    c.pthread_mutex_lock(mutex)  # for ever; no signal ends it, and no handler of Python's is called
+cli.main = wait_in_c
+sys.exit(__main__.main())
+"""
+TOO_LARGE = """
+import sys
+from palaver import cli
+from palaver.studies import budget
+budget.available = lambda: 10**30
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "signals"),
+    [(IMPORTING, [signal.SIGINT]), (IMPORTING, [signal.SIGTERM]), (DEAF, [signal.SIGINT, signal.SIGTERM])],
+)
+def test_a_signal_ends_it_in_one_line(program, signals):
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for each in signals:  # two of a kind may arrive as one
+        assert process.poll() is None, each
+        process.send_signal(each)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "palaver: stopped\n")
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "collective --widths 2000000000 --seeds 1",  # over several devices
+        "collective --batch-size 2000000000 --seeds 1",
+        "teaching --data digits --hidden 2000000000",
+        "language --data digits --length 100000000",
+    ],
+)
+def test_memory_that_is_not_there_ends_it_in_one_line(run, tmp_path):
+    command = [sys.executable, "-c", TOO_LARGE, "run", *run.split(), "--out", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("palaver: the memory does not suffice") and "--dry-run" in line
+    assert not (tmp_path / "run").exists()
