@@ -14,7 +14,7 @@ import numpy as np
 import pooch
 
 from palaver.data import Dataset
-from palaver.studies.files import write_json
+from palaver.studies.files import write_json, writing
 from palaver.studies.seeds import seed_keys
 from palaver.teaching import difficulty, selection, targets
 from palaver.teaching.arrays import Predict
@@ -54,6 +54,7 @@ def load_or_train_teacher(
 
     Raises:
         PalaverError: the file in the cache is damaged; the message names it.
+        MachineError: the cache cannot be written.
 
     """
     path = _cache_path(settings, data, labels, rows)
@@ -67,8 +68,9 @@ def load_or_train_teacher(
     own = TeachingData(jnp.asarray(data.x_train[rows]), jnp.asarray(labels[rows], jnp.int32), no_teacher)
     teacher, epochs = _train(settings, data, own)
     trained = time.perf_counter()
-    path.unlink(missing_ok=True)
-    table = precompute(teacher, x, path)
+    with writing(path):
+        path.unlink(missing_ok=True)
+        table = precompute(teacher, x, path)
     _, step = operations(data, settings.teacher_hidden)
     facts = {
         "test_accuracy": float((table.probabilities[-len(data.y_test) :].argmax(1) == data.y_test).mean()),
