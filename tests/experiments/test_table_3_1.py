@@ -13,7 +13,7 @@ from palaver.data import load
 from palaver.experiments import chapter
 from palaver.report.page import write_report
 from palaver.studies.chapter import Configuration
-from palaver.studies.folder import Checkpoints, open_folder
+from palaver.studies.checkpoints import Checkpoints
 from palaver.studies.results import read_result
 from palaver.teaching import study
 from palaver.teaching.goals import COSTS, without_teacher
@@ -224,10 +224,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
 
     first, other = ready(), ready()
     state, begun = first.advance(first.state)
-    checkpoints = Checkpoints(open_folder(tmp_path / "run", resume=False, overwrite=False), 0)
-    checkpoints.save(begun.step, state)
-    restored = checkpoints.restore(begun.step, other.state)
-    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(begun.step, state, {})
+    found = checkpoints.restore(other.state)
+    assert found is not None and found.step == begun.step
+    restored = found.state
     updates: set[int] = set()
     for _ in range(2):
         state, evaluation = first.advance(state)

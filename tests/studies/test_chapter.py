@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import signal
@@ -13,24 +12,9 @@ import networkx as nx
 import polars as pl
 import pytest
 
-from palaver import experiments
 from palaver.cli import main
 from palaver.decision import RULES
 from palaver.topology import TOPOLOGIES, from_graph
-
-ENTRY = experiments.ChapterEntry("fits one parameter to the mean of noisy numbers", "toy_chapter:CHAPTER", 3)
-
-
-@pytest.fixture
-def toy(monkeypatch, tmp_path):
-    """The chapter registered by one entry, its experiment by another; in an empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.setitem(experiments.CHAPTERS, "toy", ENTRY)
-    found = importlib.import_module("toy_chapter")
-    experiment = experiments.Experiment("two toy configurations", "toy", 2, found.rows)
-    monkeypatch.setitem(experiments.EXPERIMENTS, "two-toys", experiment)
-    return found
 
 
 def summary_of(folder):
@@ -46,7 +30,7 @@ def refused(args, capsys) -> str:
 def test_it_is_listed_and_its_settings_are_flags(toy, capsys):
     assert main(["list"]) == 0
     said = capsys.readouterr().out
-    assert re.search(rf"^toy +{ENTRY.about}$", said, re.MULTILINE)
+    assert re.search(r"^toy +fits one parameter to the mean of noisy numbers$", said, re.MULTILINE)
     assert re.search(r"^two-toys +two toy configurations$", said, re.MULTILINE)
     assert main(["run", "toy", "--help"]) == 0
     said = capsys.readouterr().out

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from palaver.studies.files import write_atomically, write_json, write_text
-from palaver.studies.folder import open_folder, publish, read_arrays
+from palaver.studies.files import read_arrays, write_atomically, write_json, write_text
+from palaver.studies.folder import open_folder, publish
 from palaver.studies.record import SCHEMA
 from palaver.studies.results import data_of, last_rounds, metrics_of, read_result, settings_of
 from palaver.types import PalaverError

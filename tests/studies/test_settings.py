@@ -128,7 +128,7 @@ def test_python_toml_and_stored_runs_are_refused_alike(chapter, given, line, tmp
     with pytest.raises(PalaverError) as error:
         stored(chapter, given, tmp_path / "run")
     path = tmp_path / "run.partial" / "settings.json"
-    assert str(error.value) == f"{path} cannot be resumed from (PalaverError: “mine”: {line}): start anew"
+    assert str(error.value) == f"{path} cannot be resumed from (“mine”: {line}): start anew with --overwrite"
 
 
 @pytest.mark.parametrize(("chapter", "given", "line"), REFUSED)
@@ -256,7 +256,9 @@ def test_a_run_of_another_version_is_not_resumed(change, tmp_path):
     else:
         del content["rows"][0]["settings"][change]
     path.write_text(json.dumps(content))
-    with pytest.raises(PalaverError, match=r"cannot be resumed from \(ValueError: .*0\.0\.1|“mine” has no burn_in"):
+    with pytest.raises(
+        PalaverError, match=r"cannot be resumed from \((palaver 0\.0\.1 wrote it|“mine” has no burn_in)"
+    ):
         stored_plan(open_folder(tmp_path / "run", resume=True, overwrite=False), experiments.chapter)
 
 

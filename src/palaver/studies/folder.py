@@ -1,16 +1,27 @@
 """The result folder while it is being made: everything in ``<name>.partial``, renamed to ``<name>`` when complete."""
 
+import errno
 import os
 import shutil
-from collections.abc import Iterable
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
+from filelock import FileLock, Timeout
 
-from palaver.types import PalaverError, PyTree
+from palaver.errors import MachineError, PalaverError
+from palaver.studies.files import DRAFT, write_text, writing
+
+_LOCK, _HOLDER = "lock", "lock.pid"
+"""Held by the process that writes; and which process that is."""
+_REPLACED = "replaced"
+"""The complete results that are being replaced, in the folder that replaces them."""
+_DISCARDED = "discarded"
+"""The history of a complete run, to be deleted."""
+_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Faults of a disk rather than of the place that was chosen."""
 
 
 class Folder(NamedTuple):
@@ -20,6 +31,20 @@ class Folder(NamedTuple):
     """The name given; exists only when the run is complete."""
     partial: Path
     """Where the run works until then."""
+
+    @property
+    def settings(self) -> Path:
+        """What is being run; the first file of a run."""
+        return self.partial / "settings.json"
+
+    @property
+    def history(self) -> Path:
+        """What the configurations have left; deleted once the run is complete."""
+        return self.partial / "history"
+
+    def checkpoints(self, row: int) -> Path:
+        """The folder of a configuration's checkpoints."""
+        return self.partial / "checkpoints" / str(row)
 
 
 def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
@@ -36,109 +61,153 @@ def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
 
     Raises:
         PalaverError: the folder exists and neither ``--resume`` nor ``--overwrite`` was given, ``--overwrite`` would
-            replace something that palaver did not make, there is nothing to resume, or the place cannot be written.
+            replace something that palaver did not make, there is nothing to resume, another process writes there, or
+            the place cannot be written.
+        MachineError: the disk is full or does not work.
 
     """
     out = Path(os.path.abspath(out))
     folder = Folder(out, out.with_name(out.name + ".partial") if out.name else out)
-    if resume:
-        if not (folder.partial / "settings.json").exists():
-            state = "is complete" if (out / "summary.json").exists() else "holds no interrupted run"
-            raise PalaverError(f"nothing to resume: {out} {state}")
-        return folder
-    for path in (folder.final, folder.partial):
-        if not path.exists():
-            continue
-        if not overwrite:
-            raise PalaverError(f"{path} exists: --resume {out} goes on, --overwrite replaces it, or give another --out")
-        if not (path / "settings.json").exists() and (path.is_file() or any(path.iterdir())):
-            raise PalaverError(f"{path} is not a result folder: --overwrite replaces only those; give another --out")
     try:
-        if folder.partial.exists():
-            shutil.rmtree(folder.partial)
-        folder.partial.mkdir(parents=True)
+        if resume:
+            _check_resumable(folder)
+            return folder
+        for path in (folder.final, folder.partial):
+            if not _replaceable(path) and not overwrite:
+                goes_on = f"--resume {out} goes on, " if folder.settings.exists() else ""
+                raise PalaverError(f"{path} exists: {goes_on}--overwrite replaces it, or give another --out")
+        folder.partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PalaverError(f"result folder {out} cannot be made: {error.strerror}; give another --out") from None
+        said = f"result folder {out} cannot be {'read' if resume else 'made'}: {error.strerror}"
+        if error.errno in _MACHINE:
+            raise MachineError(f"{said}; mend its disk or make room there, or give another --out") from None
+        raise PalaverError(f"{said}; give another --{'resume' if resume else 'out'}") from None
+    with recoverable(folder, "start anew"), held(folder), writing(folder.partial):
+        _put_back(folder)
+        for path in sorted(folder.partial.iterdir(), key=lambda path: path == folder.settings):  # without them, foreign
+            if path.name not in (_LOCK, _HOLDER):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     return folder
 
 
-def read_arrays(paths: Iterable[Path]) -> dict[str, np.ndarray]:
-    """The arrays of these ``.npz`` files, by name; of two with the same name, the later file's."""
-    found: dict[str, np.ndarray] = {}
-    for path in paths:
-        with np.load(path) as file:
-            found |= file
-    return found
+@contextmanager
+def recoverable(folder: Folder, goes_on: str) -> Generator[None]:
+    """While open, a ``MachineError`` says how to go on, and a run that has no settings yet leaves nothing.
+
+    Args:
+        folder: of the run.
+        goes_on: what to do once the machine works again, if there is something to go on with.
+
+    """
+    try:
+        yield
+    except MachineError as error:
+        if not folder.settings.exists():
+            shutil.rmtree(folder.partial, ignore_errors=True)
+            goes_on = "start anew"
+        raise MachineError(f"{error}; then {goes_on}") from None
+
+
+def _check_resumable(folder: Folder) -> None:
+    """Raises ``PalaverError`` where no interrupted run is."""
+    if not folder.settings.exists():
+        state = "is complete" if (folder.final / "summary.json").exists() else "holds no interrupted run"
+        raise PalaverError(f"nothing to resume: {folder.final} {state}")
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether nothing is lost when a new folder takes this place.
+
+    Raises:
+        PalaverError: what is there is not palaver's.
+
+    """
+    if not os.path.lexists(path) or (path.is_dir() and all(_is_scratch(each) for each in path.iterdir())):
+        return True
+    if not (path / "settings.json").exists():
+        raise PalaverError(f"{path} is not a result folder: --overwrite replaces only those; give another --out")
+    return False
+
+
+def _is_scratch(path: Path) -> bool:
+    """Whether a process that was killed at its very start may have left this."""
+    return path.name in (_LOCK, _HOLDER) or path.name.endswith(DRAFT)
+
+
+@contextmanager
+def held(folder: Folder) -> Generator[None]:
+    """While open, no other process writes into the partial folder; a killed process no longer holds it.
+
+    Raises:
+        PalaverError: another process holds it, or the folder is gone.
+        MachineError: the lock cannot be made.
+
+    """
+    if not folder.partial.is_dir():  # another process may have finished the run meanwhile
+        _check_resumable(folder)
+    lock, holder = FileLock(folder.partial / _LOCK, blocking=False), folder.partial / _HOLDER
+    with writing(folder.partial / _LOCK):
+        try:
+            lock.acquire()
+        except Timeout:
+            who = f"{folder.partial} is being written by {_holder(holder)}"
+            raise PalaverError(f"{who}: wait until it ends, or give another --out") from None
+    try:
+        write_text(holder, f"{os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    """Which process holds the lock, as far as its file says so."""
+    try:
+        return "process " + path.read_text(encoding="utf-8").splitlines()[0][:200]
+    except (OSError, ValueError, IndexError):
+        return "another process"
+
+
+def _put_back(folder: Folder) -> None:
+    """Gives complete results their name back where ``publish`` was stopped after it had moved them."""
+    if (folder.partial / _REPLACED).exists() and not folder.final.exists():
+        os.replace(folder.partial / _REPLACED, folder.final)
+
+
+def clear_drafts(folder: Folder) -> None:
+    """Deletes the files that a killed process was writing; call it only while the folder is ``held``."""
+    with writing(folder.partial):
+        for path in folder.partial.rglob(f".*{DRAFT}"):
+            path.unlink()
 
 
 def publish(folder: Folder) -> None:
-    """Gives the finished folder its final name, without checkpoints and history; it is never there in part."""
-    old = folder.final.with_name(folder.final.name + ".old")
-    if folder.final.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder.final, old)
-    for scratch in ("checkpoints", "history"):
-        if (folder.partial / scratch).exists():
-            shutil.rmtree(folder.partial / scratch)
-    os.replace(folder.partial, folder.final)
-    shutil.rmtree(old, ignore_errors=True)
+    """Gives the finished folder its final name, without checkpoints and history; it is never there in part.
 
+    Wherever it is stopped, what it replaces is still there, and calling it again goes on.
 
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    Args:
+        folder: which this process holds.
 
+    Raises:
+        PalaverError: there is now something else under the final name.
+        MachineError: a folder cannot be moved or deleted.
 
-def _storable(tree: PyTree) -> PyTree:
-    """Random keys as their words, which orbax stores."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
-
-
-def _restored(stored: PyTree, like: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf, was: jax.random.wrap_key_data(leaf) if _is_key(was) else leaf, stored, like)
-
-
-class Checkpoints:
-    """The latest state of one configuration of an interrupted run, kept by orbax."""
-
-    def __init__(self, folder: Folder, row: int):
-        self._manager = ocp.CheckpointManager(
-            (folder.partial / "checkpoints" / str(row)).absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),
-        )
-
-    def latest(self) -> int | None:
-        """The round (in the chapter's unit of progress) of the latest whole checkpoint; None if there is none."""
-        return self._manager.latest_step()
-
-    def save(self, step: int, state: PyTree) -> None:
-        """Saves a state; an older one is deleted once this one is whole.
-
-        Args:
-            step: the round (in the chapter's unit of progress) of the state.
-            state: tree of arrays and random keys.
-
-        """
-        self._manager.save(step, args=ocp.args.StandardSave(_storable(state)))
-
-    def restore(self, step: int, like: PyTree) -> PyTree:
-        """Reads a saved state.
-
-        Args:
-            step: at which it was saved, from ``latest``.
-            like: a state with the same tree, shapes and devices, such as the one before training.
-
-        Returns:
-            The saved state.
-
-        """
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
-        return _restored(self._manager.restore(step, args=ocp.args.StandardRestore(abstract)), like)
-
-    def close(self) -> None:
-        """Ends orbax's own threads."""
-        self._manager.close()
-
-    def discard(self) -> None:
-        """Deletes what was saved, once the configuration is finished."""
-        self.close()
-        shutil.rmtree(self._manager.directory, ignore_errors=True)
+    """
+    replaced, discarded = folder.partial / _REPLACED, folder.partial / _DISCARDED
+    _replaceable(folder.final)
+    with writing(folder.final):
+        if folder.history.exists():
+            shutil.rmtree(discarded, ignore_errors=True)
+            os.replace(folder.history, discarded)  # at once: half of it would look like a damaged run
+        for scratch in (discarded, folder.partial / "checkpoints"):
+            if scratch.exists():
+                shutil.rmtree(scratch)
+        if folder.final.exists():
+            if replaced.exists():
+                shutil.rmtree(replaced)
+            os.replace(folder.final, replaced)
+        os.replace(folder.partial, folder.final)
+    shutil.rmtree(folder.final / _REPLACED, ignore_errors=True)
+    for name in (_LOCK, _HOLDER):
+        (folder.final / name).unlink(missing_ok=True)
