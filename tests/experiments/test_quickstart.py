@@ -60,7 +60,7 @@ def test_labels_beat_silence_under_every_rule(summary):
 
 
 def test_summary_has_every_field(summary):
-    assert set(summary) >= {"version", "device", "wall_seconds", "rows"}
+    assert set(summary) >= {"version", "device", "timings", "rows"}
     shown = {"experiment": "quickstart", "chapter": "collective", "scale": "cpu", "seeds": 5, "overrides": {}}
     assert {name: summary[name] for name in shown} == shown and summary["target"] == 0.95
     assert [row["configuration"] for row in summary["rows"]] == [ONE, SILENT, LABELS, LOGITS]

@@ -178,6 +178,6 @@ def _write(folder: Path, experiment: str, lines: list, settings: dict, summary: 
     pl.DataFrame(lines, schema=SCHEMA, orient="row").write_parquet(folder / "metrics.parquet")
     shared = {"experiment": experiment, "chapter": "collective", "scale": "tiny"}
     (folder / "settings.json").write_text(json.dumps(shared | settings))
-    shared |= {"version": "0.0", "device": "cpu", "seeds": SEEDS, "wall_seconds": 83.4, "overrides": {}}
+    shared |= {"version": "0.0", "device": "cpu", "seeds": SEEDS, "timings": {"wall_seconds": 83.4}, "overrides": {}}
     (folder / "summary.json").write_text(json.dumps(shared | summary))
     return folder

@@ -9,7 +9,7 @@ import pytest
 
 from palaver.studies.files import read_arrays, write_atomically, write_json, write_text
 from palaver.studies.folder import open_folder, publish
-from palaver.studies.record import SCHEMA
+from palaver.studies.record import SCHEMA, apart, take_timings
 from palaver.studies.results import data_of, last_rounds, metrics_of, read_result, settings_of
 from palaver.types import PalaverError
 
@@ -108,6 +108,27 @@ def test_what_a_result_says(result_folder):
     assert data_of(result) == ["digits"]
     assert settings_of(result) == {"a": {"data": "digits"}, "b": {}}
     assert metrics_of(result, "loss") == {"a": {"mean": 1.0}, "b": None}
+
+
+def test_readings_of_the_clock_are_apart_in_the_files_and_read_with_the_results(result_folder):
+    rows = pl.DataFrame([("a", 0, 30, None, name, 2.0) for name in ("seconds", "loss")], schema=SCHEMA, orient="row")
+    measured, timings = apart(rows)
+    assert measured["metric"].to_list() == ["loss"] and timings["metric"].to_list() == ["seconds"]
+    metrics = {"loss": 1, "seconds_to.96 %": 2, "updates_to.96 %": 3}
+    assert take_timings(metrics) == {"seconds_to.96 %": 2} and list(metrics) == ["loss", "updates_to.96 %"]
+
+    timings.write_parquet(result_folder / "timings.parquet")
+    summary = json.loads((result_folder / "summary.json").read_text())
+    summary["timings"] = {"wall_seconds": 4.0, "metrics": {"a": {"seconds_to_best": {"mean": 2.0}}}}
+    write_json(result_folder / "summary.json", summary)
+    result = read_result(result_folder)
+    assert result.metrics["metric"].to_list() == ["loss", "loss", "loss", "seconds"]
+    assert metrics_of(result, "seconds_to_best") == {"a": {"mean": 2.0}, "b": None}
+    assert metrics_of(result, "loss") == {"a": {"mean": 1.0}, "b": None}
+    for wrong in ([], {"metrics": 3}):
+        write_json(result_folder / "summary.json", summary | {"timings": wrong})
+        with pytest.raises(PalaverError, match="has timings that are no object: it is not a result file"):
+            read_result(result_folder)
 
 
 def test_reading_refuses_in_one_line(tmp_path, result_folder):

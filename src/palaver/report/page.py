@@ -75,7 +75,7 @@ def _split(cell: str) -> tuple[str, str]:
 
 def facts(result: Result) -> str:
     """Data, scale, seeds, version, device, seconds and target in one line."""
-    summary = result.summary
+    summary = result.summary | result.summary["timings"]
     forms = {"scale": "scale {}", "seeds": "seeds: {}", "version": "version {}", "device": "{}"}
     forms["wall_seconds"] = "{:,.0f} s"
     found = [f"data: {', '.join(data_of(result))}"] if data_of(result) else []

@@ -70,7 +70,7 @@ def show(console: Console, result: Result, findings: Findings) -> None:
             print_table(console, to_table(grid, stacked=True))
     for line in (*overridden(result), *findings.notices, *findings.verdict):
         console.print(line)
-    summary = result.summary
+    summary = result.summary | result.summary["timings"]
     data = ", ".join(data_of(result)) or "no data set"
     console.print(f"{summary['seeds']} seeds on {data}, {summary['wall_seconds']:.0f} s on {summary['device']}")
 

@@ -1,6 +1,6 @@
 """What is measured at an evaluation, as tidy rows."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,30 @@ SCHEMA: dict[str, Any] = {
 """Columns of ``metrics.parquet``. ``round`` counts the chapter's unit of progress; ``node`` is null for a number of
 the whole collective.
 """
+
+TIMINGS = "timings.parquet"
+"""Tidy rows like those of ``metrics.parquet``: readings of the clock, which no two runs share."""
+_CLOCK = "seconds"
+"""Metrics whose names begin so are readings of the clock."""
+
+
+def apart(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Results, and readings of the clock.
+
+    Args:
+        rows: tidy, of any metrics.
+
+    Returns:
+        Rows for ``metrics.parquet``, the same in every run of the same settings, and rows for ``TIMINGS``.
+
+    """
+    clock = pl.col("metric").str.starts_with(_CLOCK)
+    return rows.filter(~clock), rows.filter(clock)
+
+
+def take_timings(metrics: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Takes the readings of the clock out of metrics by name, and returns them."""
+    return {name: metrics.pop(name) for name in list(metrics) if name.startswith(_CLOCK)}
 
 
 def tidy(

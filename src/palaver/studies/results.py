@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from palaver.studies.record import SCHEMA
+from palaver.studies.record import SCHEMA, TIMINGS
 from palaver.studies.statistics import Interval
 from palaver.types import PalaverError
 
@@ -25,9 +25,9 @@ class Result(NamedTuple):
     settings: dict[str, Any]
     """``settings.json``."""
     metrics: pl.DataFrame
-    """``metrics.parquet``, tidy: the columns of ``SCHEMA``."""
+    """``metrics.parquet`` and ``timings.parquet``, tidy: the columns of ``SCHEMA``."""
     summary: dict[str, Any]
-    """``summary.json``."""
+    """``summary.json``; the timings of a row's metrics are among its metrics."""
 
 
 def read_result(folder: str | Path) -> Result:
@@ -52,10 +52,15 @@ def read_result(folder: str | Path) -> Result:
     settings, summary = (_rows(folder / name) for name in ("settings.json", "summary.json"))
     if not isinstance(summary.get("chapter"), str):
         raise PalaverError(f"{folder / 'summary.json'} names no chapter: {_FOREIGN}")
-    metrics = _read(folder / "metrics.parquet", pl.read_parquet)
-    missing = [column for column in SCHEMA if column not in metrics.columns]
-    if missing:
-        raise PalaverError(f"{folder / 'metrics.parquet'} has no column {', '.join(missing)}: {_FOREIGN}")
+    metrics = _tidy(folder / "metrics.parquet")
+    if (folder / TIMINGS).is_file():
+        metrics = pl.concat([metrics, _tidy(folder / TIMINGS)])
+    timings = summary.setdefault("timings", {})
+    if not isinstance(timings, dict) or not isinstance(timings.setdefault("metrics", {}), dict):
+        raise PalaverError(f"{folder / 'summary.json'} has timings that are no object: {_FOREIGN}")
+    for row in summary["rows"]:
+        if own := timings["metrics"].get(str(row["configuration"])):
+            row["metrics"] = (row.get("metrics") or {}) | own
     return Result(folder, settings, metrics, summary)
 
 
@@ -114,6 +119,15 @@ def _rows(path: Path) -> dict[str, Any]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "configuration" in row for row in rows):
         raise PalaverError(f"{path} has no list 'rows' of configurations: {_FOREIGN}")
     return found
+
+
+def _tidy(path: Path) -> pl.DataFrame:
+    """A Parquet file with the columns of ``SCHEMA``."""
+    found = _read(path, pl.read_parquet)
+    missing = [column for column in SCHEMA if column not in found.columns]
+    if missing:
+        raise PalaverError(f"{path} has no column {', '.join(missing)}: {_FOREIGN}")
+    return found.select(list(SCHEMA))
 
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:

@@ -20,6 +20,7 @@ from palaver.studies.history import History
 from palaver.studies.plan import Plan as Plan
 from palaver.studies.plan import check_plan, store_plan
 from palaver.studies.plan import stored_plan as stored_plan
+from palaver.studies.record import TIMINGS, apart, take_timings
 from palaver.studies.results import PICTURES
 from palaver.studies.stopping import graceful
 from palaver.version import __version__
@@ -120,14 +121,19 @@ def _write_results(
     finished: list[dict[str, Any]],
     histories: Sequence[tuple[pl.DataFrame, dict[str, np.ndarray]]],
 ) -> None:
-    """The result files from what every configuration has left."""
+    """The result files from what every configuration has left, readings of the clock apart from all others."""
     rows = pl.concat([rows for rows, _ in histories])
-    write_frame(partial_folder / "metrics.parquet", rows)
+    measured, timings = apart(rows)
+    write_frame(partial_folder / "metrics.parquet", measured)
+    if not timings.is_empty():
+        write_frame(partial_folder / TIMINGS, timings)
     pictures = {name: array for _, own in histories for name, array in own.items()}
     if pictures:
         write_arrays(partial_folder / PICTURES, pictures)
     summary |= plan.chapter.conclude(plan.configurations, finished, rows)
-    summary |= {"rows": finished, "wall_seconds": wall_seconds}
+    seconds = {row["configuration"]: take_timings(row.get("metrics", {})) for row in finished}
+    summary["rows"] = finished
+    summary["timings"] = {"wall_seconds": wall_seconds, "metrics": {name: own for name, own in seconds.items() if own}}
     write_json(partial_folder / "summary.json", summary)
 
 
