@@ -212,7 +212,7 @@ def test_the_verdict_by_hand(result):
     settings = {"a": {"level": "none", "weight": 0.0}, "b": {"level": "both", "weight": 0.5}}
 
     def made(features, messages):
-        values = {"a": ([0.5, 0.6], [0.5, 0.5]), "b": (features, messages)}
+        values = {"a": ([0.5, 0.6, 0.55], [0.5, 0.5, 0.5]), "b": (features, messages)}
         names = ("probe_accuracy", "message_probe_accuracy.end")
         metrics = {name: dict(zip(names, map(interval, own), strict=True)) for name, own in values.items()}
         rows = made_of(result, settings, metrics)
@@ -220,21 +220,23 @@ def test_the_verdict_by_hand(result):
             row |= {"bits_available": 8, "crosses_wire": False}
         return rows
 
-    better = made([0.6, 0.7], [0.4, 0.7])
+    better = made([0.6, 0.7, 0.65], [0.4, 0.7, 0.55])
     ((*names, features, messages),) = grid_of(better, "Communication").rows
     assert names == ["b", "a"]
-    assert features.startswith("+10.0") and messages == "+5.0 [-185.6, +195.6]"
+    # Differences of −10, 20 and 5 points: s = 15, half-width 4.302653 · 15 / √3.
+    assert features.startswith("+10.0") and messages == "+5.0 [-32.3, +42.3]"
     assert report(better).verdict == [
         "Of 1 comparison by a probe of features, communication helps in 1 (“b”) and harms in 0; undecided: 0.",
         "Of 1 comparison by a probe of hard messages, communication helps in 0 and harms in 0; undecided: 1.",
     ]
-    assert report(made([0.4, 0.5], [0.4, None])).verdict == [
+    assert report(made([0.4, 0.5, 0.45], [0.4, None, 0.5])).verdict == [
         "Of 1 comparison by a probe of features, communication helps in 0 and harms in 1 (“b”); undecided: 0.",
         "Of 1 comparison by a probe of hard messages, communication helps in 0 and harms in 0; undecided: 0; "
-        "without an interval, for too few seeds: 1.",
+        "without an interval, for fewer than 3 seeds with values: 1.",
     ]
     settings["b"]["length"] = 3
-    assert report(made([0.4, 0.5], [0.4, None])).verdict == ["No two configurations differ in communication alone."]
+    alone = made([0.4, 0.5, 0.45], [0.4, None, 0.5])
+    assert report(alone).verdict == ["No two configurations differ in communication alone."]
 
 
 def test_what_differs_in_communication_alone_is_drawn_together(result):

@@ -42,6 +42,11 @@ def test_cells():
     assert measured_cell(accuracy, percent) == "84.5 [83.9, 85.1]"
     assert measured_cell({"mean": 0.845, "low": None, "high": None, "values": [0.845]}, percent) == "84.5"
     assert measured_cell({"mean": 0.845, "low": 0.845, "high": 0.845, "values": [0.845] * 2}, percent) == "84.5"
+    assert (
+        measured_cell({"mean": 0.845, "low": None, "high": None, "values": [0.86, 0.83]}, percent)
+        == "84.5 (86.0, 83.0)"
+    )
+    assert measured_cell({"mean": 0.845, "low": None, "high": None, "values": [0.845] * 2}, percent) == "84.5"
     assert measured_cell({"mean": None, "values": [0.8, None]}, percent) == "– (1 of 2 seeds)"
     assert measured_cell({"mean": None, "values": [None, None]}, percent) == "–"
     assert measured_cell(None, percent) == "–"
@@ -167,6 +172,14 @@ def test_nothing_is_cut_off(labelled, title):
     assert max(map(len, lines)) <= 100
     assert not any("…" in line for line in lines)
     assert all(line.count("[") == line.count("]") for line in lines)
+
+
+def test_the_values_of_two_seeds_go_below_their_mean_and_names_stay_whole():
+    grid = Grid(
+        "two", ("configuration", "%"), [("fast (lr 0.1)", "84.5 (86.0, 83.0)"), ("all [10]", "84.5 [80.0, 88.1]")]
+    )
+    lines = [line.split() for line in shown(to_table(grid, stacked=True)) if "(" in line or "[" in line]
+    assert lines == [["fast", "(lr", "0.1)", "84.5"], ["(86.0,", "83.0)"], ["all", "[10]", "84.5"], ["[80.0,", "88.1]"]]
 
 
 def test_a_table_wider_than_the_terminal_keeps_its_columns():

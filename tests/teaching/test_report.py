@@ -20,7 +20,7 @@ def grids_of(result):
 def summary_of(updates):
     """A result in memory: configuration, stack, and updates to 96 % by seed."""
     metrics = {
-        name: {"updates_to.96 %": interval(values), "seconds_to.96 %": interval(values)}
+        name: {f"{cost}_to.96 %": interval(values, "positive") for cost in ("updates", "seconds")}
         for name, (_, values) in updates.items()
     }
     rows = [{"configuration": name, "metrics": metrics[name]} for name in updates]
@@ -37,21 +37,30 @@ def test_the_verdict_by_hand():
     def verdict(updates):
         return report(summary_of(updates)).verdict
 
-    alone, five = (1, [4000.0, 6000.0]), (5, [1000.0, 2000.0])
+    alone, five = (1, [4000.0, 5000.0, 6000.0]), (5, [1000.0, 4000.0, 2000.0])
     lines = verdict({"no teacher": alone, "n=5": five})
-    # The ratios are 4 and 3: mean 3.5, t(1) = 12.706 standard errors of 0.5.
+    # Updates: m = 2333.3, s = 1527.5, h / m = 1.62622. Ratios 4, 1.25, 3: m = 2.75, s = 1.39194, h / m = 1.25736.
     assert lines[0] == (
-        "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853], 3.50 [-2.85, 9.85] times fewer than "
+        "“n=5” reaches 96 % with the fewest updates: 2,333 [459, 11,864], 2.75 [0.78, 9.67] times fewer than "
         "“no teacher” (an interval that does not exclude 1)."
     )
     assert lines[1].startswith("“n=5” reaches 96 % with the fewest seconds")
-    (sure, _) = verdict({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 1500.0])})
+    (sure, _) = verdict({"no teacher": alone, "n=5": (5, [1000.0, 1250.0, 1500.0])})
+    # m = 1250, s = 250, h / m = 0.49683.
     assert sure == (
-        "“n=5” reaches 96 % with the fewest updates: 1,250 [-1,927, 4,427], 4.00 times fewer than “no teacher”."
+        "“n=5” reaches 96 % with the fewest updates: 1,250 [761, 2,054], 4.00 times fewer than “no teacher”."
     )
-    assert verdict({"n=5": five})[0] == "“n=5” reaches 96 % with the fewest updates: 1,500 [-4,853, 7,853]."
-    assert "“no teacher”" in verdict({"no teacher": alone, "n=5": (5, [1000.0, None])})[0]
+    assert verdict({"n=5": five})[0] == "“n=5” reaches 96 % with the fewest updates: 2,333 [459, 11,864]."
+    assert "“no teacher”" in verdict({"no teacher": alone, "n=5": (5, [1000.0, None, 1.0])})[0]
     assert verdict({"n=5": (5, [1000.0, None])}) == ["No configuration reached 96 % with every seed."]
+
+
+def test_the_verdict_of_two_seeds_gives_their_values():
+    made = summary_of({"no teacher": (1, [4000.0, 6000.0]), "n=5": (5, [1000.0, 2000.0])})
+    assert report(made).verdict[0] == (
+        "“n=5” reaches 96 % with the fewest updates: 1,500 (1,000, 2,000), 3.50 (4.00, 3.00) times fewer than "
+        "“no teacher” (too few seeds for an interval)."
+    )
 
 
 def test_stacks_beyond_five_by_hand():
@@ -132,6 +141,6 @@ def test_the_main_goal_is_the_middle_one_of_each_set_of_labels():
     gains = grids_of(made)["Gains"]
     assert gains.title == f"to {BASE[1]}, against no teacher on the same labels"
     ((name, updates, *_),) = gains.rows
-    assert name == "n=5" and updates.startswith("3.50 [")  # the ratios are 4 and 3
-    assert found.verdict[0].startswith(f"“n=5” reaches {BASE[1]} with the fewest updates: 15 [")
+    assert name == "n=5" and updates == "3.50 (4.00, 3.00)"
+    assert found.verdict[0].startswith(f"“n=5” reaches {BASE[1]} with the fewest updates: 15 (10, 20), 3.50 (4.00")
     assert found.figures[-1].title == f"Updates to {BASE[1]} over the stack's size"

@@ -1,8 +1,8 @@
 """Chapter 2 of the thesis as one value: collectives that exchange outputs."""
 
 from palaver.exchange.footprint import footprint
-from palaver.exchange.report import report
 from palaver.exchange.report.metrics import METRICS
+from palaver.exchange.report.sections import report
 from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.study import check, conclude, plan, prepare
 from palaver.studies.chapter import Chapter

@@ -9,12 +9,14 @@ import polars as pl
 
 from palaver.data import Dataset
 from palaver.exchange.measurements import Measure, measure
+from palaver.exchange.report.metrics import METRICS
 from palaver.exchange.settings import CollectiveSettings, make_collective, make_shards
 from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.simulate import Simulation, simulation
 from palaver.models import AUTOENCODERS
 from palaver.objectives import CERTAIN, CODES, collapsed
 from palaver.studies.chapter import Configuration, Evaluation, Study
+from palaver.studies.findings import support_of
 from palaver.studies.record import latest, tidy
 from palaver.studies.seeds import seed_keys
 from palaver.studies.statistics import interval
@@ -98,7 +100,8 @@ def _metrics(history: pl.DataFrame, seeds: Sequence[int], schedule: Schedule, la
             reached = shared.filter((pl.col("metric") == accuracy) & (pl.col("value") >= schedule.target))
             first = reached.group_by("seed").agg(pl.col("round").min().cast(pl.Float64))
             found[f"rounds_to_target{suffix}"] = dict(first.iter_rows())
-    return {name: interval([by_seed.get(seed) for seed in seeds]) for name, by_seed in found.items()}
+    values = {name: [by_seed.get(seed) for seed in seeds] for name, by_seed in found.items()}
+    return {name: interval(of_seeds, support_of(METRICS, name)) for name, of_seeds in values.items()}
 
 
 def _warnings(history: pl.DataFrame, reported: int) -> dict[str, dict[str, list[int]]]:

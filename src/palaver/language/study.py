@@ -16,9 +16,11 @@ from palaver.language.generators import bits_available
 from palaver.language.information import estimate, info_nce
 from palaver.language.observation import VIEWS
 from palaver.language.reconstruction import reconstruct
+from palaver.language.report.metrics import METRICS
 from palaver.language.settings import LanguageSettings, make_estimator, make_language
 from palaver.language.train import LanguageState, LanguageTraining, MessageScores, language_training
 from palaver.studies.chapter import Configuration, Evaluation, Study
+from palaver.studies.findings import support_of
 from palaver.studies.record import latest, tidy
 from palaver.studies.seeds import seed_keys
 from palaver.studies.statistics import interval, paired
@@ -207,7 +209,7 @@ def _summary(row: Configuration, seeds: Sequence[int], history: pl.DataFrame, di
         at_best = {name: last[name] if best[name] is None else best[name] for name in names}
         by_seed.append(at_best | {f"{name}.end": last[name] for name in names} | {"best_step": float(best["round"])})
     shown = (*names, *(f"{name}.end" for name in names), "best_step")
-    found = {name: interval([own.get(name) for own in by_seed]) for name in shown}
+    found = {name: interval([own.get(name) for own in by_seed], support_of(METRICS, name)) for name in shown}
     found["points_by_the_end"] = paired(found.get(f"{_CHOSEN_BY}.end"), found.get(_CHOSEN_BY), sub) or interval([])
     return {
         "configuration": row.name,

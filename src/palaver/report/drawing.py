@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from palaver.report.grids import expand
 from palaver.studies.findings import Metric
 from palaver.studies.results import Result
-from palaver.studies.statistics import interval
+from palaver.studies.statistics import Support, interval
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 """Okabe & Ito's palette without its yellow, which is too pale for a line on white."""
@@ -44,13 +44,16 @@ def configurations(result: Result) -> list[str]:
     return [row["configuration"] for row in result.summary["rows"]]
 
 
-def curve_of(result: Result, configuration: str, metric: str) -> tuple[np.ndarray, ...] | None:
+def curve_of(
+    result: Result, configuration: str, metric: str, support: Support = "real"
+) -> tuple[np.ndarray, ...] | None:
     """A metric of the whole collective over the unit of progress.
 
     Args:
         result: the run.
         configuration: its name.
         metric: its name.
+        support: which values it can have.
 
     Returns:
         Rounds, mean, low and high over seeds, each ``[R]``, as ``of_seeds``; None where nothing was measured.
@@ -58,7 +61,7 @@ def curve_of(result: Result, configuration: str, metric: str) -> tuple[np.ndarra
     """
     of_it = (pl.col("configuration") == configuration) & (pl.col("metric") == metric) & pl.col("node").is_null()
     found = result.metrics.filter(of_it)
-    return None if found.is_empty() else of_seeds(found, seeds_of(result, configuration))
+    return None if found.is_empty() else of_seeds(found, seeds_of(result, configuration), support)
 
 
 def seeds_of(result: Result, configuration: str) -> int:
@@ -77,19 +80,20 @@ def seeds_of(result: Result, configuration: str) -> int:
     return max(found, stated) if isinstance(stated, int) else found
 
 
-def of_seeds(frame: pl.DataFrame, seeds: int) -> tuple[np.ndarray, ...]:
+def of_seeds(frame: pl.DataFrame, seeds: int, support: Support = "real") -> tuple[np.ndarray, ...]:
     """Means and 95 % intervals over seeds.
 
     Args:
         frame: one ``value`` per ``seed`` and ``round``.
         seeds: S; a round with fewer values has no mean.
+        support: which values there can be.
 
     Returns:
         Rounds, mean, low and high, each ``[R]``; NaN where ``interval`` gives None.
 
     """
     found = frame.group_by("round").agg(pl.col("value").sort_by("seed")).sort("round")
-    points = [interval(values + [None] * (seeds - len(values))) for values in found["value"].to_list()]
+    points = [interval(values + [None] * (len(values) < seeds), support) for values in found["value"].to_list()]
     lines = (np.array([point[end] for point in points], float) for end in ("mean", "low", "high"))
     return found["round"].to_numpy(), *lines
 
@@ -215,7 +219,9 @@ def panels(result: Result, names: Sequence[str], metrics: Sequence[Metric], unit
     """
     shown = [metric for metric in expand(metrics, _measured(result)) if metric.panel]
     curves = {
-        metric: {name: curve for name in names if (curve := curve_of(result, name, metric.name)) is not None}
+        metric: {
+            name: curve for name in names if (curve := curve_of(result, name, metric.name, metric.support)) is not None
+        }
         for metric in shown
     }
     curves = {metric: found for metric, found in curves.items() if found}

@@ -17,9 +17,13 @@ _MOST_RUNS = 5
 def measured_cell(metric: Mapping[str, Any] | None, form: Format, *, beyond: str = NOTHING) -> str:
     """A metric as a table's cell: mean and interval, or without a mean ``beyond`` and how many seeds have a value.
 
+    Two seeds have no interval, so that their values are shown.
+
     >>> from palaver.studies.formats import percent
     >>> measured_cell({"mean": 0.845, "low": 0.839, "high": 0.851, "values": [0.84, 0.85]}, percent)
     '84.5 [83.9, 85.1]'
+    >>> measured_cell({"mean": 0.845, "low": None, "high": None, "values": [0.84, 0.85]}, percent)
+    '84.5 (84.0, 85.0)'
     >>> measured_cell({"mean": None, "values": [700.0, 900.0, None]}, percent, beyond="> 1,000")
     '> 1,000 (2 of 3 seeds)'
 
@@ -29,21 +33,27 @@ def measured_cell(metric: Mapping[str, Any] | None, form: Format, *, beyond: str
         beyond: stands where there is no mean.
 
     Returns:
-        The cell's text; an interval whose bounds are equal is left out.
+        The cell's text; an interval whose bounds are equal is left out, and so are two equal values.
 
     """
     if not metric:
         return NOTHING
+    values = metric.get("values") or []
     if metric.get("mean") is not None:
         low, high = metric.get("low"), metric.get("high")
+        if low is None or high is None:
+            return form(metric["mean"]) + (f" ({form(values[0])}, {form(values[1])})" if _differ(values) else "")
         # Of equal values the bounds may differ in their last digits.
-        narrow = low is None or high is None or math.isclose(low, high)
-        return form(metric["mean"]) + ("" if narrow else f" [{form(low)}, {form(high)}]")
-    values = metric.get("values") or []
+        return form(metric["mean"]) + ("" if math.isclose(low, high) else f" [{form(low)}, {form(high)}]")
     known = sum(value is not None for value in values)
     if not values or (not known and beyond == NOTHING):
         return NOTHING
     return f"{beyond} ({known} of {len(values)} seeds)"
+
+
+def _differ(values: Sequence[float | None]) -> bool:
+    """Whether these are the values of two seeds, and not the same."""
+    return len(values) == 2 and None not in values and values[0] != values[1]
 
 
 def expand(metrics: Sequence[Metric], summary: Mapping[str, Any]) -> list[Metric]:

@@ -20,6 +20,14 @@ _PAGES = jinja2.Environment(
 )
 
 
+_INTERVALS = (
+    "Brackets and bands are 95 % intervals of the mean over seeds, by Student's t. Those of accuracies and other "
+    "shares are taken on the logit scale, those of counts, bits, seconds and other numbers that cannot be negative on the "
+    "logarithmic scale, by the delta method around the mean, so that no interval leaves the range of what is possible. "
+    "Fewer than three seeds have no interval: the values of two stand in parentheses."
+)
+
+
 def write_report(folder: str | Path, chapters: Callable[[str], AnyChapter]) -> Path:
     """Rebuilds ``figures/*.svg`` and ``report.html`` of a result folder from its result files.
 
@@ -51,6 +59,7 @@ def write_report(folder: str | Path, chapters: Callable[[str], AnyChapter]) -> P
         findings=findings,
         notices=[*overridden(result), *findings.notices],
         drawn=[_shown(figure, svg) for figure, svg in drawn.items()],
+        intervals=_INTERVALS,
         settings=_settings(result),
         split=_split,
     )

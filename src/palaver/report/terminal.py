@@ -94,14 +94,14 @@ def to_table(grid: Grid, *, stacked: bool = False) -> Table:
 
     Args:
         grid: the table as text.
-        stacked: whether an interval goes below its mean.
+        stacked: whether an interval, or the values of two seeds, go below their mean.
 
     Returns:
         The table as rich prints it.
 
     """
     table = Table(title=Text(grid.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    rows = [tuple(_broken(cell, stacked) for cell in row) for row in grid.rows]
+    rows = [row[: grid.labels] + tuple(_broken(cell, stacked) for cell in row[grid.labels :]) for row in grid.rows]
     for column, header in enumerate(grid.headers):
         longest = max((len(line) for row in rows for line in row[column].split("\n")), default=1)
         words = column == 0
@@ -125,6 +125,8 @@ def _folded(header: str, width: int) -> str:
 
 
 def _broken(cell: str, stacked: bool) -> str:
-    """Two lines of a cell that is too wide for one: a count of seeds always, an interval where the caller says so."""
+    """Two lines of a number that is too wide for one: a count of seeds always, an interval or the values of two seeds
+    where the caller says so.
+    """
     cell = cell.replace(" [", "\n[") if stacked else cell
-    return cell.replace(" (", "\n(") if cell.endswith("seeds)") else cell
+    return cell.replace(" (", "\n(") if stacked or cell.endswith("seeds)") else cell

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from palaver.studies.formats import Format, three_digits
+from palaver.studies.statistics import Support
 
 
 class Metric(NamedTuple):
@@ -31,6 +32,29 @@ class Metric(NamedTuple):
     """Whether it is the step at which something was first reached: a seed may never get there."""
     compare: bool = False
     """Whether ``palaver compare`` shows it."""
+    support: Support = "real"
+    """Which values it can have, which its interval does not leave."""
+
+
+def support_of(metrics: Sequence[Metric], name: str) -> Support:
+    """Which values a metric can have, as a chapter's table declares it.
+
+    >>> support_of([Metric("accuracy.*", "by {}", support="fraction")], "accuracy.majority")
+    'fraction'
+
+    Args:
+        metrics: the table.
+        name: of the metric. One that the table does not have is like those of the same name up to the first dot, such
+            as the same metric at the end of training.
+
+    Returns:
+        The support; "real" of a metric that is like none in the table.
+
+    """
+    stem = name.partition(".")[0]
+    alike = [metric for metric in metrics if metric.name.partition(".")[0] == stem]
+    alike.sort(key=lambda metric: metric.name != name)
+    return alike[0].support if alike else "real"
 
 
 class Grid(NamedTuple):

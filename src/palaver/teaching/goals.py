@@ -55,7 +55,8 @@ def cost_of(history: pl.DataFrame, seeds: Sequence[int], accuracy: Mapping[int, 
     goal = pl.col("seed").replace_strict(dict(accuracy)) if isinstance(accuracy, Mapping) else pl.lit(accuracy)
     reached = wide.filter(pl.col("validation_accuracy") >= goal).group_by("seed", maintain_order=True).first()
     first = {found["seed"]: found for found in reached.iter_rows(named=True)}
-    return {name: interval([first.get(seed, {}).get(metric) for seed in seeds]) for name, metric in COSTS.items()}
+    spent = {name: [first.get(seed, {}).get(metric) for seed in seeds] for name, metric in COSTS.items()}
+    return {name: interval(values, "positive") for name, values in spent.items()}
 
 
 def goals_of(

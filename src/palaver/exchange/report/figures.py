@@ -46,7 +46,7 @@ def over_rounds(result: Result) -> str | None:
         (name, metric, curve)
         for name in configurations(result)
         for metric in ("collective_accuracy", "average_accuracy")
-        if (curve := curve_of(result, name, metric)) is not None
+        if (curve := curve_of(result, name, metric, "fraction")) is not None
     ]
     if not curves:
         return None
@@ -80,8 +80,8 @@ def over_bits(result: Result) -> str | None:
     """
     curves = []
     for name in configurations(result):
-        curve = curve_of(result, name, "collective_accuracy")
-        parts = [curve_of(result, name, f"bits.{part}") for part in ("examples", "payload")]
+        curve = curve_of(result, name, "collective_accuracy", "fraction")
+        parts = [curve_of(result, name, f"bits.{part}", "positive") for part in ("examples", "payload")]
         sent = dict.fromkeys([] if curve is None else curve[0], 0.0)
         for part in parts:
             for number, bits in zip(*part[:2], strict=True) if part else ():

@@ -1,42 +1,52 @@
 """Every metric of a collective, and how it is shown."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from palaver.studies.findings import Metric
 from palaver.studies.formats import count, decimals, human_bits, percent
 from palaver.studies.results import metric_of
 
-RULES = Metric("collective_accuracy.*", "{} %", "accuracy, %", "higher", percent)
+_accuracy = partial(Metric, unit="accuracy, %", better="higher", form=percent, support="fraction")
+_positive = partial(Metric, support="positive")
+_rounds = partial(_positive, unit="rounds", better="lower", form=count, reached=True)
+_bits = partial(_positive, unit="bits", form=human_bits)
+
+RULES = _accuracy("collective_accuracy.*", "{} %")
 """The collective's accuracy under each decision rule that the run was evaluated with."""
 
 ACCURACY = (
-    Metric(
-        *("average_accuracy", "average %", "accuracy, %", "higher", percent),
-        *("The average node alone.", "", 100, "average {} %"),
+    _accuracy(
+        *("average_accuracy", "average %"),
+        note="The average node alone.",
+        factor=100,
+        headline="average {} %",
         compare=True,
     ),
-    Metric(
-        *("collective_accuracy", "collective %", "accuracy, %", "higher", percent),
-        *("The nodes' decision together under the default rule.", "", 100, "collective {} %"),
+    _accuracy(
+        *("collective_accuracy", "collective %"),
+        note="The nodes' decision together under the default rule.",
+        factor=100,
+        headline="collective {} %",
         compare=True,
     ),
 )
 REACHED = (
-    Metric("rounds_to_target.average", "average: rounds to target", "rounds", "lower", count, reached=True),
-    Metric("rounds_to_target", "collective: rounds to target", "rounds", "lower", count, reached=True, compare=True),
+    _rounds("rounds_to_target.average", "average: rounds to target"),
+    _rounds("rounds_to_target", "collective: rounds to target", compare=True),
 )
 TEST = (
-    Metric("test_average_accuracy", "average %", "accuracy, %", "higher", percent),
-    Metric("test_collective_accuracy", "collective %", "accuracy, %", "higher", percent),
-    Metric("test_calibrated_collective_accuracy", "collective, calibrated %", "accuracy, %", "higher", percent),
+    _accuracy("test_average_accuracy", "average %"),
+    _accuracy("test_collective_accuracy", "collective %"),
+    _accuracy("test_calibrated_collective_accuracy", "collective, calibrated %"),
 )
 BITS = (
-    Metric("bits.examples", "examples", "bits", "lower", human_bits),
-    Metric("bits.payload", "payload", "bits", "lower", human_bits),
-    Metric("bits.gradient_exchange", "gradient exchange", "bits", "", human_bits),
-    Metric("bits.ratio", "gradients / sent, ×", "", "higher"),
-    Metric("dropped_share", "dropped %", "%", "lower", percent),
+    _bits("bits.examples", "examples", better="lower"),
+    _bits("bits.payload", "payload", better="lower"),
+    _bits("bits.gradient_exchange", "gradient exchange"),
+    _positive("bits.ratio", "gradients / sent, ×", better="higher"),
+    Metric("dropped_share", "dropped %", "%", "lower", percent, support="fraction"),
 )
 _TENTHS = decimals(1)
 LATENT = (
@@ -44,6 +54,7 @@ LATENT = (
         *("probe_accuracy", "linear probe, validation %", "validation accuracy, %", "higher", percent),
         "The linear probe is fitted anew at every evaluation; this is its validation accuracy there.",
         *("linear probe", 100),
+        support="fraction",
     ),
     Metric(
         *("elbo", "ELBO, nats", "nats an example", "higher", _TENTHS),
@@ -53,14 +64,17 @@ LATENT = (
         *("reconstruction", "reconstruction, nats", "nats an example", "lower", _TENTHS),
         "Reconstruction is the negative log likelihood of an example given its code: lower is better.",
         "reconstruction",
+        support="positive",
     ),
     Metric(
         *("kl", "KL, nats", "nats an example", "", _TENTHS),
         *("The KL divergence is how far codes are from the prior: at 0 they hold no information.", "KL divergence"),
+        support="positive",
     ),
     Metric(
         *("active_units", "active units", "units", "higher", _TENTHS),
         *("Active units are the latent units in use.", "active latent units"),
+        support="positive",
     ),
     Metric(
         "feature_variance",
@@ -68,27 +82,39 @@ LATENT = (
         "squared feature units",
         note="Features without variance are the same for every example and of no use.",
         panel="feature variance",
+        support="positive",
     ),
     Metric(
         *("discriminator_accuracy", "discriminator %", "accuracy, %", "", percent),
         "A discriminator at 50 % cannot tell real from generated pairs; at 100 % it is certain, and the generator and "
         "the encoder learn little from it.",
         *("discriminator", 100),
+        support="fraction",
     ),
     Metric(
         "reconstruction_error",
         *("squared error a pixel", "squared error a pixel", "lower"),
         note="The reconstruction error is the mean squared error a pixel: lower is better.",
         panel="reconstruction error",
+        support="positive",
     ),
     Metric(
         "sample_variance",
         *("samples' variance, × data's", "times the data's"),
         note="The variance of samples is in multiples of the data's: 1 is as varied as the data, 0 all alike.",
         panel="variance of samples",
+        support="positive",
     ),
 )
-METRICS = (*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED, *TEST, *BITS, *LATENT)
+STORED = (
+    _accuracy("validation_average_accuracy", "average, validation %"),
+    _positive("consumed", "rounds with a packet read"),
+    _positive("broadcast", "packets broadcast"),
+    _positive("sent", "deliveries"),
+    _positive("dropped", "deliveries dropped"),
+)
+"""In the files alone: what a configuration is chosen by, and counts per node."""
+METRICS = (*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED, *TEST, *BITS, *LATENT, *STORED)
 
 
 def is_probe(summary: Mapping[str, Any]) -> bool:

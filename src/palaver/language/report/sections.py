@@ -11,7 +11,7 @@ from palaver.report.words import words
 from palaver.studies.findings import Figure, Findings, Grid, Section
 from palaver.studies.formats import count, points
 from palaver.studies.results import Result, metrics_of, settings_of
-from palaver.studies.statistics import Interval, paired
+from palaver.studies.statistics import FEWEST, Interval, paired
 
 WORDS = words("palaver.language.report")
 
@@ -104,7 +104,7 @@ def _verdict(result: Result) -> list[str]:
         good, bad = (f"{len(of)}" + (f" ({', '.join(of)})" if of else "") for of in (helps, harms))
         total = "1 comparison" if len(compared) == 1 else f"{len(compared)} comparisons"
         undecided = len(compared) - len(helps) - len(harms) - unknown
-        without = f"; without an interval, for too few seeds: {unknown}" if unknown else ""
+        without = f"; without an interval, for fewer than {FEWEST} seeds with values: {unknown}" if unknown else ""
         lines.append(
             f"Of {total} by a probe of {what}, communication helps in {good} and harms in {bad}; "
             f"undecided: {undecided}{without}."

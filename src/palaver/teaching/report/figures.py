@@ -28,7 +28,7 @@ def curves(result: Result, names: Sequence[str]) -> str | None:
         The SVG; None where none of the configurations has a curve.
 
     """
-    found = {name: curve for name in names if (curve := curve_of(result, name, "validation_accuracy")) is not None}
+    found = {name: curve for name in names if (curve := _accuracy_of(result, name)) is not None}
     if not found:
         return None
     with matplotlib.style.context(["default", STYLE, {"font.size": 8.5}]):
@@ -49,6 +49,10 @@ def curves(result: Result, names: Sequence[str]) -> str | None:
             axes.set(xlim=(0, furthest or 1.0), ylim=(max(0.0, top - 8), top + 0.5))
             axes.xaxis.set_major_locator(MaxNLocator(4))
         return to_svg(figure)
+
+
+def _accuracy_of(result: Result, name: str) -> tuple[np.ndarray, ...] | None:
+    return curve_of(result, name, "validation_accuracy", "fraction")
 
 
 _POINTS = 80

@@ -70,7 +70,7 @@ def _teachers_grid(summary: Mapping[str, Any]) -> Grid:
 def _gain(result: Result, name: str, base: str, cost: str, goal: str) -> Interval | None:
     """How many times less ``name`` needs than ``base``: the ratio of both costs by seed, with its interval."""
     found = metrics_of(result, f"{cost}_to.{goal}")
-    return paired(found[base], found[name], truediv)
+    return paired(found[base], found[name], truediv, "positive")
 
 
 def _gains_grid(result: Result) -> Grid:
@@ -129,7 +129,9 @@ def _verdict(result: Result, goal: str) -> list[str]:
         if base is not None and best != base and base in means:
             times = _gain(result, best, base, cost, goal)
             line += f", {measured_cell(times, _times)} times fewer than “{base}”"
-            if times is None or times["low"] is None or times["low"] <= 1:
+            if times is None or times["low"] is None:
+                line += " (too few seeds for an interval)"
+            elif times["low"] <= 1:
                 line += " (an interval that does not exclude 1)"
         lines.append(f"{line}.")
     spent = [facts["training_seconds"] + facts["table_seconds"] for facts in _teachers(result.summary).values()]
