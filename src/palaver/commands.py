@@ -113,7 +113,7 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
     except runner.Interrupted:
         print(f"palaver: stopped; palaver run {name} --resume {out} goes on from here", file=sys.stderr)
         return 130
-    result = read_result(out)
+    result = read_result(out, experiments.chapter)
     show(console, result, plan.chapter.report(result))
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
     return 0
@@ -192,7 +192,7 @@ def compare(folders: Sequence[Path]) -> int:
     """Prints the metrics that are compared, runs side by side."""
     if len(folders) < 2:
         raise PalaverError("give at least two result folders: palaver compare DIR DIR")
-    results = [read_result(folder) for folder in folders]
+    results = [read_result(folder, experiments.chapter) for folder in folders]
     chapters = dict.fromkeys(result.summary["chapter"] for result in results)
     metrics = [metric for name in chapters for metric in experiments.chapter(name).metrics if metric.compare]
     grid = compare_grid(results, metrics)

@@ -1,6 +1,7 @@
-"""Small synthetic result folders of collectives: what runs leave behind, with numbers chosen by hand."""
+"""Small synthetic result folders: what runs leave behind, with numbers chosen by hand."""
 
 import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import polars as pl
 from palaver.exchange.chapter import CHAPTER
 from palaver.studies.record import SCHEMA
 from palaver.studies.statistics import interval
+from palaver.teaching.goals import COSTS
 
 SEEDS = 3
 RULES = {"confidence": 0.0, "entropy_as_printed": -0.015, "majority": -0.01, "mean": -0.004, "product": 0.003}
@@ -127,6 +129,42 @@ def make_unlabelled(folder: Path, **changes) -> Path:
     return _write(folder, "table-2.3", lines, settings, {"measure": "probe", "rows": rows, **changes})
 
 
+def make_teaching(folder: Path) -> Path:
+    """Writes a result of students, one without a teacher and one with."""
+    lines, rows, settings = [], [], []
+    for name, stack in (("no teacher", 1), ("n=5", 5)):
+        teacher = {"test_accuracy": 0.98, "epochs": 20, "training_seconds": 3.0, "training_flops": 1e12}
+        taught = {"stack": [stack], "select": "top", "difficulty": "cross-entropy", "flipped": 0.0, "known": 1.0}
+        taught |= {"target": "true" if stack == 1 else "soft", "data": "digits"}
+        accuracies = [0.95, 0.96, 0.97]
+        for seed, step in itertools.product(range(SEEDS), (10, 20, 30)):
+            lines.append((name, seed, step, None, "validation_accuracy", accuracies[seed] - 1 / step))
+            lines += [(name, seed, step, None, cost, float(step * stack)) for cost in COSTS.values()]
+        metrics = {"test_accuracy": accuracies, "validation_accuracy": accuracies, "updates_to_best": [30.0] * SEEDS}
+        metrics |= {f"{cost}_to.96 %": [10.0 * stack, 20.0, 30.0] for cost in COSTS}
+        row = _row(name, metrics, {"test_accuracy": 0.96})
+        rows.append(row | {"teacher": None if stack == 1 else teacher | {"table_seconds": 0.1}})
+        settings.append({"configuration": name, "settings": taught})
+    return _write(folder, "taught", lines, {"rows": settings}, {"goals": ["96 %"], "rows": rows}, "teaching")
+
+
+def make_language(folder: Path) -> Path:
+    """Writes a result of agents, without communication and with, and their pictures."""
+    lines, rows, settings = [], [], []
+    names = ("probe_accuracy", "message_probe_accuracy", "message_probe_accuracy.end", "message_entropy.end")
+    for name, level in (("alone", "none"), ("together", "both")):
+        for seed, step, metric in itertools.product(range(SEEDS), (10, 20), ("agreement", "validation_probe_accuracy")):
+            lines.append((name, seed, step, None, metric, 0.5 + step / 100 + seed / 50))
+        row = _row(name, {metric: [0.5, 0.6, 0.7] for metric in names}, {})
+        rows.append(row | {"bits_available": 32, "crosses_wire": level == "both"})
+        settings.append({"configuration": name, "settings": {"level": level, "vocabulary": 2, "data": "digits"}})
+    _write(folder, "talk", lines, {"rows": settings}, {"rows": rows}, "language")
+    pictures = {"views": np.zeros((4, 3, 8, 8), np.uint8), "messages": np.zeros((2, 3, 4), np.int32)}
+    pictures["classes"] = np.full((2, 10, 4, 2), 0.5, np.float32)
+    np.savez(folder / "pictures.npz", **{f"1/20/{kind}": array for kind, array in pictures.items()})
+    return folder
+
+
 def write_pictures(folder: Path, side: int = 8, *, colour: bool = False, columns: int = 8, rows=(0, 4)) -> dict:
     """Writes ``pictures.npz`` with discs and noise of a fixed seed; what it holds is returned."""
     random = np.random.default_rng(0)
@@ -173,10 +211,12 @@ def _row(name: str, values: dict, thesis: dict) -> dict:
     return {"configuration": name, "metrics": metrics, "thesis": thesis, "diverged": {}}
 
 
-def _write(folder: Path, experiment: str, lines: list, settings: dict, summary: dict) -> Path:
+def _write(
+    folder: Path, experiment: str, lines: list, settings: dict, summary: dict, chapter: str = "collective"
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(lines, schema=SCHEMA, orient="row").write_parquet(folder / "metrics.parquet")
-    shared = {"experiment": experiment, "chapter": "collective", "scale": "tiny"}
+    shared = {"experiment": experiment, "chapter": chapter, "scale": "tiny"}
     (folder / "settings.json").write_text(json.dumps(shared | settings))
     shared |= {"version": "0.0", "device": "cpu", "seeds": SEEDS, "timings": {"wall_seconds": 83.4}, "overrides": {}}
     (folder / "summary.json").write_text(json.dumps(shared | summary))

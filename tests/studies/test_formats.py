@@ -30,6 +30,10 @@ def test_bits_for_people(bits, text):
         (three_digits, 999.4, "999"),
         (three_digits, 12_345.6, "12,346"),
         (three_digits, -0.5, "-0.5"),
+        (three_digits, 1e100, "1e+100"),
+        (count, 999_999_999_999_999, "999,999,999,999,999"),
+        (count, 1e15, "1e+15"),
+        (points, -1e98, "-1e+100"),
     ],
 )
 def test_numbers(form, value, text):

@@ -2,6 +2,7 @@
 
 from palaver.exchange.footprint import footprint
 from palaver.exchange.report.metrics import METRICS
+from palaver.exchange.report.schema import SCHEMA
 from palaver.exchange.report.sections import report
 from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.study import check, conclude, plan, prepare
@@ -30,6 +31,7 @@ CHAPTER = Chapter(
     footprint=footprint,
     metrics=METRICS,
     report=report,
+    schema=SCHEMA,
     sharded=True,
     length=lambda settings: settings.rounds,
     plan=plan,

@@ -3,6 +3,7 @@
 from palaver.language.footprint import footprint
 from palaver.language.report import report
 from palaver.language.report.metrics import METRICS
+from palaver.language.report.schema import SCHEMA
 from palaver.language.settings import LanguageSettings
 from palaver.language.study import check, prepare
 from palaver.studies.chapter import Chapter
@@ -31,6 +32,7 @@ CHAPTER = Chapter(
     footprint=footprint,
     metrics=METRICS,
     report=report,
+    schema=SCHEMA,
     length=lambda settings: settings.steps,
 )
 """The thesis's agents are so small that ``cpu`` is its own scale; ``tiny`` is on digits."""

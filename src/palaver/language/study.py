@@ -210,7 +210,8 @@ def _summary(row: Configuration, seeds: Sequence[int], history: pl.DataFrame, di
         by_seed.append(at_best | {f"{name}.end": last[name] for name in names} | {"best_step": float(best["round"])})
     shown = (*names, *(f"{name}.end" for name in names), "best_step")
     found = {name: interval([own.get(name) for own in by_seed], support_of(METRICS, name)) for name in shown}
-    found["points_by_the_end"] = paired(found.get(f"{_CHOSEN_BY}.end"), found.get(_CHOSEN_BY), sub) or interval([])
+    points = paired(found.get(f"{_CHOSEN_BY}.end"), found.get(_CHOSEN_BY), sub)
+    found["points_by_the_end"] = points or interval([None] * len(seeds))
     return {
         "configuration": row.name,
         "metrics": found,

@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from palaver.studies.files import write_text
 from palaver.studies.findings import Figure, Grid
 from palaver.studies.formats import NOTHING, percent
 from palaver.studies.results import Result, data_of, read_result, settings_of
+from palaver.types import PalaverError
 
 _PAGES = jinja2.Environment(
     loader=jinja2.PackageLoader("palaver", "report"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -22,9 +24,9 @@ _PAGES = jinja2.Environment(
 
 _INTERVALS = (
     "Brackets and bands are 95 % intervals of the mean over seeds, by Student's t. Those of accuracies and other "
-    "shares are taken on the logit scale, those of counts, bits, seconds and other numbers that cannot be negative on the "
-    "logarithmic scale, by the delta method around the mean, so that no interval leaves the range of what is possible. "
-    "Fewer than three seeds have no interval: the values of two stand in parentheses."
+    "shares are taken on the logit scale, those of counts, bits, seconds and other numbers that cannot be negative on "
+    "the logarithmic scale, by the delta method around the mean, so that no interval leaves the range of what is "
+    "possible. Fewer than three seeds have no interval: the values of two stand in parentheses."
 )
 
 
@@ -42,17 +44,13 @@ def write_report(folder: str | Path, chapters: Callable[[str], AnyChapter]) -> P
         The page's path.
 
     Raises:
-        PalaverError: as ``read_result``; or a chapter that is not known.
+        PalaverError: as ``read_result``; the pictures cannot be read; or the folder cannot be written. Then nothing in
+            it has been changed, unless a disk fails.
 
     """
-    result = read_result(folder)
+    result = read_result(folder, chapters)
     findings = chapters(result.summary["chapter"]).report(result)
     drawn = {figure: svg for figure in findings.figures if (svg := figure.draw()) is not None}
-    figures = result.folder / "figures"
-    for path in set(figures.glob("*.svg")) - {figures / f"{figure.name}.svg" for figure in drawn}:
-        path.unlink()
-    for figure, svg in drawn.items():
-        write_text(figures / f"{figure.name}.svg", svg)
     page = _PAGES.get_template("page.html.jinja").render(
         title=str(result.summary.get("experiment", "run")),
         facts=facts(result),
@@ -63,8 +61,29 @@ def write_report(folder: str | Path, chapters: Callable[[str], AnyChapter]) -> P
         settings=_settings(result),
         split=_split,
     )
-    write_text(result.folder / "report.html", page + "\n")
+    files = {result.folder / "figures" / f"{figure.name}.svg": svg for figure, svg in drawn.items()}
+    _write(result.folder, files | {result.folder / "report.html": page + "\n"})
     return result.folder / "report.html"
+
+
+def _write(folder: Path, files: Mapping[Path, str]) -> None:
+    """Writes the files and removes figures that are not among them; first looks whether all of it can be done."""
+    figures = folder / "figures"
+    for path in (folder, figures):
+        if os.path.lexists(path) and not (path.is_dir() and os.access(path, os.W_OK)):
+            what = "is a folder that may not be written" if path.is_dir() else "is no folder"
+            raise PalaverError(f"{path} {what}: the report's files go there; make it a folder that may be written")
+    for path in (*files, *figures.glob("*.svg")):
+        if path.is_dir():
+            raise PalaverError(f"{path} is a folder: the report writes a file there; move it away")
+    try:
+        for path in set(figures.glob("*.svg")) - files.keys():
+            path.unlink()
+        for path, text in files.items():
+            write_text(path, text)
+    except OSError as error:
+        reason = f"the report cannot be written ({error.strerror})"
+        raise PalaverError(f"{folder}: {reason}: mend that, then palaver report {folder}") from error
 
 
 def _shown(figure: Figure, svg: str) -> dict[str, Any]:

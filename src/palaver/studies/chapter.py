@@ -11,6 +11,7 @@ from palaver.data import Dataset
 from palaver.studies.findings import Findings, Metric
 from palaver.studies.memory import Footprint
 from palaver.studies.results import Result
+from palaver.studies.schema import Schema
 from palaver.studies.settings import changed
 from palaver.types import PyTree
 
@@ -113,6 +114,8 @@ class Chapter(NamedTuple, Generic[S, D]):
     """Every metric that is shown."""
     report: Callable[[Result], Findings]
     """What a result shows, from its files alone."""
+    schema: Schema = Schema()
+    """What its result files hold that its report reads, beside what every chapter's hold."""
     footprint: Callable[[S, D, int, int], Footprint] = _unknown
     """``footprint(settings, data, seeds, devices)``: what so many seeds are about to take, from shapes alone.
 

@@ -10,12 +10,15 @@ NOTHING = "–"
 Format: TypeAlias = Callable[[float | None], str]
 """A number as a cell's text."""
 
+_LONG = 1e15
+"""From here on numbers are shown as powers of ten."""
+
 _BITS = ("bit", "kbit", "Mbit", "Gbit", "Tbit", "Pbit", "Ebit")
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def decimals(places: int, *, factor: float = 1.0, sign: bool = False) -> Format:
-    """A format of ``factor`` times the number with so many decimals, thousands marked.
+    """A format of ``factor`` times the number with so many decimals, thousands marked; of 10¹⁵ and more, three digits.
 
     Args:
         places: decimals.
@@ -29,7 +32,9 @@ def decimals(places: int, *, factor: float = 1.0, sign: bool = False) -> Format:
     plus = "+" if sign else ""
 
     def text(value: float | None) -> str:
-        return NOTHING if value is None or not math.isfinite(value) else f"{factor * value:{plus},.{places}f}"
+        if value is None or not math.isfinite(value):
+            return NOTHING
+        return f"{factor * value:{plus},.{places}f}" if abs(factor * value) < _LONG else f"{factor * value:{plus}.3g}"
 
     return text
 
@@ -45,14 +50,14 @@ count = decimals(0)
 
 
 def three_digits(value: float | None) -> str:
-    """A number to three digits; a whole one where it has more.
+    """A number to three digits; a whole one where it has more, up to 10¹⁵.
 
     >>> three_digits(0.012345)
     '0.0123'
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+    return f"{value:,.0f}" if 999.5 <= abs(value) < _LONG else f"{value:.3g}"
 
 
 def human_bits(bits: float | None) -> str:

@@ -1,20 +1,33 @@
-"""Result folders: read whole, or refused in one line."""
+"""Result folders: read whole and checked once, or refused in one line."""
 
-import json
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import polars as pl
+from pydantic_core import from_json
 
+from palaver.studies.files import digest
+from palaver.studies.findings import Metric, support_of
 from palaver.studies.record import SCHEMA, TIMINGS
+from palaver.studies.schema import FOREIGN, LARGEST, Schema, check
 from palaver.studies.statistics import Interval
 from palaver.types import PalaverError
+
+if TYPE_CHECKING:
+    from palaver.studies.chapter import AnyChapter
 
 PICTURES = "pictures.npz"
 """Arrays by ``"{row}/{step}/{kind}"``: of a configuration's row in the settings, a step, and what is shown."""
 
-_FOREIGN = "it is not a result file of this version; run the experiment again"
+_MOST_BYTES = 2**30
+"""Of arrays in one file; a hundred times what a run writes."""
 
 
 class Result(NamedTuple):
@@ -30,38 +43,187 @@ class Result(NamedTuple):
     """``summary.json``; the timings of a row's metrics are among its metrics."""
 
 
-def read_result(folder: str | Path) -> Result:
-    """Reads a result folder.
+_ROUNDED = 1e-6
+"""How far float32 may be beyond the end of a range."""
+
+
+def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None = None) -> Result:
+    """Reads a result folder and checks that its files hold what a report reads.
 
     Args:
         folder: its path.
+        chapters: a chapter by its name (``palaver.experiments.chapter``), whose files are then checked for what its own
+            report reads; None: for what every chapter's files hold.
 
     Returns:
         The contents of its files.
 
     Raises:
-        PalaverError: if the folder is missing, is not a result folder, or a file in it cannot be read.
+        PalaverError: if the folder is missing or is not a result folder, its chapter is not known, or a file in it
+            cannot be read, is not as a run writes it, or does not belong to the others.
 
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise PalaverError(f"{folder} is not a folder: give the result folder of a finished run")
     for name in ("settings.json", "metrics.parquet", "summary.json"):
-        if not (folder / name).is_file():
-            raise PalaverError(f"{folder} has no {name}: give the result folder of a finished run")
-    settings, summary = (_rows(folder / name) for name in ("settings.json", "summary.json"))
-    if not isinstance(summary.get("chapter"), str):
-        raise PalaverError(f"{folder / 'summary.json'} names no chapter: {_FOREIGN}")
-    metrics = _tidy(folder / "metrics.parquet")
-    if (folder / TIMINGS).is_file():
-        metrics = pl.concat([metrics, _tidy(folder / TIMINGS)])
-    timings = summary.setdefault("timings", {})
-    if not isinstance(timings, dict) or not isinstance(timings.setdefault("metrics", {}), dict):
-        raise PalaverError(f"{folder / 'summary.json'} has timings that are no object: {_FOREIGN}")
+        if not os.path.isfile(folder / name):
+            what = "is a folder" if os.path.isdir(folder / name) else "is missing"
+            raise PalaverError(f"{folder / name} {what}: give the result folder of a finished run")
+    paths = folder / "settings.json", folder / "summary.json"
+    settings, summary = (_read(path, lambda path: from_json(path.read_bytes())) for path in paths)
+    chapter = None if chapters is None else _chapter(paths[1], summary, chapters)
+    schema = Schema() if chapter is None else chapter.schema
+    check(paths[0], settings, schema.settings)
+    check(paths[1], summary, schema.summary)
+    _check_names(paths, settings, summary)
+    _check_sums(folder, summary.get("checksums") or {})
+    metrics = _metrics(folder / "metrics.parquet")
+    if os.path.lexists(folder / TIMINGS):
+        metrics = pl.concat([metrics, _metrics(folder / TIMINGS)])
+    timings = summary.setdefault("timings", {}).get("metrics") or {}
     for row in summary["rows"]:
-        if own := timings["metrics"].get(str(row["configuration"])):
-            row["metrics"] = (row.get("metrics") or {}) | own
-    return Result(folder, settings, metrics, summary)
+        row["metrics"] |= timings.get(row["configuration"], {})
+    result = Result(folder, settings, metrics, summary)
+    if chapter is not None:
+        _check_fractions(result, chapter.metrics)
+    return result
+
+
+def _chapter(path: Path, summary: Any, chapters: Callable[[str], AnyChapter]) -> AnyChapter:
+    """The chapter that the summary names."""
+    name = summary.get("chapter") if isinstance(summary, dict) else None
+    if not isinstance(name, str):
+        raise PalaverError(f"{path} names no chapter: {FOREIGN}")
+    try:
+        return chapters(name)
+    except PalaverError as error:
+        raise PalaverError(f"{path}: {error}") from None
+
+
+def _check_names(paths: tuple[Path, Path], settings: dict[str, Any], summary: dict[str, Any]) -> None:
+    """Raises ``PalaverError`` unless both files have the same configurations, each once."""
+    planned, found = ([row["configuration"] for row in content["rows"]] for content in (settings, summary))
+    twice = [name for place, name in enumerate(found) if name in found[:place]]
+    if twice:
+        raise PalaverError(f"{paths[1]} has the configuration {twice[0]!r} twice: {FOREIGN}")
+    if planned != found:
+        raise PalaverError(f"{paths[1]} has other configurations than {paths[0]}: they are not of one run; {FOREIGN}")
+
+
+def _check_fractions(result: Result, metrics: Sequence[Metric]) -> None:
+    """Raises ``PalaverError`` where an accuracy or another share is not in [0, 1], rounding apart."""
+    names = result.metrics["metric"].unique()
+    shares = [name for name in names if support_of(metrics, name) == "fraction"]
+    of_shares = pl.col("metric").is_in(shares) & pl.col("value").is_finite()
+    history = result.metrics.filter(of_shares & ~pl.col("value").is_between(-_ROUNDED, 1 + _ROUNDED))
+    for name, value in history.select("metric", "value").head(1).iter_rows():
+        raise PalaverError(f"{result.folder / 'metrics.parquet'}: {name} is {value}: it should be in [0, 1]; {FOREIGN}")
+    for row in result.summary["rows"]:
+        for name, metric in row["metrics"].items():
+            beyond = [v for v in (metric["mean"], *metric["values"]) if not -_ROUNDED <= (v or 0) <= 1 + _ROUNDED]
+            if beyond and support_of(metrics, name) == "fraction":
+                where = f"{name} of “{row['configuration']}” is {beyond[0]}"
+                raise PalaverError(f"{result.folder / 'summary.json'}: {where}: it should be in [0, 1]; {FOREIGN}")
+
+
+def _check_sums(folder: Path, sums: Mapping[str, str]) -> None:
+    """Raises ``PalaverError`` for a file that is not the one that the run has written."""
+    for name, written in sums.items():
+        path = folder / Path(name).name
+        found = checksum(path) if os.path.isfile(path) else None
+        if found != written:
+            raise PalaverError(
+                f"{path} is {'missing' if found is None else 'not as the run wrote it'} (summary.json has its "
+                "SHA-256): put the original there, or run the experiment again"
+            )
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        PalaverError: it cannot be read.
+
+    """
+
+    return _read(path, digest)
+
+
+def _metrics(path: Path) -> pl.DataFrame:
+    """``metrics.parquet``, with exactly the types of ``SCHEMA``; columns beside them are left out."""
+    found = _read(path, lambda path: pl.read_parquet(path, glob=False))
+    for column, kind in SCHEMA.items():
+        if column not in found.columns:
+            raise PalaverError(f"{path} has no column {column}: {FOREIGN}")
+        if found.schema[column] != kind:
+            raise PalaverError(f"{path}: column {column} is {found.schema[column]}: it should be {kind}; {FOREIGN}")
+        if column not in ("node", "value") and found[column].null_count():
+            raise PalaverError(f"{path}: column {column} has nulls: only node and value may have them; {FOREIGN}")
+    beyond = found.filter(pl.col("value").is_finite() & (pl.col("value").abs() > LARGEST))
+    if beyond.height or found.filter(pl.col("round") < 0).height:
+        raise PalaverError(
+            f"{path} has a round below 0 or a value beyond {LARGEST:g}: rounds count from 0, values are at most "
+            f"{LARGEST:g} in size, NaN or infinite; {FOREIGN}"
+        )
+    return found.select(list(SCHEMA))
+
+
+def read_pictures(result: Result, choose: Callable[[list[str]], Iterable[str]] = lambda names: names) -> dict[str, Any]:
+    """Arrays of ``pictures.npz``.
+
+    Args:
+        result: the run.
+        choose: which of the arrays to read, from the names of all.
+
+    Returns:
+        The arrays by name; none where there is no such file.
+
+    Raises:
+        PalaverError: the file cannot be read, an array's header says something else than the file holds, or an array
+            is of Python objects or larger than any run writes.
+
+    """
+    path = result.folder / PICTURES
+    if not os.path.lexists(path):
+        return {}
+
+    def arrays(path: Path) -> dict[str, np.ndarray]:
+        with zipfile.ZipFile(path) as pack:
+            members = {info.filename.removesuffix(".npy"): info for info in pack.infolist()}
+            return {name: _array(pack, members[name]) for name in choose(list(members))}
+
+    return _read(path, arrays)
+
+
+def _array(pack: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One array in NumPy's format; its header is compared with the file's size before memory is taken for it."""
+    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with pack.open(member) as file:
+        shape, fortran, dtype = headers[np.lib.format.read_magic(file)](file)
+        held = member.file_size - file.tell()
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds Python objects")
+        if math.prod(shape) * dtype.itemsize != held or held > _MOST_BYTES:
+            raise ValueError(f"{member.filename} holds {held} bytes, its header says {dtype} {list(shape)}")
+        flat = np.frombuffer(file.read(), dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def check_tiles(path: Path, name: str, grid: np.ndarray) -> np.ndarray:
+    """A grid of pictures, if it is one: uint8 ``[rows, columns, H, W]`` or ``[rows, columns, H, W, 3]``.
+
+    Raises:
+        PalaverError: it is something else, or empty.
+
+    """
+    tiles = grid.ndim == 4 or (grid.ndim == 5 and grid.shape[-1] == 3)
+    if grid.dtype != np.uint8 or not tiles or not grid.size:
+        raise PalaverError(
+            f"{path} holds {grid.dtype} {list(grid.shape)} under {name!r}: it must be uint8 [rows, columns, H, W] or "
+            "[rows, columns, H, W, 3]; run the experiment again"
+        )
+    return grid
 
 
 def last_rounds(result: Result) -> dict[str, int]:
@@ -75,13 +237,13 @@ def last_rounds(result: Result) -> dict[str, int]:
 
 def data_of(result: Result) -> list[str]:
     """The names of its configurations' data sets, each once."""
-    named = [(row.get("settings") or {}).get("data") for row in result.settings["rows"]]
+    named = [row["settings"].get("data") for row in result.settings["rows"]]
     return list(dict.fromkeys(str(name) for name in named if name))
 
 
 def settings_of(result: Result) -> dict[str, dict[str, Any]]:
     """The settings of each configuration, by its name."""
-    return {str(row["configuration"]): row.get("settings") or {} for row in result.settings["rows"]}
+    return {str(row["configuration"]): row["settings"] for row in result.settings["rows"]}
 
 
 def metric_of(row: Mapping[str, Any], name: str) -> Interval | None:
@@ -112,32 +274,17 @@ def metrics_of(result: Result, name: str) -> dict[str, Interval | None]:
     return {str(row["configuration"]): metric_of(row, name) for row in result.summary["rows"]}
 
 
-def _rows(path: Path) -> dict[str, Any]:
-    """A JSON object whose ``rows`` each name their ``configuration``."""
-    found = _read(path, lambda path: json.loads(path.read_text(encoding="utf-8")))
-    rows = found.get("rows") if isinstance(found, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "configuration" in row for row in rows):
-        raise PalaverError(f"{path} has no list 'rows' of configurations: {_FOREIGN}")
-    return found
-
-
-def _tidy(path: Path) -> pl.DataFrame:
-    """A Parquet file with the columns of ``SCHEMA``."""
-    found = _read(path, pl.read_parquet)
-    missing = [column for column in SCHEMA if column not in found.columns]
-    if missing:
-        raise PalaverError(f"{path} has no column {', '.join(missing)}: {_FOREIGN}")
-    return found.select(list(SCHEMA))
-
-
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """What the reader makes of a file; the libraries behind it fail in many ways."""
     try:
         return reader(path)
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except PalaverError:
+        raise
+    except (Exception, pl.exceptions.PanicException) as error:
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: Exception) -> PalaverError:
+def unreadable(path: Path, error: BaseException) -> PalaverError:
     """The error to raise for a result file that cannot be read.
 
     Args:

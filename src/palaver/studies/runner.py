@@ -14,7 +14,7 @@ from palaver.data import Dataset
 from palaver.errors import MachineError
 from palaver.studies.chapter import Study
 from palaver.studies.checkpoints import Checkpoints
-from palaver.studies.files import DamagedError, check_digests, write_arrays, write_frame, write_json
+from palaver.studies.files import DamagedError, check_digests, digest, write_arrays, write_frame, write_json
 from palaver.studies.folder import Folder, clear_drafts, held, publish, recoverable
 from palaver.studies.history import History
 from palaver.studies.plan import Plan as Plan
@@ -134,6 +134,8 @@ def _write_results(
     seconds = {row["configuration"]: take_timings(row.get("metrics", {})) for row in finished}
     summary["rows"] = finished
     summary["timings"] = {"wall_seconds": wall_seconds, "metrics": {name: own for name, own in seconds.items() if own}}
+    beside = [partial_folder / name for name in ("metrics.parquet", TIMINGS, PICTURES)]
+    summary["checksums"] = {path.name: digest(path) for path in beside if path.exists()}
     write_json(partial_folder / "summary.json", summary)
 
 

@@ -6,6 +6,7 @@ from palaver.studies.chapter import Chapter
 from palaver.teaching.footprint import footprint
 from palaver.teaching.report import report
 from palaver.teaching.report.metrics import METRICS
+from palaver.teaching.report.schema import SCHEMA
 from palaver.teaching.settings import TeachingSettings
 from palaver.teaching.study import check, conclude, prepare
 
@@ -36,6 +37,7 @@ CHAPTER = Chapter(
     footprint=footprint,
     metrics=METRICS,
     report=report,
+    schema=SCHEMA,
     conclude=conclude,
 )
 """The thesis's students are so small that ``cpu`` is its own scale; ``tiny`` is on digits."""

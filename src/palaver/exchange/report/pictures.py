@@ -1,9 +1,6 @@
 """What nodes that learn without labels make of pictures, as the grids of tiles in ``pictures.npz`` show it."""
 
 import itertools
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from palaver.report.drawing import STYLE, raster, to_svg
+from palaver.studies import results
 from palaver.studies.formats import count
-from palaver.studies.results import PICTURES, Result, unreadable
+from palaver.studies.results import PICTURES, Result, check_tiles
 from palaver.types import PalaverError
 
 KINDS = {
@@ -30,10 +28,6 @@ _ROUNDS = 4
 _WIDTH, _MARGIN, _BETWEEN, _HEADING = 980, 6, 26, 20  # pixels of the page
 _LABEL = 170  # a title's room, in pixels of the page
 _LARGEST, _SMALLEST = 56, 30  # of a tile's longer side, in pixels of the page
-_BROKEN = (
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
 
 
 def read_pictures(result: Result) -> dict[int, Stages]:
@@ -45,27 +39,22 @@ def read_pictures(result: Result) -> dict[int, Stages]:
         PalaverError: if ``pictures.npz`` cannot be read or does not hold what its keys say.
 
     """
-    path = result.folder / PICTURES
-    if not path.is_file():
-        return {}
+    path, rows = result.folder / PICTURES, len(result.settings["rows"])
+
+    def shown(names: list[str]) -> list[str]:
+        """Of each configuration the names of its first, its last and some rounds between."""
+        parsed = {name: _parsed(path, name, rows) for name in names}
+        rounds: dict[int, set[int]] = {}
+        for row, number, _ in parsed.values():
+            rounds.setdefault(row, set()).add(number)
+        kept = {row: evenly(sorted(numbers)) for row, numbers in rounds.items()}
+        return [name for name, (row, number, _) in parsed.items() if number in kept[row]]
+
     found: dict[int, Stages] = {}
-    try:
-        with path.open("rb") as file:
-            pack = np.load(file, allow_pickle=False)
-            if not isinstance(pack, np.lib.npyio.NpzFile):
-                raise ValueError("not an npz archive")
-            with pack:
-                keys = [(key, *_parsed(path, key, len(result.settings["rows"]))) for key in pack.files]
-                for row in sorted({row for _, row, _, _ in keys}):
-                    shown = evenly(sorted({number for _, of, number, _ in keys if of == row}))
-                    stages: Stages = {number: {} for number in shown}
-                    for key, of, number, kind in keys:
-                        if of == row and number in stages:
-                            stages[number][kind] = _checked(path, key, pack[key])
-                    found[row] = stages
-    except _BROKEN as error:
-        raise unreadable(path, error) from error
-    return found
+    for name, grid in results.read_pictures(result, shown).items():
+        row, number, kind = _parsed(path, name, rows)
+        found.setdefault(row, {}).setdefault(number, {})[kind] = check_tiles(path, name, grid)
+    return dict(sorted(found.items()))
 
 
 def evenly(rounds: Sequence[int], most: int = _ROUNDS) -> list[int]:
@@ -126,16 +115,6 @@ def _parsed(path: Path, key: str, configurations: int) -> tuple[int, int, str]:
             f"in settings.json), the kind {', '.join(KINDS)}; run the experiment again"
         )
     return int(row), int(number), kind
-
-
-def _checked(path: Path, key: str, grid: np.ndarray) -> np.ndarray:
-    tiles = grid.ndim == 4 or (grid.ndim == 5 and grid.shape[-1] == 3)
-    if grid.dtype != np.uint8 or not tiles or not grid.size:
-        raise PalaverError(
-            f"{path} holds {grid.dtype} {list(grid.shape)} under {key!r}: it must be uint8 [rows, columns, H, W] or "
-            "[rows, columns, H, W, 3]; run the experiment again"
-        )
-    return grid
 
 
 def _drawn(blocks: Sequence[tuple[str, float, float, np.ndarray]], scale: float, width: float, height: float) -> str:

@@ -1,6 +1,8 @@
 """Pictures of what agents see and send, from the arrays in ``pictures.npz``."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import matplotlib.style
@@ -8,7 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from palaver.report.drawing import STYLE, raster, to_svg
-from palaver.studies.results import PICTURES, Result, unreadable
+from palaver.studies.results import PICTURES, Result, check_tiles, read_pictures
+from palaver.types import PalaverError
+
+_KEY = re.compile(r"(\d{1,9})/\d+/(views|messages|classes)", re.ASCII)
 
 
 def read_messages(result: Result) -> dict[int, dict[str, np.ndarray]]:
@@ -18,21 +23,33 @@ def read_messages(result: Result) -> dict[int, dict[str, np.ndarray]]:
         PalaverError: the file cannot be read, or its arrays are not those of this run's configurations.
 
     """
-    path = result.folder / PICTURES
-    if not path.is_file():
-        return {}
+    path, rows = result.folder / PICTURES, len(result.settings["rows"])
     found: dict[int, dict[str, np.ndarray]] = {}
-    try:
-        with np.load(path, allow_pickle=False) as pack:
-            for key in pack.files:
-                row, _, kind = key.split("/")
-                found.setdefault(int(row), {})[kind] = pack[key]
-        for row, kinds in found.items():
-            if not 0 <= row < len(result.settings["rows"]) or {*kinds, "views"} != {"views", "messages", "classes"}:
-                raise ValueError(f"row {row} has {', '.join(sorted(kinds))}")
-    except Exception as error:  # NumPy's reader fails in many ways
-        raise unreadable(path, error) from error
+    for name, array in read_pictures(result).items():
+        key = _KEY.fullmatch(name)
+        if key is None or int(key[1]) >= rows:
+            raise PalaverError(
+                f"{path} holds {name!r}: its keys are 'row/step/kind', the row below {rows} (the configurations in "
+                "settings.json), the kind views, messages or classes; run the experiment again"
+            )
+        found.setdefault(int(key[1]), {})[key[2]] = _checked(path, name, key[2], array)
+    for row, kinds in found.items():
+        if "classes" not in kinds:
+            raise PalaverError(f"{path} has no classes of row {row}: run the experiment again")
     return found
+
+
+def _checked(path: Path, name: str, kind: str, array: np.ndarray) -> np.ndarray:
+    """Views are pictures, classes shares of symbols; messages are not drawn."""
+    if kind == "views":
+        return check_tiles(path, name, array)
+    shares = array.ndim == 4 and array.size and array.dtype.kind == "f"
+    if kind == "classes" and not shares:
+        raise PalaverError(
+            f"{path} holds {array.dtype} {list(array.shape)} under {name!r}: it must be float [agents, classes, "
+            "positions, symbols]; run the experiment again"
+        )
+    return array
 
 
 def drawing(kinds: Mapping[str, np.ndarray]) -> str:

@@ -25,25 +25,31 @@ def curves(result: Result, names: Sequence[str]) -> str | None:
         names: of the configurations to draw.
 
     Returns:
-        The SVG; None where none of the configurations has a curve.
+        The SVG; None where none of the configurations has a curve whose every cost is known.
 
     """
-    found = {name: curve for name in names if (curve := _accuracy_of(result, name)) is not None}
+    found, spent = {}, {}
+    for name in names:
+        curve = _accuracy_of(result, name)
+        if curve is not None and np.isfinite(curve[1]).any():
+            costs = {cost.name: _cost_at(result, name, cost, curve[0]) for cost in COSTS}
+            if all(np.isfinite(own).all() for own in costs.values()):
+                found[name], spent[name] = curve, costs
     if not found:
         return None
     with matplotlib.style.context(["default", STYLE, {"font.size": 8.5}]):
         figure = canvas(7.6, [handle_of(result, name) for name in found])
-        top = 100 * max(float(np.nanmax(line)) for _, line, _, _ in found.values() if np.isfinite(line).any())
+        top = 100 * max(float(np.nanmax(line)) for _, line, _, _ in found.values())
         for place, cost in enumerate(COSTS):
             axes = figure.add_subplot(-(-len(COSTS) // 2), 2, place + 1)
-            costs = {name: _cost_at(result, name, cost, rounds) for name, (rounds, *_) in found.items()}
+            costs = {name: spent[name][cost.name] for name in found}
             furthest = max(float(costs[name][_near_its_best(middle)]) for name, (_, middle, *_) in found.items())
             for name, (_, middle, low, high) in found.items():
-                spent = costs[name]
+                x = costs[name]
                 # A cost may stand still while accuracy rises: the teacher predicts each example once.
-                last = min(max(int(np.searchsorted(spent, furthest)), _near_its_best(middle)), len(spent) - 1)
+                last = min(max(int(np.searchsorted(x, furthest)), _near_its_best(middle)), len(x) - 1)
                 shown = np.unique(np.linspace(0, last, _POINTS).astype(int))
-                x, line, under, above = (values[shown] for values in (spent, 100 * middle, 100 * low, 100 * high))
+                x, line, under, above = (values[shown] for values in (x, 100 * middle, 100 * low, 100 * high))
                 draw_curve(axes, (x, line, under, above), look_of(result, name), alpha=0.1, lw=1.3)
             axes.set(xlabel=cost.unit, ylabel="validation accuracy, %" if place % 2 == 0 else None)
             axes.set(xlim=(0, furthest or 1.0), ylim=(max(0.0, top - 8), top + 0.5))
@@ -60,15 +66,15 @@ _POINTS = 80
 
 
 def _near_its_best(middle: np.ndarray) -> int:
-    """The first place within a fifth of a point of the highest mean."""
-    return int(np.argmax(middle >= np.nanmax(middle) - 0.002)) if np.isfinite(middle).any() else 0
+    """The first place within a fifth of a point of the highest mean, of which there is one."""
+    return int(np.argmax(middle >= np.nanmax(middle) - 0.002))
 
 
 def _cost_at(result: Result, name: str, cost: Metric, rounds: np.ndarray) -> np.ndarray:
     """The cost at each of these rounds, in its axis's unit: the same for all seeds but for seconds of stopped ones."""
     of_it = (pl.col("configuration") == name) & (pl.col("metric") == goals.COSTS[cost.name])
     found = dict(result.metrics.filter(of_it).group_by("round").agg(pl.col("value").max()).iter_rows())
-    return cost.factor * np.array([found[number] for number in rounds], float)
+    return cost.factor * np.array([found.get(number) for number in rounds], float)
 
 
 def scaling(result: Result, goal: str) -> str | None:
