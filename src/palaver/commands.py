@@ -26,7 +26,7 @@ from palaver.studies.chapter import AnyChapter, Configuration, Row
 from palaver.studies.folder import open_folder
 from palaver.studies.memory import allocation_errors
 from palaver.studies.results import read_result
-from palaver.studies.runner import Plan
+from palaver.studies.plan import Plan, check_plan, stored_plan
 from palaver.studies.settings import changed, read_toml
 from palaver.types import PalaverError
 
@@ -91,7 +91,7 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
             )
         out = options.resume
         folder = open_folder(out, resume=True, overwrite=False)
-        plan = runner.stored_plan(folder, experiments.chapter)
+        plan = stored_plan(folder, experiments.chapter)
         if plan.experiment != name:
             raise PalaverError(f"{out} is a run of {plan.experiment}: resume it with that name")
         console.print(f"resuming {out} with the settings it was started with")
@@ -126,8 +126,7 @@ def _check(plan: Plan, by_name: Callable[[str], Dataset], console: Console | Non
     if console is not None:
         print_table(console, to_table(budget_grid(plan.configurations, found)))
     check_budget(chapter, plan.configurations, found, by_name, seeds, plan.devices)
-    for row in plan.configurations:
-        chapter.check(row.settings, chapter.load(row.settings, by_name), plan.seeds, plan.devices)
+    check_plan(plan, by_name)
 
 
 def _plan(name: str, options: Options, overrides: Mapping[str, Any]) -> Plan:

@@ -53,12 +53,13 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
         silent = how | {"nodes": 10, "channel": "none", "burn_in": 0, "projection": False}
         sending = silent | {"channel": channel}
         of_one, of_silent, of_sending = _NUMBERS[family] if base.data == _THESIS.data else ({}, {}, {})
-        found += [
-            Row(f"{family}, 10 nodes, untrained", base, silent | {"rounds": 0}),
-            Row(f"{family}, 1 node", base, silent | {"nodes": 1}, of_one),
-            Row(f"{family}, 10 nodes, silent", base, silent, of_silent),
-            Row(f"{family}, 10 nodes, {channel}", base, sending, of_sending),
-            Row(f"{family}, {channel} after burn-in", base, sending | {"burn_in": base.rounds // 3}),
-            Row(f"{family}, {channel}, projected", base, sending | {"projection": True}),
-        ]
+        made: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
+            f"{family}, 10 nodes, untrained": (silent | {"rounds": 0}, {}),
+            f"{family}, 1 node": (silent | {"nodes": 1}, of_one),
+            f"{family}, 10 nodes, silent": (silent, of_silent),
+            f"{family}, 10 nodes, {channel}": (sending, of_sending),
+            f"{family}, {channel} after burn-in": (sending | {"burn_in": base.rounds // 3}, {}),
+            f"{family}, {channel}, projected": (sending | {"projection": True}, {}),
+        }
+        found += [Row(name, base, own, thesis, family) for name, (own, thesis) in made.items()]
     return found

@@ -65,14 +65,20 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
         "n=20 proportional kl soft": kl | {"stack": (20,), "select": "proportional"},
         "n=20 kl soft, a quarter random": kl | {"stack": (20,), "select": "top-and-random", "share": 0.25},
     }
+    families: list[tuple[str, str, dict[str, Any], dict[str, dict[str, Any]]]] = [
+        ("Table 3.1", "", {}, table),
+        ("Rivals from the literature", "", {}, rivals),
+        ("Beyond the thesis", "", {}, beyond),
+        ("20 % of the labels flipped", "20 % flipped: ", {"flipped": 0.2}, table | rivals),
+        ("10 % of the labels known", "10 % known: ", {"known": 0.1}, table | rivals),
+    ]
     found = []
-    for where, how in (("", {}), ("20 % flipped: ", {"flipped": 0.2}), ("10 % known: ", {"known": 0.1})):
-        chosen = table | rivals if where else table | rivals | beyond
+    for family, where, how, chosen in families:
         for name, own in chosen.items():
             numbers = _NUMBERS.get(name) if applies and not where else None
             thesis = {} if numbers is None else {"test_accuracy": numbers[0], "updates_to_best": float(numbers[1])}
             claimed = [times for start, times in _FACTORS.items() if numbers is not None and name.startswith(start)]
             thesis |= {"times_fewer_updates": claimed[0]} if claimed else {}
-            found.append(Row(where + name, base, plain | own | how, thesis))
+            found.append(Row(where + name, base, plain | own | how, thesis, family))
     largest = 20 if small else max(LARGER)  # that the examples can fill
     return [row for row in found if max(row.own["stack"]) <= largest]

@@ -36,10 +36,8 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     wide = {"hidden": tuple(4 * width for width in base.hidden)}
     nce = {"information": "info-nce", "critic": "separable", "batch_size": 2 * base.batch_size}
     bits = base.length
-    found: dict[str, dict[str, Any]] = dict(_LEVELS)
     # Views that complement each other: what the other sees is worth predicting.
-    for name, view in (("halves", {"view": "halves"}), ("windows", {"view": "crops", "crop": 0.5})):
-        found |= {f"{name}: {level}": view | how for level, how in _LEVELS.items()}
+    views: dict[str, dict[str, Any]] = {"halves": {"view": "halves"}, "windows": {"view": "crops", "crop": 0.5}}
     # What may turn the order under the thesis's masks.
     turns: dict[str, dict[str, Any]] = {
         "four times as wide": wide,
@@ -47,12 +45,6 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
         "twice as long": {"length": 2 * bits},
         "straight-through": {"estimator": "straight-through"},
         "30 % noise": {"noise": 0.3},
-    }
-    found |= {f"{name}: {level}": how | _LEVELS[level] for name, how in turns.items() for level in ("none", "both")}
-    found |= {
-        "ten times the weight: both": both | {"weight": 0.05},
-        "distributions predicted: both": both | {"predict": "distribution"},
-        "untrained agents": {"level": "none", "learning_rate": 0.0},
     }
     # The chapter's open ends, where views complement each other.
     halves = both | {"view": "halves"}
@@ -68,15 +60,33 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
         "recurrent, variable length": recurrent | {"length": bits // 4, "vocabulary": 17, "variable_length": True},
         "8 agents": {"agents": 8},
     }
-    found |= {
-        f"halves, {name}: {level}": halves | how | {"level": level}
-        for name, how in ends.items()
-        for level in ("none", "both")
+    families: dict[str, dict[str, dict[str, Any]]] = {
+        "Table 4.1": _LEVELS,
+        "Views that complement each other": {
+            f"{name}: {level}": view | how for name, view in views.items() for level, how in _LEVELS.items()
+        },
+        "What may turn the order": {
+            f"{name}: {level}": how | _LEVELS[level] for name, how in turns.items() for level in ("none", "both")
+        }
+        | {
+            "ten times the weight: both": both | {"weight": 0.05},
+            "distributions predicted: both": both | {"predict": "distribution"},
+            "untrained agents": {"level": "none", "learning_rate": 0.0},
+        },
+        "Open ends, on halves": {
+            f"halves, {name}: {level}": halves | how | {"level": level}
+            for name, how in ends.items()
+            for level in ("none", "both")
+        }
+        | {"halves, 8 agents in a ring: both": halves | {"agents": 8, "topology": "ring"}},
+        "Messages that a decoder can turn back": _decoded(wide, nce, bits),
     }
-    found["halves, 8 agents in a ring: both"] = halves | {"agents": 8, "topology": "ring"}
-    found |= _decoded(wide, nce, bits)
     numbers = {name: {"probe_accuracy": number} for name, number in _NUMBERS.items() if base.data == "mnist"}
-    return [Row(name, base, own, numbers.get(name, {})) for name, own in found.items()]
+    return [
+        Row(name, base, own, numbers.get(name, {}), family)
+        for family, found in families.items()
+        for name, own in found.items()
+    ]
 
 
 def _decoded(wide: dict[str, Any], nce: dict[str, Any], bits: int) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,8 @@ class Configuration(NamedTuple):
     """Of the chapter's settings class."""
     thesis: dict[str, float] = {}  # noqa: RUF012
     """The thesis's numbers for it, by metric; accuracies as fractions."""
+    family: str = ""
+    """Heading of those that it belongs with in a long table; empty: it stands under none."""
 
 
 class Row(NamedTuple):
@@ -40,6 +42,8 @@ class Row(NamedTuple):
     own: Mapping[str, Any]
     """What makes it this configuration and no other: settings by name, which stay as they are here."""
     thesis: dict[str, float] = {}  # noqa: RUF012
+    """As in ``Configuration``."""
+    family: str = ""
     """As in ``Configuration``."""
 
     def under(self, overrides: Mapping[str, Any] = MappingProxyType({}), where: str = "") -> Configuration:
@@ -54,7 +58,7 @@ class Row(NamedTuple):
 
         """
         settings = changed(self.base, {**overrides, **self.own}, f"{where}“{self.name}”: ")
-        return Configuration(self.name, settings, self.thesis)
+        return Configuration(self.name, settings, self.thesis, self.family)
 
 
 class Evaluation(NamedTuple):

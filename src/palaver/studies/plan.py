@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from palaver.data import Dataset
 from palaver.errors import PalaverError
 from palaver.studies.chapter import AnyChapter, Configuration
+from palaver.studies.command import run_command
 from palaver.studies.fields import Count, Seed
 from palaver.studies.files import DamagedError, check_digests, digest, write_json, write_text
 from palaver.studies.folder import Folder
@@ -32,11 +33,15 @@ class Plan(NamedTuple):
     """Settings that were given in place of the experiment's own; a configuration keeps what makes it."""
     only: Sequence[str] = ()
     """Patterns that chose the configurations; none: all."""
+    date: str = ""
+    """When the run began, UTC, as ISO 8601 has it; empty until it begins."""
 
     def to_json(self) -> dict[str, Any]:
         """The contents of ``settings.json``."""
         return {
             "version": __version__,
+            "date": self.date,
+            "command": self.command(),
             "experiment": self.experiment,
             "chapter": self.chapter.name,
             "scale": self.scale,
@@ -45,10 +50,26 @@ class Plan(NamedTuple):
             "overrides": dict(self.overrides),
             "only": list(self.only),
             "rows": [
-                {"configuration": row.name, "settings": asdict(row.settings), "thesis": row.thesis}
+                {
+                    "configuration": row.name,
+                    "family": row.family,
+                    "settings": asdict(row.settings),
+                    "thesis": row.thesis,
+                }
                 for row in self.configurations
             ],
         } | self.chapter.plan(self.configurations)
+
+    def command(self) -> str:
+        """The shell command that runs the plan again."""
+        overrides = self.overrides
+        if self.experiment == self.chapter.name:  # a configuration of one's own, made from the scale's by its settings
+            settings, scale = (
+                asdict(own) for own in (self.configurations[0].settings, self.chapter.scales[self.scale])
+            )
+            overrides = {name: value for name, value in settings.items() if value != scale[name]}
+        devices = self.devices if self.chapter.sharded else None
+        return run_command(self.experiment, self.scale, self.seeds, overrides, self.only, devices)
 
 
 class _StoredRow(BaseModel):
@@ -56,6 +77,7 @@ class _StoredRow(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     configuration: str
+    family: str
     settings: dict[str, Any]
     thesis: dict[str, int | float]
 
@@ -65,6 +87,7 @@ class _Stored(BaseModel):
 
     model_config = ConfigDict(strict=True)
     version: str
+    date: str
     experiment: str
     chapter: str
     scale: str
@@ -106,7 +129,7 @@ def stored_plan(folder: Folder, chapters: Callable[[str], AnyChapter]) -> Plan:
         rows = [_configuration(chapter, row) for row in found.rows]
         if _seal(folder).exists():
             check_digests(folder.partial, {folder.settings.name: _seal(folder).read_text()})
-        own = (found.seeds, found.devices, found.overrides, found.only)
+        own = (found.seeds, found.devices, found.overrides, found.only, found.date)
         return Plan(found.experiment, found.scale, chapter, rows, *own)
     except DamagedError:
         reason = "it is not as the run wrote it"
@@ -124,7 +147,7 @@ def _configuration(chapter: AnyChapter, row: _StoredRow) -> Configuration:
     if missing:
         raise ValueError(f"“{row.configuration}” has no {missing[0]}")
     settings = changed(chapter.scales["cpu"], row.settings, f"“{row.configuration}”: ")
-    return Configuration(row.configuration, settings, dict(row.thesis))
+    return Configuration(row.configuration, settings, dict(row.thesis), row.family)
 
 
 def check_plan(plan: Plan, load: Callable[[str], Dataset]) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,7 +19,7 @@ from palaver.studies.files import DamagedError, check_digests, digest, write_arr
 from palaver.studies.folder import Folder, clear_drafts, held, publish, recoverable
 from palaver.studies.history import History
 from palaver.studies.plan import Plan as Plan
-from palaver.studies.plan import check_plan, store_plan
+from palaver.studies.plan import store_plan
 from palaver.studies.plan import stored_plan as stored_plan
 from palaver.studies.record import TIMINGS, apart, take_timings
 from palaver.studies.results import PICTURES
@@ -85,10 +86,8 @@ def _run(
 ) -> None:
     """Trains what is left of a plan, and writes all result files."""
     started, seconds, finished = time.monotonic(), 0.0, []
-    if folder.settings.exists():
-        check_plan(plan, load)  # as flags are; the data may have changed too
-    else:
-        store_plan(plan, folder)
+    if not folder.settings.exists():
+        store_plan(plan._replace(date=datetime.now(UTC).isoformat(timespec="seconds")), folder)
     histories = [History(folder.history, number) for number in range(len(plan.configurations))]
     for row, history in zip(plan.configurations, histories, strict=True):
         found = history.finished()
