@@ -25,8 +25,8 @@ from palaver.studies.budget import budget_grid, check_budget, footprints
 from palaver.studies.chapter import AnyChapter, Configuration, Row
 from palaver.studies.folder import open_folder
 from palaver.studies.memory import allocation_errors
-from palaver.studies.results import read_result
 from palaver.studies.plan import Plan, check_plan, stored_plan
+from palaver.studies.results import read_result
 from palaver.studies.settings import changed, read_toml
 from palaver.types import PalaverError
 

@@ -66,3 +66,15 @@ def text_of():
         return unescape(re.sub(r"<[^>]+>", "", page))
 
     return text
+
+
+@pytest.fixture(scope="session")
+def chapters_folders(labelled_folder, unlabelled_folder, tmp_path_factory):
+    """A result of each chapter, by its name, its page written; those of students and languages have all their rows."""
+    from chapters import make_language, make_teaching
+
+    made = {"teaching": make_teaching, "language": make_language}
+    folders = {name: make(tmp_path_factory.mktemp(name) / "run") for name, make in made.items()}
+    for folder in folders.values():
+        write_report(folder, chapter)
+    return {"labelled": labelled_folder, "unlabelled": unlabelled_folder} | folders

@@ -25,7 +25,7 @@ def panels_of(svg: str) -> list[str]:
 
 
 def words_of(svg: str) -> list[str]:
-    return [each.strip() for each in re.findall(r"<!--(.*?)-->", svg)]
+    return re.findall(r">([^<]+)</text>", svg)
 
 
 def latent_grids(result):
@@ -39,7 +39,7 @@ def test_one_panel_a_metric(unlabelled_folder, unlabelled):
     for unit in ("nats an example", "units", "validation accuracy, %", "squared error a pixel", "times the data's"):
         assert unit in words_of(svg)
     vae = unlabelled._replace(metrics=unlabelled.metrics.filter(pl.col("configuration").str.starts_with("VAE")))
-    svg = panels(vae, configurations(vae), METRICS, "round")
+    svg = "".join(panels(vae, configurations(vae), METRICS, "round"))
     assert panels_of(svg) == list(LATENT["vae"])
     assert "round" in words_of(svg)
     assert not any("BiGAN" in each for each in words_of(svg))
@@ -47,7 +47,7 @@ def test_one_panel_a_metric(unlabelled_folder, unlabelled):
 
 
 def test_without_such_metrics_there_is_neither_figure_nor_table(labelled_folder, labelled, text_of):
-    assert panels(labelled, configurations(labelled), METRICS, "round") is None and latent_grids(labelled) == []
+    assert panels(labelled, configurations(labelled), METRICS, "round") == [] and latent_grids(labelled) == []
     told = text_of(labelled_folder)
     assert (labelled_folder / "figures" / "temperature.svg").exists()  # it belongs to exchanged logits
     assert "Latent statistics" not in told and "What the nodes learn" not in told

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -115,6 +117,58 @@ def test_interrupted_it_goes_on_to_the_same_bits(toy, monkeypatch, capsys):
     assert Path("whole/figures/fit.svg").read_bytes() == Path("run/figures/fit.svg").read_bytes()
 
 
+def settings_of(folder):
+    return json.loads((Path(folder) / "settings.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("args", "command"),
+    [
+        (
+            [
+                "run",
+                "two-toys",
+                "--scale=tiny",
+                "--only",
+                "ex*",
+                "--steps",
+                "10",
+                "--first-seed",
+                "3",
+                "--mean",
+                "-2.5",
+            ],
+            "palaver run two-toys --scale tiny --seeds 2 --first-seed 3 --only 'ex*' --mean -2.5 --steps 10",
+        ),
+        (["run", "toy", "--scale", "tiny", "--rate", "0.5"], "palaver run toy --scale tiny --seeds 3 --rate 0.5"),
+        (["run", "toy", "--settings", "own.toml"], "palaver run toy --scale cpu --seeds 3 --noise 0.0"),
+    ],
+)
+def test_the_command_in_the_settings_makes_the_same_run(toy, args, command):
+    Path("own.toml").write_text("noise = 0.0\n")
+    assert main([*args, "--out", "run"]) == 0
+    once = settings_of("run")
+    assert once["command"] == command
+    assert main([*shlex.split(command)[1:], "--out", "again"]) == 0
+    assert {**settings_of("again"), "date": once["date"]} == once
+    assert summary_of("again")["rows"] == summary_of("run")["rows"]
+
+
+def test_the_date_is_when_the_run_first_began(toy, monkeypatch):
+    before = datetime.now(UTC).replace(microsecond=0)
+    monkeypatch.setattr(toy, "evaluated", lambda step: signal.raise_signal(signal.SIGINT))
+    assert main(["run", "toy", "--scale", "tiny", "--out", "run"]) == 130
+    began = settings_of("run.partial")
+    assert before <= datetime.fromisoformat(began["date"]) <= datetime.now(UTC)
+    # As if that had been long ago.
+    Path("run.partial/settings.json").write_text(json.dumps(began | {"date": "2001-02-03T04:05:06+00:00"}))
+    monkeypatch.setattr(toy, "evaluated", lambda step: None)
+    assert main(["run", "toy", "--resume", "run"]) == 0
+    assert settings_of("run") == began | {"date": "2001-02-03T04:05:06+00:00"}
+    page = Path("run/report.html").read_text()
+    assert "2001-02-03 04:05 UTC" in page
+
+
 def first_node(logits, answered):
     """The distribution of node 0, whatever the others say."""
     return jnp.exp(logits[0]) / jnp.exp(logits[0]).sum(-1, keepdims=True)
@@ -147,7 +201,7 @@ def test_a_rule_and_a_topology_of_ones_own_appear_everywhere(monkeypatch, tmp_pa
     assert "first_node" not in RULES
     page = Path("run/report.html").read_bytes()
     assert b'<th scope="col">first node %</th>' in page
-    assert "<!-- first node -->" in Path("run/figures/decision_rules.svg").read_text()
+    assert ">first node</text>" in Path("run/figures/decision_rules.svg").read_text()
     assert main(["report", "run"]) == 0
     assert Path("run/report.html").read_bytes() == page
     capsys.readouterr()

@@ -23,7 +23,7 @@ from palaver.models import MODELS, Architecture
 from palaver.objectives import OBJECTIVES
 from palaver.studies.chapter import Configuration
 from palaver.studies.folder import open_folder
-from palaver.studies.runner import Plan, stored_plan
+from palaver.studies.plan import Plan, stored_plan
 from palaver.studies.settings import changed, read_toml
 from palaver.teaching.difficulty import MEASURES
 from palaver.teaching.selection import RULES

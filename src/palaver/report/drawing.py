@@ -1,8 +1,7 @@
-"""What the figures share: colours, curves over rounds, legends, and SVG whose bytes depend on nothing else."""
+"""What the figures share: curves over rounds, legends, and drawings whose bytes depend on nothing else."""
 
-import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.style
@@ -13,29 +12,39 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from palaver.report.colours import SERIES, SHADES
 from palaver.report.grids import expand
+from palaver.report.svg import to_svg
 from palaver.studies.findings import Metric
 from palaver.studies.results import Result
 from palaver.studies.statistics import Support, interval
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-"""Okabe & Ito's palette without its yellow, which is too pale for a line on white."""
-
+COLOURS = tuple(shade.light for shade in SERIES.values())
 MARKERS = "osD^vPX"
-GREY = "#595959"
+INK, GREY, GRID = (SHADES[name].light for name in ("ink", "soft", "grid"))
+WIDTH = 3.5
+"""Of a drawing, in inches: as many pixels as the narrowest window has (336), so that text is legible everywhere."""
+
 STYLE = {
     "svg.hashsalt": "palaver",
-    "svg.fonttype": "path",
-    "font.size": 10,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "legend.frameon": False,
     "axes.titlelocation": "left",
-    "axes.titlesize": 11,
+    "axes.titlesize": 9.5,
 }
 
 
@@ -131,50 +140,50 @@ def handle_of(result: Result, configuration: str, among: Sequence[str] = ()) -> 
         among: as in ``look_of``.
 
     Returns:
-        A line in the configuration's colour and marker, labelled with its name, shortened to 84 characters.
+        A line in the configuration's colour and marker, labelled with its name, shortened to two lines.
 
     """
     colour, marker = look_of(result, configuration, among)
-    label = plain(textwrap.shorten(configuration, 84, placeholder=" …"))
+    label = plain(textwrap.shorten(configuration, 2 * _LINE, placeholder=" …"))
     return Line2D([], [], color=colour, marker=marker, markersize=5, lw=1.9, label=label)
 
 
-def framed(height: float, handles: list[Any]) -> tuple[Figure, Axes]:
-    """A ``canvas`` with one pair of axes.
+def panel(height: float) -> tuple[Figure, Axes]:
+    """A drawing of one pair of axes.
 
     Args:
-        height: of the axes, in inches.
-        handles: the legend's entries, at least one.
+        height: of the drawing, in inches.
 
     Returns:
-        The figure and its axes.
+        The figure, ``WIDTH`` inches wide, and its axes.
 
     """
-    figure = canvas(height, handles)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def canvas(height: float, handles: list[Any]) -> Figure:
-    """A figure 7 inches wide with a legend below its axes.
+def legend(handles: Sequence[Any]) -> str:
+    """A legend as a drawing of its own.
 
     Args:
-        height: of the axes, in inches; the legend's is added.
-        handles: the legend's entries, at least one.
+        handles: its entries, at least one.
 
     Returns:
-        The figure, without axes.
+        The SVG.
 
     """
-    lines = -(-len(handles) // _columns(handles))
-    figure = Figure(figsize=(7, height + 0.19 * lines), layout="constrained")
-    figure.legend(handles=handles, loc="outside lower left", ncols=_columns(handles), fontsize=9.5, handlelength=2.4)
-    return figure
+    labels = [textwrap.fill(str(handle.get_label()), _LINE) for handle in handles]
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = 1 if longest > 16 else 2 if longest > 8 else 3
+    rows = [labels[start : start + columns] for start in range(0, len(labels), columns)]
+    height = 0.1 + sum(0.06 + 0.14 * max(label.count("\n") + 1 for label in row) for row in rows)
+    figure = Figure(figsize=(WIDTH, height))
+    figure.legend(handles, labels, loc="upper left", ncols=columns, handlelength=2.4, borderpad=0, borderaxespad=0.2)
+    return to_svg(figure)
 
 
-def _columns(handles: list[Any]) -> int:
-    """As many columns as the longest label leaves room for."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    return 1 if longest > 38 else 2 if longest > 20 else 3 if longest > 8 else 5
+_LINE = 36
+"""Letters in a line of a legend."""
 
 
 def draw_curve(
@@ -204,17 +213,17 @@ def draw_curve(
     axes.fill_between(x, factor * low, factor * high, color=colour, alpha=alpha, linewidth=0)
 
 
-def panels(result: Result, names: Sequence[str], metrics: Sequence[Metric], unit: str) -> str | None:
-    """Curves of several metrics over the unit of progress, one panel per metric: mean over seeds with the 95 % band.
+def panels(result: Result, names: Sequence[str], metrics: Sequence[Metric], unit: str) -> list[str]:
+    """Curves of several metrics over the unit of progress, one drawing each: mean over seeds with the 95 % band.
 
     Args:
         result: the run.
         names: of the configurations to draw.
         metrics: those with a ``panel`` are drawn as far as the result has them.
-        unit: of progress, in the singular or plural, below the lowest panels.
+        unit: of progress, in the singular or plural, below the axes.
 
     Returns:
-        The figure as SVG; None where there is nothing to draw.
+        A drawing for each metric, and the legend; none where there is nothing to draw.
 
     """
     shown = [metric for metric in expand(metrics, _measured(result)) if metric.panel]
@@ -224,26 +233,35 @@ def panels(result: Result, names: Sequence[str], metrics: Sequence[Metric], unit
         }
         for metric in shown
     }
-    curves = {metric: found for metric, found in curves.items() if found}
     drawn = [name for name in names if any(name in found for found in curves.values())]
     if not drawn:
-        return None
-    columns = 1 if len(curves) == 1 else 2 if len(curves) <= 4 else 3
-    rows = -(-len(curves) // columns)
-    with matplotlib.style.context(["default", STYLE, {"font.size": 8.5, "axes.titlesize": 9.5}]):
-        figure = canvas(0.6 + 2.2 * rows, [handle_of(result, name, names) for name in drawn])
-        for place, (metric, found) in enumerate(curves.items()):
-            axes = figure.add_subplot(rows, columns, place + 1)
-            for name, curve in found.items():
-                alpha = 0.14 if len(drawn) <= 6 else 0.08
-                draw_curve(axes, curve, look_of(result, name, names), factor=metric.factor, alpha=alpha)
-            axes.set(title=metric.panel, ylabel=metric.unit)
-            axes.set_gid(f"panel-{metric.name}")
-            if place + columns >= len(curves):
-                axes.set_xlabel(unit)
-            axes.set_xlim(left=0)
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
-        return to_svg(figure)
+        return []
+    with matplotlib.style.context(["default", STYLE]):
+        drawings = [
+            _curves(result, names, metric, found, unit, 0.14 if len(drawn) <= 6 else 0.08)
+            for metric, found in curves.items()
+            if found
+        ]
+        return [*drawings, legend([handle_of(result, name, names) for name in drawn])]
+
+
+def _curves(
+    result: Result,
+    names: Sequence[str],
+    metric: Metric,
+    found: Mapping[str, tuple[np.ndarray, ...]],
+    unit: str,
+    alpha: float,
+) -> str:
+    """One metric's curves by configuration."""
+    figure, axes = panel(2.3)
+    for name, curve in found.items():
+        draw_curve(axes, curve, look_of(result, name, names), factor=metric.factor, alpha=alpha)
+    axes.set(title=metric.panel, ylabel=metric.unit, xlabel=unit)
+    axes.set_gid(f"panel-{metric.name}")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+    return to_svg(figure)
 
 
 def _measured(result: Result) -> dict[str, Any]:
@@ -267,10 +285,3 @@ def raster(grid: np.ndarray) -> np.ndarray:
     framed[:, :, :-1, :-1] = tiles
     whole = framed.transpose(0, 2, 1, 3, 4).reshape(rows * (height + 1), columns * (width + 1), 3)
     return np.ascontiguousarray(whole[:-1, :-1])
-
-
-def to_svg(figure: Figure) -> str:
-    """The figure as SVG, without a date or the name of a program in it."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()

@@ -1,15 +1,20 @@
 """The report: one offline page that says what a run found, rebuilt from its result files alone."""
 
-import base64
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
+from palaver.report.colours import SHADES
 from palaver.report.grids import overridden
+from palaver.report.svg import inline, sheet
 from palaver.studies.chapter import AnyChapter
 from palaver.studies.files import write_text
 from palaver.studies.findings import Figure, Grid
@@ -50,18 +55,22 @@ def write_report(folder: str | Path, chapters: Callable[[str], AnyChapter]) -> P
     """
     result = read_result(folder, chapters)
     findings = chapters(result.summary["chapter"]).report(result)
-    drawn = {figure: svg for figure in findings.figures if (svg := figure.draw()) is not None}
+    drawn = {figure: drawings for figure in findings.figures if (drawings := figure.draw())}
+    families = {str(row["configuration"]): str(row.get("family") or "") for row in result.settings["rows"]}
     page = _PAGES.get_template("page.html.jinja").render(
         title=str(result.summary.get("experiment", "run")),
         facts=facts(result),
+        command=result.settings.get("command"),
         findings=findings,
         notices=[*overridden(result), *findings.notices],
-        drawn=[_shown(figure, svg) for figure, svg in drawn.items()],
+        drawn=[_shown(figure, drawings) for figure, drawings in drawn.items()],
         intervals=_INTERVALS,
         settings=_settings(result),
         split=_split,
+        grouped=partial(_grouped, families),
+        shades=SHADES,
     )
-    files = {result.folder / "figures" / f"{figure.name}.svg": svg for figure, svg in drawn.items()}
+    files = {result.folder / "figures" / f"{figure.name}.svg": sheet(drawings) for figure, drawings in drawn.items()}
     _write(result.folder, files | {result.folder / "report.html": page + "\n"})
     return result.folder / "report.html"
 
@@ -86,10 +95,19 @@ def _write(folder: Path, files: Mapping[Path, str]) -> None:
         raise PalaverError(f"{folder}: {reason}: mend that, then palaver report {folder}") from error
 
 
-def _shown(figure: Figure, svg: str) -> dict[str, Any]:
-    """A figure for the template, the drawing as an image of its own, so that ids of two drawings never meet."""
-    source = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return figure._asdict() | {"source": source}
+def _shown(figure: Figure, drawings: Sequence[str]) -> dict[str, Any]:
+    """A figure for the template, its drawings as elements of the page."""
+    parts = [Markup(inline(svg, f"{figure.name}-{place}")) for place, svg in enumerate(drawings)]
+    return figure._asdict() | {"drawings": parts}
+
+
+def _grouped(families: Mapping[str, str], grid: Grid) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """A table's rows below the heading of their family; below none where all have the same."""
+    of = [families.get(row[0], "") for row in grid.rows]
+    if len(set(of)) < 2:
+        return [("", list(grid.rows))]
+    pairs = groupby(zip(of, grid.rows, strict=True), key=itemgetter(0))
+    return [(family, [row for _, row in rows]) for family, rows in pairs]
 
 
 def _split(cell: str) -> tuple[str, str]:
@@ -102,15 +120,21 @@ def _split(cell: str) -> tuple[str, str]:
 
 
 def facts(result: Result) -> str:
-    """Data, scale, seeds, version, device, seconds and target in one line."""
+    """Data, scale, seeds, date, version, device, seconds and target in one line."""
     summary = result.summary | result.summary["timings"]
     forms = {"scale": "scale {}", "seeds": "seeds: {}", "version": "version {}", "device": "{}"}
     forms["wall_seconds"] = "{:,.0f} s"
     found = [f"data: {', '.join(data_of(result))}"] if data_of(result) else []
     found += [form.format(summary[key]) for key, form in forms.items() if summary.get(key) is not None]
+    if result.settings.get("date"):
+        found.append(f"{str(result.settings['date'])[:16].replace('T', ' ')} UTC")
     if summary.get("target") is not None:
         found.append(f"target {percent(summary['target'])} %")
     return " · ".join(found)
+
+
+_NO_SETTINGS = {"rows", "graph", "command", "date"}
+"""What ``settings.json`` holds that is shown elsewhere."""
 
 
 def _settings(result: Result) -> list[tuple[str, Grid]]:
@@ -119,7 +143,7 @@ def _settings(result: Result) -> list[tuple[str, Grid]]:
     keys = list(dict.fromkeys(key for row in rows.values() for key in row))
     shown = {name: [_value(row[key]) if key in row else NOTHING for key in keys] for name, row in rows.items()}
     differ = [place for place in range(len(keys)) if len({cells[place] for cells in shown.values()}) > 1]
-    common = [(key, _value(value)) for key, value in result.settings.items() if key not in ("rows", "graph")]
+    common = [(key, _value(value)) for key, value in result.settings.items() if key not in _NO_SETTINGS]
     first = next(iter(shown.values()), [])
     common += [(key, first[place]) for place, key in enumerate(keys) if place not in differ]
     shared = Grid("settings in common", ("setting", "value"), common, labels=2)

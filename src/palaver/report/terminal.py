@@ -12,8 +12,8 @@ from rich.text import Text
 
 from palaver.report.grids import overridden
 from palaver.studies.findings import Findings, Grid
+from palaver.studies.plan import Plan
 from palaver.studies.results import Result, data_of
-from palaver.studies.runner import Plan
 from palaver.studies.runner import Progress as Report
 
 

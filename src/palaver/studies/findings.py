@@ -86,12 +86,12 @@ class Figure(NamedTuple):
     """Of its file, without ending."""
     title: str
     caption: str
-    draw: Callable[[], str | None]
-    """Gives the SVG, or None where the result has nothing for it."""
+    draw: Callable[[], Sequence[str]]
+    """Gives drawings as SVG, which a page sets beside or below each other; none where the result has nothing for it."""
     section: str = "Figures"
     """The heading that it is shown under."""
     own_size: bool = False
-    """Whether it is shown as large as it was drawn, where the window has room."""
+    """Whether its drawings are shown as large as they were drawn, where the window has room."""
 
 
 class Findings(NamedTuple):

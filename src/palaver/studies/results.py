@@ -146,7 +146,6 @@ def checksum(path: Path) -> str:
         PalaverError: it cannot be read.
 
     """
-
     return _read(path, digest)
 
 

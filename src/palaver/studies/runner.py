@@ -18,9 +18,7 @@ from palaver.studies.checkpoints import Checkpoints
 from palaver.studies.files import DamagedError, check_digests, digest, write_arrays, write_frame, write_json
 from palaver.studies.folder import Folder, clear_drafts, held, publish, recoverable
 from palaver.studies.history import History
-from palaver.studies.plan import Plan as Plan
-from palaver.studies.plan import store_plan
-from palaver.studies.plan import stored_plan as stored_plan
+from palaver.studies.plan import Plan, store_plan
 from palaver.studies.record import TIMINGS, apart, take_timings
 from palaver.studies.results import PICTURES
 from palaver.studies.stopping import graceful

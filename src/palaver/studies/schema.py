@@ -63,7 +63,7 @@ class Timings(Checked):
     """Readings of the clock in ``summary.json``."""
 
     wall_seconds: Number | None = None
-    metrics: Mapping[str, Mapping[str, Measured]] = {}  # noqa: RUF012
+    metrics: Mapping[str, Mapping[str, Measured]] = {}
     """By configuration and name."""
 
 

@@ -1,6 +1,5 @@
 """What nodes that learn without labels make of pictures, as the grids of tiles in ``pictures.npz`` show it."""
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
-from palaver.report.drawing import STYLE, raster, to_svg
+from palaver.report.drawing import STYLE, raster
+from palaver.report.svg import to_svg
 from palaver.studies import results
 from palaver.studies.formats import count
 from palaver.studies.results import PICTURES, Result, check_tiles
@@ -25,8 +25,8 @@ Stages = dict[int, dict[str, np.ndarray]]
 """Round to kind to grid of tiles."""
 
 _ROUNDS = 4
-_WIDTH, _MARGIN, _BETWEEN, _HEADING = 980, 6, 26, 20  # pixels of the page
-_LABEL = 170  # a title's room, in pixels of the page
+_WIDTH, _HEADING = 308, 20  # of a drawing, in pixels of the page, of which three have room beside each other
+_LABEL = 190  # a title's room, in pixels of the page
 _LARGEST, _SMALLEST = 56, 30  # of a tile's longer side, in pixels of the page
 
 
@@ -67,34 +67,20 @@ def evenly(rounds: Sequence[int], most: int = _ROUNDS) -> list[int]:
     return [rounds[int(place)] for place in np.floor(places + 0.5)]
 
 
-def pictures(stages: Stages) -> str:
-    """One configuration's pictures: training rounds downwards, kinds across.
+def pictures(stages: Stages) -> list[str]:
+    """One configuration's pictures: a drawing for each training round and kind.
 
-    Where a line would have no room for tiles a reader can make out, every kind takes a line of its own. Tiles are
-    scaled without smoothing.
+    All are scaled alike and without smoothing, to tiles that a reader can make out, even where a drawing becomes wider
+    than a narrow window.
     """
-    kinds = [kind for kind in KINDS if any(kind in grids for grids in stages.values())]
-    wide = {kind: max(raster(grids[kind]).shape[1] for grids in stages.values() if kind in grids) for kind in kinds}
-    side = max(max(grid.shape[2:4]) for grids in stages.values() for grid in grids.values())
-    room = _WIDTH - 2 * _MARGIN
-    scale, lines = (room - _BETWEEN * (len(kinds) - 1)) / sum(wide.values()), [kinds]
-    if scale * side < _SMALLEST:
-        scale, lines = room / max(wide.values()), [[kind] for kind in kinds]
-    scale = min(scale, _LARGEST / side)
+    grids = [
+        (number, kind, stages[number][kind]) for number in sorted(stages) for kind in KINDS if kind in stages[number]
+    ]
+    side = max(max(grid.shape[2:4]) for _, _, grid in grids)
+    widest = max(raster(grid).shape[1] for _, _, grid in grids)
+    scale = min(max(_WIDTH / widest, _SMALLEST / side), _LARGEST / side)
     scale = float(int(scale)) if scale >= 2 else scale
-    blocks: list[tuple[str, float, float, np.ndarray]] = []
-    top = right = float(_MARGIN)
-    for number, line in itertools.product(sorted(stages), lines):
-        left, tall = float(_MARGIN), 0.0
-        for kind in line:
-            width = max(scale * wide[kind], _LABEL)
-            if kind in stages[number]:
-                block = raster(stages[number][kind])
-                blocks.append((f"round {count(number)}: {kind}", left, top + _HEADING, block))
-                tall, right = max(tall, _HEADING + scale * block.shape[0]), max(right, left + width)
-            left += width + _BETWEEN
-        top += tall + (_BETWEEN / 2 if tall else 0)
-    return _drawn(blocks, scale, right + _MARGIN, top - _BETWEEN / 2 + _MARGIN)
+    return [_drawn(f"round {count(number)}: {kind}", raster(grid), scale) for number, kind, grid in grids]
 
 
 def caption(stages: Stages) -> str:
@@ -117,14 +103,14 @@ def _parsed(path: Path, key: str, configurations: int) -> tuple[int, int, str]:
     return int(row), int(number), kind
 
 
-def _drawn(blocks: Sequence[tuple[str, float, float, np.ndarray]], scale: float, width: float, height: float) -> str:
-    """Every grid with its title, at its place in pixels from the top left corner."""
+def _drawn(title: str, block: np.ndarray, scale: float) -> str:
+    """A grid of tiles below its title, so many pixels of the page for each of its own."""
+    tall, wide = scale * block.shape[0], scale * block.shape[1]
+    width, height = max(wide, _LABEL), tall + _HEADING
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(width / 96, height / 96))  # 96 pixels of a page are an inch
-        for title, left, top, block in blocks:
-            tall, wide = scale * block.shape[0], scale * block.shape[1]
-            axes = figure.add_axes((left / width, 1 - (top + tall) / height, wide / width, tall / height))
-            axes.imshow(block, interpolation="none", aspect="auto")
-            axes.set_axis_off()
-            figure.text(left / width, 1 - (top - 5) / height, title, fontsize=9.5, color="#1b1f24", va="baseline")
+        axes = figure.add_axes((0, 0, wide / width, tall / height))
+        axes.imshow(block, interpolation="none", aspect="auto")
+        axes.set_axis_off()
+        figure.text(0, 1 - 14 / height, title, fontsize=9.5, va="baseline")
         return to_svg(figure)

@@ -9,7 +9,8 @@ import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
-from palaver.report.drawing import STYLE, raster, to_svg
+from palaver.report.drawing import STYLE, WIDTH, panel, raster
+from palaver.report.svg import to_svg
 from palaver.studies.results import PICTURES, Result, check_tiles, read_pictures
 from palaver.types import PalaverError
 
@@ -52,44 +53,59 @@ def _checked(path: Path, name: str, kind: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def drawing(kinds: Mapping[str, np.ndarray]) -> str:
-    """One configuration: inputs, views and decoded messages (Figure 4.1), and the symbols sent about each class."""
+def drawings(kinds: Mapping[str, np.ndarray]) -> list[str]:
+    """One configuration: inputs, views and decoded messages (Figure 4.1), and the symbols sent about each class.
+
+    Args:
+        kinds: its arrays, from ``read_messages``.
+
+    Returns:
+        The views where there are any, a heat map for each agent, and the heat maps' colour scale.
+
+    """
     views, classes = kinds.get("views"), kinds["classes"]
-    heights = [0.0 if views is None else 0.62 * len(views), 2.6 * -(-len(classes) // 2)]
-    with matplotlib.style.context(["default", STYLE, {"font.size": 8.5, "axes.grid": False}]):
-        figure = Figure(figsize=(7, sum(heights)), layout="constrained")
-        if views is None:
-            _usage(figure, classes)
-        else:
-            parts: Any = figure.subfigures(2, 1, height_ratios=heights)
-            _tiles(parts[0], views)
-            _usage(parts[1], classes)
-        return to_svg(figure)
+    with matplotlib.style.context(["default", STYLE, {"axes.grid": False}]):
+        above = [] if views is None else [_views(views)]
+        symbol = "the second symbol" if classes.shape[-1] == 2 else "this symbol"
+        maps = [_usage(f"agent {agent}", own) for agent, own in enumerate(classes)]
+        return [*above, *maps, _scale(f"messages with {symbol} at this position, %")]
 
 
-def _tiles(figure: Any, views: np.ndarray) -> None:
-    """Inputs, what agents see of them, and what is decoded from a message."""
-    axes = figure.add_subplot()
-    axes.imshow(raster(views), interpolation="none", aspect="auto")
-    high = views.shape[2] + 1
+def _views(views: np.ndarray) -> str:
+    """Inputs, what agents see of them, and what is decoded from a message, a row each."""
     names = ["input", *(f"agent {agent} sees" for agent in range(len(views) - 2)), "from the message"]
-    axes.set_yticks([high * row + high / 2 for row in range(len(views))], names)
-    axes.set_xticks([])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    figure = Figure(figsize=(WIDTH, 0.56 * len(views)), layout="constrained")
+    for place, (name, row) in enumerate(zip(names, views, strict=True)):
+        axes = figure.add_subplot(len(views), 1, place + 1)
+        axes.imshow(raster(row[None]), interpolation="none")
+        axes.set_title(name, fontsize="medium", pad=2)
+        axes.set_axis_off()
+    return to_svg(figure)
 
 
-def _usage(figure: Any, classes: np.ndarray) -> None:
-    """How often each symbol is sent about each class, ``[agents, C, L, V]``."""
-    wide = classes.shape[2]
-    for agent, own in enumerate(classes):
-        axes = figure.add_subplot(-(-len(classes) // 2), min(2, len(classes)), agent + 1)
-        # Of two symbols the share of the second is enough; of more, each position is V columns.
-        shown = own[..., 1] if own.shape[-1] == 2 else own.reshape(len(own), -1)
-        axes.imshow(shown, vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="none")
-        axes.set(title=f"agent {agent}", ylabel="class" if agent % 2 == 0 else None)
-        axes.set_yticks(range(len(shown)))
-        per = shown.shape[1] // wide
-        axes.set_xlabel("position in the message" if per == 1 else f"position, {per} symbols each")
-        ticks = range(0, wide, max(1, wide // 8))
-        axes.set_xticks([per * place for place in ticks], list(ticks))
+_MAP: dict[str, Any] = {"vmin": 0, "vmax": 100, "cmap": "viridis", "aspect": "auto", "interpolation": "none"}
+
+
+def _usage(title: str, own: np.ndarray) -> str:
+    """In how many of an agent's messages each symbol is sent about each class, ``[C, L, V]``."""
+    figure, axes = panel(2.4)
+    # Of two symbols the share of the second is enough; of more, each position is V columns.
+    shown = own[..., 1] if own.shape[-1] == 2 else own.reshape(len(own), -1)
+    axes.imshow(100 * shown, **_MAP)
+    wide, per = own.shape[1], shown.shape[1] // own.shape[1]
+    axes.set(title=title, ylabel="class")
+    axes.set_yticks(range(len(shown)))
+    axes.set_xlabel("position in the message" if per == 1 else f"position, {per} symbols each")
+    ticks = range(0, wide, max(1, wide // 8))
+    axes.set_xticks([per * place for place in ticks], list(map(str, ticks)))
+    return to_svg(figure)
+
+
+def _scale(label: str) -> str:
+    """The colours of the heat maps, with numbers."""
+    figure, axes = panel(0.7)
+    axes.imshow(np.linspace(0, 100, 101)[None], extent=(0, 100, 0, 1), **_MAP)
+    axes.set_yticks([])
+    axes.set(xlabel=label, xticks=range(0, 101, 25))
+    axes.set_gid("scale")
+    return to_svg(figure)

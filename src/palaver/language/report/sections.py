@@ -3,9 +3,9 @@
 from functools import partial
 from operator import sub
 
-from palaver.language.report.messages import drawing, read_messages
+from palaver.language.report.messages import drawings, read_messages
 from palaver.language.report.metrics import CURVES, MESSAGES, PROBES
-from palaver.report.drawing import panels, plain
+from palaver.report.drawing import panels
 from palaver.report.grids import diverged_lines, measured_cell, metric_grid
 from palaver.report.words import words
 from palaver.studies.findings import Figure, Findings, Grid, Section
@@ -118,7 +118,7 @@ def _figures(result: Result) -> list[Figure]:
     alone = [names[0] for names in families if len(names) == 1]
     together = [names for names in families if len(names) > 1] + ([alone] if alone else [])
     for place, names in enumerate(together):
-        title = "Probes of features and messages: " + plain("; ".join(names))
+        title = "Probes of features and messages: " + "; ".join(names)
         draw = partial(panels, result, names, CURVES, "steps")
         figures.append(Figure(f"curves_{place}", title, WORDS["curves"], draw))
     rows = list(settings_of(result).items())
@@ -126,5 +126,5 @@ def _figures(result: Result) -> list[Figure]:
         name, own = rows[row]
         which = "the second symbol" if own.get("vocabulary") == 2 else "each symbol"
         caption = WORDS["drawing"].format(which=which)
-        figures.append(Figure(f"messages_{row}", plain(name), caption, partial(drawing, kinds)))
+        figures.append(Figure(f"messages_{row}", name, caption, partial(drawings, kinds)))
     return figures

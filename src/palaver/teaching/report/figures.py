@@ -9,7 +9,8 @@ import polars as pl
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from palaver.report.drawing import GREY, STYLE, canvas, curve_of, draw_curve, framed, handle_of, look_of, to_svg
+from palaver.report.drawing import GREY, STYLE, curve_of, draw_curve, handle_of, legend, look_of, panel
+from palaver.report.svg import to_svg
 from palaver.studies.findings import Metric
 from palaver.studies.results import Result, metrics_of, settings_of
 from palaver.studies.statistics import Interval
@@ -17,7 +18,7 @@ from palaver.teaching import goals
 from palaver.teaching.report.metrics import COSTS
 
 
-def curves(result: Result, names: Sequence[str]) -> str | None:
+def curves(result: Result, names: Sequence[str]) -> list[str]:
     """Validation accuracy in percent over every cost: Figure 3.1 is the first, over updates.
 
     Args:
@@ -25,7 +26,8 @@ def curves(result: Result, names: Sequence[str]) -> str | None:
         names: of the configurations to draw.
 
     Returns:
-        The SVG; None where none of the configurations has a curve whose every cost is known.
+        A drawing for each cost, and the legend; none where none of the configurations has a curve whose every cost is
+        known.
 
     """
     found, spent = {}, {}
@@ -36,12 +38,12 @@ def curves(result: Result, names: Sequence[str]) -> str | None:
             if all(np.isfinite(own).all() for own in costs.values()):
                 found[name], spent[name] = curve, costs
     if not found:
-        return None
-    with matplotlib.style.context(["default", STYLE, {"font.size": 8.5}]):
-        figure = canvas(7.6, [handle_of(result, name) for name in found])
+        return []
+    drawings = []
+    with matplotlib.style.context(["default", STYLE]):
         top = 100 * max(float(np.nanmax(line)) for _, line, _, _ in found.values())
-        for place, cost in enumerate(COSTS):
-            axes = figure.add_subplot(-(-len(COSTS) // 2), 2, place + 1)
+        for cost in COSTS:
+            figure, axes = panel(2.4)
             costs = {name: spent[name][cost.name] for name in found}
             furthest = max(float(costs[name][_near_its_best(middle)]) for name, (_, middle, *_) in found.items())
             for name, (_, middle, low, high) in found.items():
@@ -51,10 +53,11 @@ def curves(result: Result, names: Sequence[str]) -> str | None:
                 shown = np.unique(np.linspace(0, last, _POINTS).astype(int))
                 x, line, under, above = (values[shown] for values in (x, 100 * middle, 100 * low, 100 * high))
                 draw_curve(axes, (x, line, under, above), look_of(result, name), alpha=0.1, lw=1.3)
-            axes.set(xlabel=cost.unit, ylabel="validation accuracy, %" if place % 2 == 0 else None)
+            axes.set(xlabel=cost.unit, ylabel="validation accuracy, %")
             axes.set(xlim=(0, furthest or 1.0), ylim=(max(0.0, top - 8), top + 0.5))
             axes.xaxis.set_major_locator(MaxNLocator(4))
-        return to_svg(figure)
+            drawings.append(to_svg(figure))
+        return [*drawings, legend([handle_of(result, name) for name in found])]
 
 
 def _accuracy_of(result: Result, name: str) -> tuple[np.ndarray, ...] | None:
@@ -77,7 +80,7 @@ def _cost_at(result: Result, name: str, cost: Metric, rounds: np.ndarray) -> np.
     return cost.factor * np.array([found.get(number) for number in rounds], float)
 
 
-def scaling(result: Result, goal: str) -> str | None:
+def scaling(result: Result, goal: str) -> list[str]:
     """Updates to the goal over the stack's size: the thesis's rule as a line, others as marks of their own.
 
     Args:
@@ -85,7 +88,7 @@ def scaling(result: Result, goal: str) -> str | None:
         goal: its name in the summary.
 
     Returns:
-        The SVG; None where fewer than three configurations reached the goal with every seed.
+        The drawing and its legend; none where fewer than three configurations reached the goal with every seed.
 
     """
     updates = metrics_of(result, f"updates_to.{goal}")
@@ -99,11 +102,11 @@ def scaling(result: Result, goal: str) -> str | None:
             if (own["select"], own["difficulty"], target) == ("top", "cross-entropy", "soft"):
                 by_rule.append(name)
     if len(points) < 3:
-        return None
+        return []
     with matplotlib.style.context(["default", STYLE]):
         others = [name for name in points if name not in by_rule]
         line = Line2D([], [], color=GREY, marker="o", lw=1.6, label="the hardest by cross-entropy, soft targets")
-        figure, axes = framed(3.4, [line, *(handle_of(result, name) for name in others)])
+        figure, axes = panel(2.8)
         ordered = sorted((points[name] for name in by_rule), key=itemgetter(0))
         axes.plot([size for size, _ in ordered], [found["mean"] or 0.0 for _, found in ordered], color=GREY, lw=1.6)
         for name, (size, found) in points.items():
@@ -116,4 +119,4 @@ def scaling(result: Result, goal: str) -> str | None:
         axes.set_xticks(sorted({size for size, _ in points.values()}))
         axes.set_xticks([], minor=True)
         axes.set_ylim(bottom=0)
-        return to_svg(figure)
+        return [to_svg(figure), legend([line, *(handle_of(result, name) for name in others)])]
