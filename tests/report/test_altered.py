@@ -29,18 +29,8 @@ VALUES = (GONE, [], "text", float("inf"), None, {"x": [1]})
 """What stands in place of each value: ``inf`` is written as 1e400."""
 OTHERS = (float("nan"), -1, True, 10**30)
 """Of these one in turn."""
-UNDRAWN = {
-    "version",
-    "device",
-    "scale",
-    "overrides",
-    "only",
-    "wall_seconds",
-    "experiment",
-    "thesis",
-    "data",
-    "diverged",
-}
+UNDRAWN = {"version", "device", "scale", "overrides", "only", "wall_seconds", "experiment", "thesis", "diverged"}
+UNDRAWN |= {"data", "channel", "neighbours", "rounds", "report_round", "collapsed", "certain", "teacher"}
 """What no figure reads."""
 
 

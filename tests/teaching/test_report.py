@@ -50,9 +50,11 @@ def test_the_verdict_by_hand():
     assert sure == (
         "“n=5” reaches 96 % with the fewest updates: 1,250 [761, 2,054], 4.00 times fewer than “no teacher”."
     )
-    assert verdict({"n=5": five})[0] == "“n=5” reaches 96 % with the fewest updates: 2,333 [459, 11,864]."
+    others = verdict({"n=5": five, "n=2": (2, [9000.0] * 3)})
+    assert others[0] == "“n=5” reaches 96 % with the fewest updates: 2,333 [459, 11,864]."
     assert "“no teacher”" in verdict({"no teacher": alone, "n=5": (5, [1000.0, None, 1.0])})[0]
-    assert verdict({"n=5": (5, [1000.0, None])}) == ["No configuration reached 96 % with every seed."]
+    lost = {"n=5": (5, [1000.0, None]), "n=2": (2, [None, None])}
+    assert verdict(lost) == ["No configuration reached 96 % with every seed."]
 
 
 def test_the_verdict_of_two_seeds_gives_their_values():
@@ -61,6 +63,17 @@ def test_the_verdict_of_two_seeds_gives_their_values():
         "“n=5” reaches 96 % with the fewest updates: 1,500 (1,000, 2,000), 3.50 (4.00, 3.00) times fewer than "
         "“no teacher” (too few seeds for an interval)."
     )
+
+
+def test_the_verdict_of_a_single_configuration():
+    made = summary_of({"n=5": (5, [1000.0, 1250.0, 1500.0])})
+    made.summary["rows"][0]["metrics"]["test_accuracy"] = interval([0.96, 0.97, 0.98], "fraction")
+    # m = 0.97, s = 0.01, h / (m (1 − m)) = 0.853654.
+    right = "“n=5” is right on 97.0 % [93.2, 98.7] of the test examples; "
+    spent = "it reaches 96 % after 1,250 [761, 2,054] updates and 1,250 [761, 2,054] seconds."
+    assert report(made).verdict[0] == right + spent
+    made.summary["rows"][0]["metrics"]["seconds_to.96 %"] = interval([1.0, None, 2.0])
+    assert report(made).verdict[0] == right + "not every seed reached 96 %."
 
 
 def test_stacks_beyond_five_by_hand():

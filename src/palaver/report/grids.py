@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palaver.studies.findings import Grid, Metric
-from palaver.studies.formats import NOTHING, Format, plain
+from palaver.studies.formats import NOTHING, Format, percent, plain
 from palaver.studies.results import Result, last_rounds, metric_of
 from palaver.types import PalaverError
 
@@ -49,6 +49,23 @@ def measured_cell(metric: Mapping[str, Any] | None, form: Format, *, beyond: str
     if not values or (not known and beyond == NOTHING):
         return NOTHING
     return f"{beyond} ({known} of {len(values)} seeds)"
+
+
+def percent_cell(metric: Mapping[str, Any] | None) -> str:
+    """A fraction for a sentence, in percent.
+
+    >>> percent_cell({"mean": 0.845, "low": 0.839, "high": 0.851, "values": []})
+    '84.5 % [83.9, 85.1]'
+
+    Args:
+        metric: as in ``measured_cell``.
+
+    Returns:
+        Its mean and interval, or the dash where there is no mean.
+
+    """
+    middle, _, ends = measured_cell(metric, percent).partition(" ")
+    return f"{middle} % {ends}".strip()
 
 
 def _differ(values: Sequence[float | None]) -> bool:

@@ -151,7 +151,8 @@ def _line(error: ValidationError) -> str:
     found = textwrap.shorten(repr(first["input"]), 60, placeholder=" …")
     if first["type"] == "value_error":
         return f"{_place(first['loc'])}: {_squeezed(str(reason))}"
-    return f"{_place(first['loc'])} is {found}: it {str(reason).removeprefix('Input ')}"
+    _, should, what = str(reason).partition("should")
+    return f"{_place(first['loc'])} is {found}: it {should}{what}" if should else f"{_place(first['loc'])}: {reason}"
 
 
 def _place(location: Sequence[int | str]) -> str:

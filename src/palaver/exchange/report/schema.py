@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from palaver.studies import schema
-from palaver.studies.schema import Checked, Count, Number, Schema
+from palaver.studies.schema import Checked, Count, Number, Schema, one_value_per_seed
 
 
 class _SummaryRow(schema.SummaryRow):
@@ -18,6 +18,8 @@ class _SummaryRow(schema.SummaryRow):
 class _Summary(schema.Summary[_SummaryRow]):
     target: Number | None = None
     measure: str | None = None
+
+    _paired = model_validator(mode="after")(one_value_per_seed)
 
 
 class _Own(Checked):

@@ -1,16 +1,18 @@
 """The report of a language: verdict, tables and figures with the words that explain them."""
 
+from collections.abc import Mapping
 from functools import partial
 from operator import sub
+from typing import Any
 
 from palaver.language.report.messages import drawings, read_messages
 from palaver.language.report.metrics import CURVES, MESSAGES, PROBES
 from palaver.report.drawing import panels
-from palaver.report.grids import diverged_lines, measured_cell, metric_grid
+from palaver.report.grids import diverged_lines, measured_cell, metric_grid, percent_cell
 from palaver.report.words import words
 from palaver.studies.findings import Figure, Findings, Grid, Section
 from palaver.studies.formats import count, points
-from palaver.studies.results import Result, metrics_of, settings_of
+from palaver.studies.results import Result, metric_of, metrics_of, settings_of
 from palaver.studies.statistics import FEWEST, Interval, paired
 
 WORDS = words("palaver.language.report")
@@ -90,9 +92,20 @@ def _gains_grid(result: Result) -> Grid:
     return Grid("what communication adds", ("configuration", "against", *_PROBED.values()), rows, labels=2)
 
 
+def _alone(row: Mapping[str, Any]) -> str:
+    """A single configuration: what the probes of its features and of its messages are right on."""
+    features, messages = (percent_cell(metric_of(row, metric)) for metric in _PROBED)
+    right = (
+        f"a linear probe of features is right on {features} of the test examples, one of hard messages on {messages}"
+    )
+    return f"“{row['configuration']}”: {right}."
+
+
 def _verdict(result: Result) -> list[str]:
     """Where communication helps, where it harms, and where the seeds leave it undecided: a line for each probe."""
     compared = _compared(result)
+    if len(result.summary["rows"]) == 1:
+        return [_alone(result.summary["rows"][0])]
     if not compared:
         return ["No two configurations differ in communication alone."]
     lines = []

@@ -5,11 +5,11 @@ from functools import partial
 from operator import sub, truediv
 from typing import Any
 
-from palaver.report.grids import measured_cell, metric_grid, thesis_header
+from palaver.report.grids import measured_cell, metric_grid, percent_cell, thesis_header
 from palaver.report.words import words
 from palaver.studies.findings import Figure, Findings, Grid, Section
 from palaver.studies.formats import decimals, three_digits
-from palaver.studies.results import Result, metrics_of, settings_of
+from palaver.studies.results import Result, metric_of, metrics_of, settings_of
 from palaver.studies.statistics import Interval, paired
 from palaver.teaching.goals import main_goal, without_teacher
 from palaver.teaching.report import figures
@@ -115,8 +115,21 @@ def _clean(result: Result) -> list[str]:
     return [name for name, own in settings_of(result).items() if not own.get("flipped") and own.get("known", 1) == 1]
 
 
+def _alone(result: Result, goal: str) -> str:
+    """A single configuration: its test accuracy, and what reaching the goal costs."""
+    (row,) = result.summary["rows"]
+    line = f"“{row['configuration']}” is right on {percent_cell(metric_of(row, 'test_accuracy'))} of the test examples"
+    spent = [(cost, metric_of(row, f"{cost}_to.{goal}")) for cost in ("updates", "seconds")]
+    if not all(found and found["mean"] is not None for _, found in spent):
+        return f"{line}; not every seed reached {goal}."
+    costs = " and ".join(f"{measured_cell(found, _COST[cost].form)} {cost}" for cost, found in spent)
+    return f"{line}; it reaches {goal} after {costs}."
+
+
 def _verdict(result: Result, goal: str) -> list[str]:
     """Which way of teaching needs the fewest updates and which the fewest seconds, on the data set's own labels."""
+    if len(result.summary["rows"]) == 1:
+        return [_alone(result, goal)]
     clean, lines = _clean(result), []
     for cost in ("updates", "seconds"):
         found = metrics_of(result, f"{cost}_to.{goal}")
