@@ -1,4 +1,4 @@
-"""Long tables have a heading for every family of rows; the page says when and by which command it was made."""
+"""Long tables have a heading for every family of rows, heat maps a scale; the page says when and how it was made."""
 
 import json
 import re
@@ -75,3 +75,10 @@ def test_a_command_is_escaped(tmp_path, text_of):
     write_report(folder, lambda name: chapter(name)._replace(report=lambda _: Findings([], [], [], [])))
     assert "<b>*" not in (folder / "report.html").read_text()
     assert "palaver run x --only '<b>* *'" in text_of(folder)
+
+
+@pytest.mark.parametrize(("row", "symbol"), [(0, "the second symbol"), (1, "this symbol")])
+def test_the_heat_maps_of_messages_have_a_scale(chapters_folders, row, symbol):
+    svg = (chapters_folders["language"] / "figures" / f"messages_{row}.svg").read_text()
+    words = re.findall(r">([^<]+)</text>", svg[svg.index('id="scale"') :])
+    assert words == ["0", "25", "50", "75", "100", f"messages with {symbol} at this position, %"]
