@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,7 +125,8 @@ def _replaceable(path: Path) -> bool:
     if not os.path.lexists(path) or (path.is_dir() and all(_is_scratch(each) for each in path.iterdir())):
         return True
     if not (path / "settings.json").exists():
-        raise PalaverError(f"{path} is not a result folder: --overwrite replaces only those; give another --out")
+        what = f"{path} exists and is not a result folder"
+        raise PalaverError(f"{what}: --overwrite replaces only those; give another --out")
     return False
 
 
@@ -156,7 +157,8 @@ def held(folder: Folder) -> Generator[None]:
         write_text(holder, f"{os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):
+            holder.unlink()
         lock.release()
 
 
@@ -210,4 +212,5 @@ def publish(folder: Folder) -> None:
         os.replace(folder.partial, folder.final)
     shutil.rmtree(folder.final / _REPLACED, ignore_errors=True)
     for name in (_LOCK, _HOLDER):
-        (folder.final / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder.final / name).unlink()
