@@ -2,8 +2,8 @@
 
 MLP 64-32-32-10, batch 16, logits, random inputs. The exchange's share of a round is ``1 - bare / ours``. ``bare`` is
 the same collective with the exchange left out (``measure.Prepared.advance_bare``): every node takes the same number of
-optimiser steps, of the same function, but it never reads and never broadcasts, so that no random draws, inboxes,
-packets or payloads are computed. All sizes of a topology take turns; each time is the least of five, since whatever
+optimiser steps, but it never reads and never broadcasts, so that no random draws, inboxes, packets or payloads are
+computed, nor the channel's loss. All sizes of a topology take turns; each time is the least of five, since whatever
 else the machine does can only add to it.
 """
 
