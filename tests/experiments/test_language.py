@@ -234,7 +234,8 @@ def test_the_verdict_by_hand(result):
         "Of 1 comparison by a probe of hard messages, communication helps in 0 and harms in 0; undecided: 0; "
         "without an interval, for fewer than 3 seeds with values: 1.",
     ]
-    alone = better._replace(summary={"rows": better.summary["rows"][1:]})
+    summary, own = ({"rows": content["rows"][1:]} for content in (better.summary, better.settings))
+    alone = better._replace(summary=summary, settings=own)
     assert report(alone).verdict == [
         "“b”: a linear probe of features is right on 65.0 % [52.6, 77.4] of the test examples, one of hard messages on "
         "55.0 % [17.7, 92.3]."
