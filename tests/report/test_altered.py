@@ -70,7 +70,7 @@ def folder(valid, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Figures are made with all their parts, but not rendered."""
-    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write("<svg/>"))
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write('<svg viewBox="0 0 1 1"/>'))
 
 
 def paths(content, before=()):

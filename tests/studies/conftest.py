@@ -29,7 +29,7 @@ def plain(toy, monkeypatch):
 
     def report(result):
         found = drawn(result)
-        return found._replace(figures=[found.figures[0]._replace(draw=lambda: "<svg/>")])
+        return found._replace(figures=[found.figures[0]._replace(draw=lambda: ['<svg viewBox="0 0 1 1"/>'])])
 
     monkeypatch.setattr(toy, "CHAPTER", toy.CHAPTER._replace(report=report))
     return toy

@@ -8,6 +8,7 @@ import textwrap
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -126,6 +127,7 @@ def _download(official: Official, name: str, root: Path) -> None:
         remote, known_hash = official.archive
         where, processor = root, pooch.Untar([f"{official.folder}/{member}" for member in official.hashes], ".")
     url = official.base + remote
+    new = [path for path in (where, *where.parents) if not path.exists()]
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
     pooch.get_logger().setLevel("ERROR")  # it would tell of each download, beside the bar or the one line of an error
@@ -136,6 +138,9 @@ def _download(official: Official, name: str, root: Path) -> None:
             downloader: Any = pooch.HTTPDownloader(progressbar=cast(Any, progress), chunk_size=_CHUNK)
             pooch.retrieve(url, known_hash, remote, where, processor=processor, downloader=downloader)
     except (OSError, ValueError, EOFError, tarfile.TarError, zlib.error) as error:  # requests raises OSErrors
+        for path in new:
+            with suppress(OSError):  # something is in it after all
+                path.rmdir()
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 240)
         raise PalaverError(
             f"{name} is not in {root / official.folder} and did not come from {url} ({reason}): "
