@@ -194,7 +194,7 @@ def test_flags_override_the_settings_file(finished):
     for name, value in tomllib.loads(TOML).items():
         if name != "rounds":
             assert settings[name.replace("-", "_")] == value
-    assert (settings["rounds"], settings["eval_every"], settings["examples"]) == (9, 3, 2000)
+    assert (settings["rounds"], settings["eval_every"], settings["examples"]) == (9, 3, 1000)
     assert finished.settings["seeds"] == [5, 6]
     assert row["configuration"] == "4 nodes, labels, ring"
 

@@ -6,10 +6,13 @@ import io
 import struct
 import tarfile
 import threading
+import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from palaver.data import load
@@ -65,6 +68,32 @@ def test_idx_says_what_it_expected(tmp_path):
         read_idx(path)
     with pytest.raises(PalaverError, match="other is missing: put the file there"):
         read_idx(tmp_path / "other")
+
+
+def test_idx_with_more_axes_than_a_data_set_has_is_an_error(tmp_path):
+    (tmp_path / "images").write_bytes(b"\0\0\x08\xff" + struct.pack(">255I", *[1] * 255) + b"\0")
+    with pytest.raises(PalaverError) as caught:
+        read_idx(tmp_path / "images")
+    _one_line(caught, "000008ff", "1 to 4")
+
+
+def test_npz_arrays_are_as_large_as_their_headers_say(tmp_path, monkeypatch):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 2)})
+    labels = io.BytesIO()
+    np.save(labels, np.zeros(3, np.int32))
+    with zipfile.ZipFile(tmp_path / "large.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+        archive.writestr("y.npy", labels.getvalue())
+    with pytest.raises(PalaverError) as caught:
+        read_npz(tmp_path / "large.npz")
+    _one_line(caught, "x.npy holds 0 bytes, its header says 8000000000000")
+    np.savez(tmp_path / "whole.npz", x=np.zeros((3, 2), np.float32), y=np.zeros(3, np.int32))
+    assert read_npz(tmp_path / "whole.npz")["x"].shape == (3, 2)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=35))
+    with pytest.raises(PalaverError) as caught:
+        read_npz(tmp_path / "whole.npz")
+    _one_line(caught, "its arrays take 3.6e-08 GB, and 3.5e-08 GB of memory are free")
 
 
 def test_damaged_gzip_is_an_error(tmp_path):
@@ -191,7 +220,16 @@ def test_a_download_with_another_checksum_is_not_kept(served, tmp_path):
     with pytest.raises(PalaverError) as caught:
         fetch(official, tmp_path)
     _one_line(caught, "a.gz is not in", f"{base}a.gz", "does not match the known hash", "put it there by hand")
-    assert list((tmp_path / "set").iterdir()) == []
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_download_that_fails_leaves_no_folder_and_says_one_line(served, tmp_path, capfd):
+    (tmp_path / "there").mkdir()
+    official = Official("set", served[1], {"a.gz": "md5:00"})
+    with pytest.raises(PalaverError):
+        fetch(official, tmp_path / "there" / "new" / "root")
+    assert not list((tmp_path / "there").iterdir())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_file_the_server_lacks_and_a_root_that_is_a_file(served, tmp_path):

@@ -35,11 +35,11 @@ class OneOf(PrimitiveConstructorSpec[str]):
         return core_schema.no_info_after_validator_function(check, handler(source))
 
 
-_MOST = 2**31 - 1
+MOST = 2**31 - 1
 """Programs count with int32."""
-Count = Annotated[int, Field(ge=1, le=_MOST)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 """A whole number, at least 1."""
-CountOrNone = Annotated[int, Field(ge=0, le=_MOST)]
+CountOrNone = Annotated[int, Field(ge=0, le=MOST)]
 """A whole number, at least 0."""
 Positive = Annotated[float, Field(gt=0)]
 """A number above 0."""

@@ -57,14 +57,15 @@ def _line(cls: Any, error: ValidationError) -> str:
     if reason is not None:
         return f"{name} is {first['input']!r}: {reason}"
     verb = "is" if len(first["loc"]) == 1 else "holds"
-    return f"{name} {verb} {first['input']!r}: give {_allowed(cls.__pydantic_fields__[name])}"
+    too_large = first["type"].startswith("less_than")
+    return f"{name} {verb} {first['input']!r}: give {_allowed(cls.__pydantic_fields__[name], too_large)}"
 
 
 _KINDS = {bool: "True or False", int: "a whole number", float: "a finite number", str: "text"}
 
 
-def _allowed(field: Any) -> str:
-    """The kind and the bounds of a field in words."""
+def _allowed(field: Any, too_large: bool) -> str:
+    """The kind and the bounds of a field in words; that programs count with int32 is said to who gives too much."""
     metadata, kind = field.metadata, field.annotation
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     choices = next((each.allowed() for each in metadata if isinstance(each, fields.OneOf)), choices)
@@ -75,11 +76,12 @@ def _allowed(field: Any) -> str:
         kind, metadata = getattr(inner, "__origin__", inner), getattr(inner, "__metadata__", ())
         metadata = [bound for each in metadata for bound in getattr(each, "metadata", [each])]
         some = "a list, not empty," if any(isinstance(m, MinLen) for m in field.metadata) else "a list"
-        return f"{some} of {_KINDS[kind].removeprefix('a ')}s{_bounds(metadata)}"
-    return f"{_KINDS[kind]}{_bounds(metadata)}"
+        return f"{some} of {_KINDS[kind].removeprefix('a ')}s{_bounds(metadata, too_large)}"
+    return f"{_KINDS[kind]}{_bounds(metadata, too_large)}"
 
 
-def _bounds(metadata: Any) -> str:
+def _bounds(metadata: Any, too_large: bool) -> str:
+    metadata = [bound for bound in metadata if too_large or bound != Le(fields.MOST)]
     low = next((f"[{m.ge}" if isinstance(m, Ge) else f"({m.gt}" for m in metadata if isinstance(m, Ge | Gt)), None)
     high = next((f"{m.le}]" if isinstance(m, Le) else f"{m.lt})" for m in metadata if isinstance(m, Le | Lt)), None)
     if low and high:
