@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from palaver import experiments
+from palaver.studies import runner
 
 ENTRY = experiments.ChapterEntry("fits one parameter to the mean of noisy numbers", "toy_chapter:CHAPTER", 3)
 
@@ -14,6 +15,7 @@ ENTRY = experiments.ChapterEntry("fits one parameter to the mean of noisy number
 def toy(monkeypatch, tmp_path):
     """The chapter registered by one entry, its experiment by another; in an empty working folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "_now", lambda: "2001-02-03T04:05:06+00:00")
     monkeypatch.syspath_prepend(Path(__file__).parent)
     monkeypatch.setitem(experiments.CHAPTERS, "toy", ENTRY)
     found = importlib.import_module("toy_chapter")

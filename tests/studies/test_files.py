@@ -11,6 +11,7 @@ from palaver.studies.files import read_arrays, write_atomically, write_json, wri
 from palaver.studies.folder import open_folder, publish
 from palaver.studies.record import SCHEMA, apart, take_timings
 from palaver.studies.results import data_of, last_rounds, metrics_of, read_result, settings_of
+from palaver.studies.statistics import interval
 from palaver.types import PalaverError
 
 
@@ -122,12 +123,12 @@ def test_readings_of_the_clock_are_apart_in_the_files_and_read_with_the_results(
 
     timings.write_parquet(result_folder / "timings.parquet")
     summary = json.loads((result_folder / "summary.json").read_text())
-    summary["timings"] = {"wall_seconds": 4.0, "metrics": {"a": {"seconds_to_best": {"mean": 2.0}}}}
+    summary["timings"] = {"wall_seconds": 4.0, "metrics": {"a": {"seconds_to_best": interval([2.0])}}}
     write_json(result_folder / "summary.json", summary)
     result = read_result(result_folder)
     assert result.metrics["metric"].to_list() == ["loss", "loss", "loss", "seconds"]
-    assert metrics_of(result, "seconds_to_best") == {"a": {"mean": 2.0}, "b": None}
-    assert metrics_of(result, "loss") == {"a": {"mean": 1.0}, "b": None}
+    assert metrics_of(result, "seconds_to_best") == {"a": interval([2.0]), "b": None}
+    assert metrics_of(result, "loss") == {"a": interval([1.0]), "b": None}
     for wrong in ([], {"metrics": 3}):
         write_json(result_folder / "summary.json", summary | {"timings": wrong})
         with pytest.raises(PalaverError, match="has timings that are no object: it is not a result file"):

@@ -33,6 +33,10 @@ Progress: TypeAlias = Callable[[str, int, bool, dict[str, float]], None]
 """``progress(configuration, steps_done, finished, latest)``."""
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _device_name(devices: int) -> str:
     device = jax.devices()[0]
     return f"{devices} x {device.device_kind} ({device.platform})"
@@ -85,7 +89,7 @@ def _run(
     """Trains what is left of a plan, and writes all result files."""
     started, seconds, finished = time.monotonic(), 0.0, []
     if not folder.settings.exists():
-        store_plan(plan._replace(date=datetime.now(UTC).isoformat(timespec="seconds")), folder)
+        store_plan(plan._replace(date=_now()), folder)
     histories = [History(folder.history, number) for number in range(len(plan.configurations))]
     for row, history in zip(plan.configurations, histories, strict=True):
         found = history.finished()
