@@ -131,7 +131,7 @@ def test_readings_of_the_clock_are_apart_in_the_files_and_read_with_the_results(
     assert metrics_of(result, "loss") == {"a": interval([1.0]), "b": None}
     for wrong in ([], {"metrics": 3}):
         write_json(result_folder / "summary.json", summary | {"timings": wrong})
-        with pytest.raises(PalaverError, match="has timings that are no object: it is not a result file"):
+        with pytest.raises(PalaverError, match="timings.*: it should be a valid dictionary"):
             read_result(result_folder)
 
 

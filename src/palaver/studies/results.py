@@ -77,13 +77,13 @@ def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None
     check(paths[0], settings, schema.settings)
     check(paths[1], summary, schema.summary)
     _check_names(paths, settings, summary)
-    _check_sums(folder, summary.get("checksums") or {})
+    timings = summary.setdefault("timings", {})
+    _check_sums(folder, (summary.get("checksums") or {}) | timings.get("checksums", {}))
     metrics = _metrics(folder / "metrics.parquet")
     if os.path.lexists(folder / TIMINGS):
         metrics = pl.concat([metrics, _metrics(folder / TIMINGS)])
-    timings = summary.setdefault("timings", {}).get("metrics") or {}
     for row in summary["rows"]:
-        row["metrics"] |= timings.get(row["configuration"], {})
+        row["metrics"] |= timings.get("metrics", {}).get(row["configuration"], {})
     result = Result(folder, settings, metrics, summary)
     if chapter is not None:
         _check_fractions(result, chapter.metrics)

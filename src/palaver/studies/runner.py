@@ -134,10 +134,17 @@ def _write_results(
     summary |= plan.chapter.conclude(plan.configurations, finished, rows)
     seconds = {row["configuration"]: take_timings(row.get("metrics", {})) for row in finished}
     summary["rows"] = finished
-    summary["timings"] = {"wall_seconds": wall_seconds, "metrics": {name: own for name, own in seconds.items() if own}}
-    beside = [partial_folder / name for name in ("metrics.parquet", TIMINGS, PICTURES)]
-    summary["checksums"] = {path.name: digest(path) for path in beside if path.exists()}
+    summary["checksums"] = _digests(partial_folder, "metrics.parquet", PICTURES)
+    summary["timings"] = {
+        "wall_seconds": wall_seconds,
+        "metrics": {name: own for name, own in seconds.items() if own},
+        "checksums": _digests(partial_folder, TIMINGS),
+    }
     write_json(partial_folder / "summary.json", summary)
+
+
+def _digests(folder: Path, *names: str) -> dict[str, str]:
+    return {name: digest(folder / name) for name in names if (folder / name).exists()}
 
 
 class _Row(NamedTuple):
