@@ -94,7 +94,7 @@ def number(name: str, value: Any, within: str) -> float:
         return cast(float, value)
     low, high = map(float, within[1:-1].split(","))
     found = _scalar(value)
-    if isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found):
+    if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < math.inf:
         above = low < found or (within[0] == "[" and found == low)
         if above and (found < high or (within[-1] == "]" and found == high)):
             return float(found)
@@ -190,8 +190,8 @@ def seeds(value: Any) -> list[int]:
     several = [seed(f"seeds[{place}]", one) for place, one in enumerate(found)]
     if not several:
         raise PalaverError("seeds is empty: give at least one")
-    twice = next((one for one in several if several.count(one) > 1), None)
-    if twice is not None:
+    if len(set(several)) < len(several):
+        twice = next(one for one in several if several.count(one) > 1)
         raise PalaverError(f"seeds holds {twice} more than once: give different seeds")
     return several
 

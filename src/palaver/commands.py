@@ -124,7 +124,7 @@ def _check(plan: Plan, by_name: Callable[[str], Dataset], console: Console | Non
     chapter, seeds = plan.chapter, len(plan.seeds)
     found = footprints(chapter, plan.configurations, by_name, seeds, plan.devices)
     if console is not None:
-        print_table(console, to_table(budget_grid(plan.configurations, found)))
+        print_table(console, to_table(budget_grid(plan.configurations, found, plan.devices)))
     check_budget(chapter, plan.configurations, found, by_name, seeds, plan.devices)
     check_plan(plan, by_name)
 

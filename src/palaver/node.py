@@ -161,7 +161,8 @@ def check_optimizer(name: str, optimizer: Any, params: Sequence[PyTree]) -> opta
             for arg in eqn.invars
             if isinstance(arg, Literal)
         ]
-        if any(np.ndim(factor) == 0 and np.isnan(factor) for factor in [*factors, *program.consts]):
+        floats = [f for f in [*factors, *program.consts] if np.ndim(f) == 0 and jnp.issubdtype(f.dtype, jnp.floating)]
+        if any(np.isnan(factor) for factor in floats):
             raise PalaverError(
                 f"{name} multiplies by NaN: give a learning rate that is a number, such as optax.adam(1e-3)"
             )

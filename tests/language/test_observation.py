@@ -66,7 +66,7 @@ def test_additive_noise_has_the_deviation():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: observation.inversion(noise=1.1), "noise is 1.1: give a fraction in [0, 1]"),
+        (lambda: observation.inversion(noise=1.1), "noise is 1.1: give a number in [0, 1]"),
         (lambda: observation.inversion(noise=float("nan")), "noise is nan"),
         (lambda: observation.crops(size=0.0), "size is 0.0: give a number in (0, 1]"),
         (lambda: observation.additive(deviation=-1.0), "deviation is -1.0: give a finite number, 0 or more"),

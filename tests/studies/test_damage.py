@@ -82,7 +82,7 @@ def test_without_a_whole_state_it_is_refused(interrupted, capsys, damage, names)
     assert main(RESUME) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{names[-1]} is damaged or missing, and" in line
-    assert line.endswith("run.partial/checkpoints/1 holds no other whole checkpoint: start anew with --overwrite")
+    assert "run.partial/checkpoints/1 holds no other whole checkpoint: delete that folder and resume once more" in line
     assert tree("run.partial") == before
     assert main([*RUN, "--out", "run", "--overwrite"]) == 0 and same()
 

@@ -5,7 +5,6 @@ small example.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +18,7 @@ from palaver.channels.checks import check_bits, check_payload
 from palaver.data import Dataset
 from palaver.data.inputs import to_float
 from palaver.exchange.description import Collective
-from palaver.types import Array, Batch, DecisionRule, Node, PalaverError
+from palaver.types import Batch, DecisionRule, Node, PalaverError, PyTree
 
 _EXAMPLES = 2
 """That a rule is tried on: one that every node answers, and one that every other node does."""
@@ -62,16 +61,12 @@ def _check_rule(name: str, rule: DecisionRule, nodes: int, classes: int) -> None
     if not floats or found.shape != (_EXAMPLES, classes):
         shape = (nodes, _EXAMPLES, classes)
         raise PalaverError(f"{name} gives {shown(found)} for logits {shape}: {remedy}, of floats")
-    finite = np.isfinite(_decide(logits, answered, rule)).all(-1)
-    if not finite.all():
+    with failure_of(name, remedy):
+        decided = np.asarray(rule(jnp.asarray(logits), jnp.asarray(answered)))
+    finite = np.isfinite(decided).all(axis=-1).tolist()
+    if not all(finite):
         who = "every node gave an output" if not finite[0] else "some nodes gave no output"
         raise PalaverError(f"{name} gives NaN or infinity for finite logits where {who}: {remedy}")
-
-
-@partial(jax.jit, static_argnames="rule")
-def _decide(logits: Array, answered: Array, rule: DecisionRule) -> Array:
-    """Compiled once for each rule, however often it is checked."""
-    return rule(logits, answered)
 
 
 def check_nodes(group: Collective, data: Dataset) -> None:
@@ -106,6 +101,11 @@ def _check_node(node: Node, x: Any, labels: Any) -> None:
         key, consume = jax.eval_shape(lambda: (jax.random.key(0), jnp.bool_(True)))
         state = jax.eval_shape(node.init, key)
         after, info = jax.eval_shape(node.step, key, state, Batch(x, labels), payload, consume)
-        same = [jax.tree.map(lambda a: (a.shape, a.dtype), tree) for tree in (state, after, payload, info.payload)]
+        same = [_shapes(tree) for tree in (state, after, payload, info.payload)]
     if same[0] != same[1] or same[2] != same[3] or info.loss.shape:
         raise PalaverError(f"the node's step gives other shapes or types than it was given: {remedy}")
+
+
+def _shapes(tree: PyTree) -> tuple[Any, list[Any]]:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

@@ -80,9 +80,10 @@ def collective(
         rebroadcast,
         count("burn_in", burn_in, least=0, unit="rounds"),
     )
-    return Collective(
-        groups, topology, protocol, count("capacity", capacity, unit="packet"), choice("overflow", overflow, OVERFLOW)
-    )
+    nodes_in_all = sum(number for _, number in groups)
+    most = (2**31 - 1) // nodes_in_all - 1  # int32 names the slots of the pool, capacity + 1 for each node
+    capacity = count("capacity", capacity, most=most, unit="packet")
+    return Collective(groups, topology, protocol, capacity, choice("overflow", overflow, OVERFLOW))
 
 
 def equilibrium(p_consume: float, neighbours: float, *, rebroadcast: bool = True) -> float:

@@ -41,12 +41,13 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
     payload = node.payload(x, labels)
     packet = nbytes(payload) + (protocol.batch_size + 2) * _NUMBER
     consume = abstract(dtype=jnp.bool_)
-    step = peak(node.step, jax.random.key(0), state, Batch(x, labels), payload, consume)
+    # The state before the step is given up for the one after it.
+    step = peak(node.step, jax.random.key(0), state, Batch(x, labels), payload, consume) - nbytes(state)
     at_once = learners if node_loop(node) == "vmap" else min(devices, group.nodes)
     memory = {
         "learners": learners * nbytes(state),
         "packets": learners * (group.capacity + 2) * packet,
-        "data": data.nbytes + data.x_train.nbytes,
+        "data": data.x_train.nbytes,
         "working memory": max(at_once * step, _evaluation(settings, data, node, seeds, group.nodes)),
     }
     example = node.bits(payload) + data.bits_per_example

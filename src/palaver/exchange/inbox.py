@@ -95,7 +95,8 @@ def push(
 ) -> tuple[InboxState, Delivery]:
     """Delivers this round's broadcasts: a slot for each sender, a reference to it in each neighbour's inbox.
 
-    No loop goes over the senders: their edges are sorted by receiver in chunks, at most 2 P of them.
+    The broadcasters' edges are sorted by receiver and delivered together, in chunks of at most max(N, P) edges: one
+    chunk where the broadcasters have no more than that.
 
     Args:
         state: before.

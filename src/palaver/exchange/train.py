@@ -18,6 +18,7 @@ from palaver.exchange.shards import shards
 from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import NEVER, State
 from palaver.exchange.study import Schedule, study
+from palaver.topology import check_topology
 from palaver.types import DecisionRule
 
 
@@ -94,6 +95,7 @@ def train(
     target = None if target is None else check_number("target", target, "[0, 1]")
     devices = None if devices is None else count("devices", devices)
     rules = check_rules(rules, group.nodes, data.classes)
+    check_topology(group.topology, group.nodes, rounds=rounds)
     check_nodes(group, data)
     parts = shards(data.x_train, data.y_train, group.nodes, seeds, split=split, alpha=alpha)
     sim = simulation(group, parts, sharding=auto_sharding([count for _, count in group.groups], devices))

@@ -35,9 +35,11 @@ def footprint(settings: LanguageSettings, data: Dataset, seeds: int, devices: in
     labels = abstract(settings.batch_size, dtype=jnp.int32)
     memory = {
         "learners": seeds * nbytes(state),
-        "data": data.nbytes + data.x_train.nbytes,
+        "data": data.x_train.nbytes,
         "working memory": max(
-            seeds * peak(game.step, jax.random.key(0), state, batch, labels), _evaluation(settings, data, seeds)
+            # The state before the step is given up for the one after it.
+            seeds * (peak(game.step, jax.random.key(0), state, batch, labels) - nbytes(state)),
+            _evaluation(settings, data, seeds),
         ),
     }
     return Footprint(sum(leaf.size for leaf in jax.tree.leaves(state.params)), _bits(settings), memory)

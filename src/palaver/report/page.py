@@ -16,7 +16,7 @@ from palaver.report.colours import SHADES
 from palaver.report.grids import overridden
 from palaver.report.svg import inline, sheet
 from palaver.studies.chapter import AnyChapter
-from palaver.studies.files import write_text
+from palaver.studies.files import write_text, writing
 from palaver.studies.findings import Figure, Grid
 from palaver.studies.formats import NOTHING, percent
 from palaver.studies.results import Result, data_of, read_result, settings_of
@@ -50,7 +50,8 @@ def write_report(folder: str | Path, chapters: Callable[[str], AnyChapter]) -> P
 
     Raises:
         PalaverError: as ``read_result``; the pictures cannot be read; or the folder cannot be written. Then nothing in
-            it has been changed, unless a disk fails.
+            it has been changed.
+        MachineError: the disk is full or does not work.
 
     """
     result = read_result(folder, chapters)
@@ -85,14 +86,12 @@ def _write(folder: Path, files: Mapping[Path, str]) -> None:
     for path in (*files, *figures.glob("*.svg")):
         if path.is_dir():
             raise PalaverError(f"{path} is a folder: the report writes a file there; move it away")
-    try:
-        for path in set(figures.glob("*.svg")) - files.keys():
+    old = set(figures.glob("*.svg")) - files.keys()
+    for path, text in files.items():
+        write_text(path, text)
+    for path in old:
+        with writing(path):
             path.unlink()
-        for path, text in files.items():
-            write_text(path, text)
-    except OSError as error:
-        reason = f"the report cannot be written ({error.strerror})"
-        raise PalaverError(f"{folder}: {reason}: mend that, then palaver report {folder}") from error
 
 
 def _shown(figure: Figure, drawings: Sequence[str]) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def show(console: Console, result: Result, findings: Findings) -> None:
         console.print(line)
     summary = result.summary | result.summary["timings"]
     data = ", ".join(data_of(result)) or "no data set"
-    console.print(f"{summary['seeds']} seeds on {data}, {summary['wall_seconds']:.0f} s on {summary['device']}")
+    seeds = f"{summary['seeds']} seed{'' if summary['seeds'] == 1 else 's'}"
+    console.print(f"{seeds} on {data}, {summary['wall_seconds']:.0f} s on {summary['device']}")
 
 
 def print_table(console: Console, table: Table) -> None:

@@ -39,12 +39,13 @@ def footprints(
     return [chapter.footprint(row.settings, chapter.load(row.settings, load), seeds, devices) for row in rows]
 
 
-def budget_grid(rows: Sequence[Configuration], found: Sequence[Footprint]) -> Grid:
+def budget_grid(rows: Sequence[Configuration], found: Sequence[Footprint], devices: int) -> Grid:
     """The plan as a table: configurations with their parameters, bits and memory.
 
     Args:
         rows: the configurations.
         found: their footprints.
+        devices: over which nodes are distributed.
 
     Returns:
         The table. Parameters and bits are of one seed, memory is of all seeds together.
@@ -62,7 +63,7 @@ def budget_grid(rows: Sequence[Configuration], found: Sequence[Footprint]) -> Gr
         )
         for row, each in zip(rows, found, strict=True)
     ]
-    return Grid(f"about to be run; {human_bytes(available())} of memory are free", headers, lines)
+    return Grid(f"about to be run; {human_bytes(available(devices))} of memory are free", headers, lines)
 
 
 def check_budget(
@@ -89,7 +90,7 @@ def check_budget(
 
     """
     row, most = max(zip(rows, found, strict=True), key=lambda each: each[1].bytes)
-    free = available()
+    free = available(devices)
     if most.bytes <= free:
         return
     data = chapter.load(row.settings, load)
@@ -105,9 +106,9 @@ def check_budget(
             except PalaverError:  # without this setting the others do not go together
                 continue
     part = max(most.memory, key=lambda name: most.memory[name])
-    advice = "its data set takes most of it, so give one with fewer classes or examples"
+    advice = "give smaller settings, or a data set with fewer classes or examples"
     name, (value, left) = min(instead.items(), key=lambda each: each[1][1], default=("", (None, most.bytes)))
-    if left <= free or left < most.bytes / 10:
+    if left < 0.9 * most.bytes:
         given = seeds if name == "seeds" else getattr(row.settings, name)
         advice = (
             f"{name} {plain(given)} takes most of it ({plain(value) or 'its default'} would need {human_bytes(left)})"

@@ -97,7 +97,8 @@ class Checkpoints(NamedTuple):
             return restored
         if damage is not None:
             raise PalaverError(
-                f"{damage}, and {self.folder} holds no other whole checkpoint: start anew with --overwrite"
+                f"{damage}, and {self.folder} holds no other whole checkpoint: delete that folder and resume once "
+                "more, which trains this configuration anew and keeps the others, or start anew with --overwrite"
             )
         return None
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from palaver.errors import MachineError, PalaverError
 from palaver.studies.files import DRAFT, write_text, writing
 
+_PARTIAL = ".partial"
 _LOCK, _HOLDER = "lock", "lock.pid"
 """Held by the process that writes; and which process that is."""
 _REPLACED = "replaced"
@@ -67,7 +68,7 @@ def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
 
     """
     out = Path(os.path.abspath(out))
-    folder = Folder(out, out.with_name(out.name + ".partial") if out.name else out)
+    folder = Folder(out, out.with_name(out.name + _PARTIAL) if out.name else out)
     try:
         if resume:
             _check_resumable(folder)
@@ -122,7 +123,8 @@ def _replaceable(path: Path) -> bool:
         PalaverError: what is there is not palaver's.
 
     """
-    if not os.path.lexists(path) or (path.is_dir() and all(_is_scratch(each) for each in path.iterdir())):
+    scratch = path.name.endswith(_PARTIAL)  # never of a folder that somebody else may have made
+    if not os.path.lexists(path) or (path.is_dir() and all(scratch and _is_scratch(p) for p in path.iterdir())):
         return True
     if not (path / "settings.json").exists():
         what = f"{path} exists and is not a result folder"
@@ -132,7 +134,7 @@ def _replaceable(path: Path) -> bool:
 
 def _is_scratch(path: Path) -> bool:
     """Whether a process that was killed at its very start may have left this."""
-    return path.name in (_LOCK, _HOLDER) or path.name.endswith(DRAFT)
+    return path.name in (_LOCK, _HOLDER) or (path.name.startswith(".") and path.name.endswith(DRAFT))
 
 
 @contextmanager

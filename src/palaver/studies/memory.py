@@ -105,7 +105,8 @@ def allocation_errors() -> Generator[None]:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else "no memory"
-        if isinstance(error, jax.errors.JaxRuntimeError) and "Out of memory" not in reason:
+        told = "Out of memory", "RESOURCE_EXHAUSTED"
+        if isinstance(error, jax.errors.JaxRuntimeError) and not any(word in reason for word in told):
             raise
         raise MachineError(
             f"the memory does not suffice ({textwrap.shorten(reason, 160)}): --dry-run shows what takes it, so give "
@@ -113,17 +114,20 @@ def allocation_errors() -> Generator[None]:
         ) from None
 
 
-def available() -> int:
-    """Bytes that are free for a run: on an accelerator its memory, otherwise the machine's or the container's."""
+def available(devices: int = 1) -> int:
+    """Bytes that are free for a run: on accelerators the memory of so many, otherwise the machine's or container's."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+        return devices * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))
     return min([psutil.virtual_memory().available, *_of_container()])
 
 
 def _of_container() -> Iterator[int]:
     try:
-        limit, used = ((_CONTAINER / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        yield int(limit) - int(used)
+        limit, used = (int((_CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
+        told = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
+        yield (
+            limit - used + int(told.get("inactive_file", 0)) + int(told.get("active_file", 0))
+        )  # the kernel gives it up
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return

@@ -17,7 +17,7 @@ from palaver.studies.files import digest
 from palaver.studies.findings import Metric, support_of
 from palaver.studies.record import SCHEMA, TIMINGS
 from palaver.studies.schema import FOREIGN, LARGEST, Schema, check
-from palaver.studies.statistics import Interval
+from palaver.studies.statistics import ROUNDED, Interval
 from palaver.types import PalaverError
 
 if TYPE_CHECKING:
@@ -41,10 +41,6 @@ class Result(NamedTuple):
     """``metrics.parquet`` and ``timings.parquet``, tidy: the columns of ``SCHEMA``."""
     summary: dict[str, Any]
     """``summary.json``; the timings of a row's metrics are among its metrics."""
-
-
-_ROUNDED = 1e-6
-"""How far float32 may be beyond the end of a range."""
 
 
 def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None = None) -> Result:
@@ -116,12 +112,12 @@ def _check_fractions(result: Result, metrics: Sequence[Metric]) -> None:
     names = result.metrics["metric"].unique()
     shares = [name for name in names if support_of(metrics, name) == "fraction"]
     of_shares = pl.col("metric").is_in(shares) & pl.col("value").is_finite()
-    history = result.metrics.filter(of_shares & ~pl.col("value").is_between(-_ROUNDED, 1 + _ROUNDED))
+    history = result.metrics.filter(of_shares & ~pl.col("value").is_between(-ROUNDED, 1 + ROUNDED))
     for name, value in history.select("metric", "value").head(1).iter_rows():
         raise PalaverError(f"{result.folder / 'metrics.parquet'}: {name} is {value}: it should be in [0, 1]; {FOREIGN}")
     for row in result.summary["rows"]:
         for name, metric in row["metrics"].items():
-            beyond = [v for v in (metric["mean"], *metric["values"]) if not -_ROUNDED <= (v or 0) <= 1 + _ROUNDED]
+            beyond = [v for v in (metric["mean"], *metric["values"]) if not -ROUNDED <= (v or 0) <= 1 + ROUNDED]
             if beyond and support_of(metrics, name) == "fraction":
                 where = f"{name} of “{row['configuration']}” is {beyond[0]}"
                 raise PalaverError(f"{result.folder / 'summary.json'}: {where}: it should be in [0, 1]; {FOREIGN}")

@@ -16,8 +16,13 @@ from pydantic.dataclasses import dataclass
 
 from palaver.data import Dataset, subset
 from palaver.studies import fields
+from palaver.studies.formats import human_bytes
+from palaver.studies.memory import available
 from palaver.topology import TOPOLOGIES, named
 from palaver.types import PalaverError, Topology
+
+_TABLES = 20
+"""Bytes that an edge takes while a graph is made and checked: int32, in about five tables."""
 
 T = TypeVar("T")
 
@@ -227,7 +232,17 @@ class GraphSettings:
         Returns:
             The topology.
 
+        Raises:
+            PalaverError: its table takes more memory than is free.
+
         """
+        degree = self.neighbours or (nodes - 1 if self.topology == "full" else 4)
+        size, free = _TABLES * nodes * degree, available()
+        if size > free:
+            raise PalaverError(
+                f"topology {self.topology} of {nodes} nodes has {nodes * degree:,} edges, which takes about "
+                f"{human_bytes(size)} of memory and {human_bytes(free)} are free: choose ring or random, or fewer nodes"
+            )
         return named(
             self.topology, nodes, self.neighbours, seed=self.graph_seed, every=self.redraw_every, rounds=max(1, steps)
         )

@@ -15,6 +15,9 @@ Support: TypeAlias = Literal["real", "positive", "fraction", "correlation"]
 COVERAGE = 0.95
 """Of every interval."""
 
+ROUNDED = 1e-6
+"""How far float32 may be beyond the end of a range."""
+
 FEWEST = 3
 """Seeds that an interval needs: two values say too little about how far a third would be."""
 
@@ -91,8 +94,9 @@ def interval(values: Sequence[float | None], support: Support = "real") -> Inter
 def _ends(mean: float, values: Sequence[float], support: Support) -> tuple[float, float] | tuple[None, None]:
     """The interval's ends; None where they are too far for a float."""
     scale = _SCALES[support]
-    if min(values) < scale.low or max(values) > scale.high:
+    if min(values) < scale.low - ROUNDED or max(values) > scale.high + ROUNDED:
         scale = _SCALES["real"]
+    values = [min(max(value, scale.low), scale.high) for value in values]
     with np.errstate(over="ignore"):
         error = np.std(values, ddof=1) / math.sqrt(len(values))
     half, slope = special.stdtrit(len(values) - 1, (1 + COVERAGE) / 2) * error, scale.slope(mean)

@@ -24,7 +24,8 @@ def graceful() -> Generator[Callable[[], bool]]:
         asked = True
         print("palaver: stopping after the next evaluation; once more to stop at once", file=sys.stderr)
 
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    old = {number: signal.signal(number, ask) for number in heard}
     try:
         yield lambda: asked
     finally:

@@ -33,7 +33,7 @@ def footprint(settings: TeachingSettings, data: Dataset, seeds: int, devices: in
     memory = {
         # Each student beside its best state so far; of the teacher the same, before the students are made.
         "learners": 2 * max(seeds * _state(node), _state(teacher) if asked else 0),
-        "data": data.nbytes + data.x_train.nbytes + held_out,
+        "data": data.x_train.nbytes + held_out,
         "teacher's table": 2 * len(data.y_train) * data.classes * _NUMBER if asked else 0,
         "working memory": max(
             seeds * (_step(node, data, settings.batch_size) + _predictions(node, data, stack)),
