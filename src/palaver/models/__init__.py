@@ -18,7 +18,10 @@ class Architecture(NamedTuple):
     convolutional: bool
     """Whether it needs images with sides that can be halved once for each width."""
     classifier: Callable[..., nnx.Module]
-    """``classifier(shape, classes, widths=, dropout=, rngs=)``: the network that learns labels."""
+    """``classifier(shape, classes, widths=, dropout=, rngs=)``: the network that learns labels.
+
+    It is called with ``dtype=jnp.bfloat16`` too where settings ask for that precision.
+    """
     autoencoders: bool = False
     """Whether it is also what the modules of ``AUTOENCODERS`` are made of, convolutional or not."""
 
@@ -32,5 +35,5 @@ MODELS: dict[str, Architecture] = {
 AUTOENCODERS: dict[str, Callable[..., nnx.Module]] = {"vae": VAE, "bigan": BiGAN}
 """The module of each objective that needs no labels, by the objective's name; all others train a classifier.
 
-Each is called with ``(shape, latent=, widths=, convolutional=, rngs=)``.
+Each is called with ``(shape, latent=, widths=, convolutional=, rngs=)``, and ``dtype=`` as a classifier is.
 """

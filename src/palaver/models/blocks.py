@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TypeAlias
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from palaver.arguments import number, sizes
 from palaver.models.convolution import HE_NORMAL, Doubling, halving
+from palaver.models.precision import dense_product
 from palaver.types import PalaverError
 
 Sizes: TypeAlias = Sequence[int]
@@ -47,11 +51,12 @@ class Trunk(nnx.Module):
         norm_first: whether the first convolution has a batch norm too (not in a discriminator).
         dropout: share of every layer's outputs dropped in training.
         may_be_empty: whether a dense trunk may have no layers: its output is the flattened input.
+        dtype: type of the operands of all products, ``jnp.float32`` or ``jnp.bfloat16``; all else is float32.
         rngs: random streams of the parameters and the dropout.
 
     Raises:
-        PalaverError: no widths, a size below 1, a dropout outside [0, 1), or a shape that the convolutions cannot halve
-            so often.
+        PalaverError: no widths, a size below 1, a dropout outside [0, 1), another dtype, or a shape that the
+            convolutions cannot halve so often.
 
     """
 
@@ -65,10 +70,12 @@ class Trunk(nnx.Module):
         norm_first: bool = True,
         dropout: float = 0.0,
         may_be_empty: bool = False,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         shape, widths = sizes("shape", shape), sizes("widths", widths, may_be_empty=may_be_empty)
         dropout = number("dropout", dropout, "[0, 1)")
+        dense = partial(nnx.Linear, kernel_init=HE_NORMAL, dot_general=dense_product(dtype), rngs=rngs)
         self.convolutional, self.activation = convolutional, activation
         if convolutional:
             if len(shape) not in (2, 3) or any(side % 2 ** len(widths) for side in shape[:2]):
@@ -77,14 +84,14 @@ class Trunk(nnx.Module):
                     f"and W divisible by {2 ** len(widths)}, or other widths"
                 )
             height, width, depth = grid(shape, len(widths))
-            self.layers = nnx.List([halving(a, b, rngs=rngs) for a, b in pairwise([depth, *widths])])
+            self.layers = nnx.List([halving(a, b, dtype=dtype, rngs=rngs) for a, b in pairwise([depth, *widths])])
             without = [] if norm_first else [None]
             norms = [nnx.BatchNorm(width, momentum=0.9, rngs=rngs) for width in widths[len(without) :]]
             self.norms = nnx.List([*without, *norms])
             self.size = height * width * widths[-1]
         else:
             units = [math.prod(shape), *widths]
-            self.layers = nnx.List([nnx.Linear(a, b, kernel_init=HE_NORMAL, rngs=rngs) for a, b in pairwise(units)])
+            self.layers = nnx.List([dense(a, b) for a, b in pairwise(units)])
             self.norms = nnx.List([None] * len(widths))
             self.size = units[-1]
         self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
@@ -105,9 +112,18 @@ class Trunk(nnx.Module):
 class Encoder(nnx.Module):
     """A trunk and a linear layer: ``[B, *shape]`` to ``[B, outputs]``; arguments as ``Trunk``."""
 
-    def __init__(self, shape: Sizes, outputs: int, widths: Sizes, *, convolutional: bool, rngs: nnx.Rngs):
-        self.trunk = Trunk(shape, widths, convolutional=convolutional, rngs=rngs)
-        self.head = nnx.Linear(self.trunk.size, outputs, rngs=rngs)
+    def __init__(
+        self,
+        shape: Sizes,
+        outputs: int,
+        widths: Sizes,
+        *,
+        convolutional: bool,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.trunk = Trunk(shape, widths, convolutional=convolutional, dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(self.trunk.size, outputs, dot_general=dense_product(dtype), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[B, *shape]`` to ``[B, outputs]``."""
@@ -117,19 +133,30 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """The mirror of an ``Encoder`` of the same shape and widths: ``[B, latent]`` to ``[B, *shape]``, unbounded."""
 
-    def __init__(self, shape: Sizes, latent: int, widths: Sizes, *, convolutional: bool, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        shape: Sizes,
+        latent: int,
+        widths: Sizes,
+        *,
+        convolutional: bool,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
         self.shape, self.convolutional = tuple(shape), convolutional
+        product = dense_product(dtype)
+        dense = partial(nnx.Linear, kernel_init=HE_NORMAL, dot_general=product, rngs=rngs)
         if convolutional:
             height, width, depth = grid(shape, len(widths))
             self.start = (height, width, widths[-1])
-            self.first = nnx.Linear(latent, math.prod(self.start), kernel_init=HE_NORMAL, use_bias=False, rngs=rngs)
+            self.first = dense(latent, math.prod(self.start), use_bias=False)
             self.norms = nnx.List([nnx.BatchNorm(width, momentum=0.9, rngs=rngs) for width in reversed(widths)])
-            inner = [Doubling(a, b, rngs=rngs) for a, b in pairwise(reversed(widths))]
-            self.layers = nnx.List([*inner, Doubling(widths[0], depth, bias=True, rngs=rngs)])
+            inner = [Doubling(a, b, dtype=dtype, rngs=rngs) for a, b in pairwise(reversed(widths))]
+            self.layers = nnx.List([*inner, Doubling(widths[0], depth, bias=True, dtype=dtype, rngs=rngs)])
         else:
             sizes = [latent, *reversed(widths)]
-            self.layers = nnx.List([nnx.Linear(a, b, kernel_init=HE_NORMAL, rngs=rngs) for a, b in pairwise(sizes)])
-            self.last = nnx.Linear(sizes[-1], math.prod(shape), rngs=rngs)
+            self.layers = nnx.List([dense(a, b) for a, b in pairwise(sizes)])
+            self.last = nnx.Linear(sizes[-1], math.prod(shape), dot_general=product, rngs=rngs)
 
     def __call__(self, z: jax.Array) -> jax.Array:
         """``[B, latent]`` to ``[B, *shape]``."""

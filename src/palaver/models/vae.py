@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from palaver.arguments import count
 from palaver.models.blocks import Decoder, Encoder, Sizes
@@ -17,19 +18,28 @@ class VAE(nnx.Module):
         latent: Z, numbers in a code.
         widths: output channels of the convolutions (sides divisible by ``2 ** len(widths)``), or of the dense layers.
         convolutional: which of the two.
+        dtype: type of the operands of all products, ``jnp.float32`` or ``jnp.bfloat16``; all else is float32.
         rngs: random streams of the parameters.
 
     Raises:
-        PalaverError: a size below 1, no widths, or a shape that the convolutions cannot halve so often.
+        PalaverError: a size below 1, no widths, another dtype, or a shape that the convolutions cannot halve so
+            often.
 
     """
 
     def __init__(
-        self, shape: Sizes, *, latent: int = 32, widths: Sizes = (256, 128), convolutional: bool = False, rngs: nnx.Rngs
+        self,
+        shape: Sizes,
+        *,
+        latent: int = 32,
+        widths: Sizes = (256, 128),
+        convolutional: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
     ):
         latent = self.latent = count("latent", latent)
-        self.encoder = Encoder(shape, 2 * latent, widths, convolutional=convolutional, rngs=rngs)
-        self.decoder = Decoder(shape, latent, widths, convolutional=convolutional, rngs=rngs)
+        self.encoder = Encoder(shape, 2 * latent, widths, convolutional=convolutional, dtype=dtype, rngs=rngs)
+        self.decoder = Decoder(shape, latent, widths, convolutional=convolutional, dtype=dtype, rngs=rngs)
 
     def encode(self, x: jax.Array) -> Gaussian:
         """``[B, *shape]`` to q(z | x)."""
