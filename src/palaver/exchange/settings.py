@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
+import jax.numpy as jnp
 import optax
 from pydantic import Field
 
@@ -48,6 +49,8 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Weight of a VAE's KL term, 0 or more."""
     dropout: fields.FractionBelowOne = 0.0
     """Dropout rate after every hidden layer, in [0, 1)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Type of the operands of the networks' products; bfloat16: mixed precision, all other numbers are float32."""
     channel: Annotated[str, fields.OneOf(CHANNELS)] = "labels"
     """What nodes send each other; without labels: features (codes) or gaussian (a VAE's code distributions)."""
     temperature: fields.Positive = 1.0
@@ -142,6 +145,8 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
         model = partial(AUTOENCODERS[settings.objective], data.shape, widths=widths, **how)
     else:
         model = partial(network.classifier, data.shape, data.classes, widths=widths, dropout=settings.dropout)
+    if settings.precision != "float32":  # a network of your own need not know the argument otherwise
+        model = partial(model, dtype=jnp.dtype(settings.precision))
     code = 2 * settings.latent if settings.objective == "vae" else settings.latent
     node = learner(
         lambda rngs: model(rngs=rngs),
