@@ -73,6 +73,18 @@ def classified(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return nn.functional.cross_entropy(model(x), torch.arange(len(x)) % 10)
 
 
+def autocast(
+    loss: Callable[[nn.Module, torch.Tensor], torch.Tensor],
+) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+    """The loss computed in mixed precision, bfloat16 and float32, as PyTorch chooses by operation."""
+
+    def mixed(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return loss(model, x)
+
+    return mixed
+
+
 def rounds(
     make: Callable[[], nn.Module],
     x: torch.Tensor,
