@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from palaver.data.inputs import to_float
+from palaver.devices import once
 from palaver.exchange import inbox
 from palaver.exchange.description import Collective
 from palaver.exchange.protocol import Coins
@@ -71,8 +72,7 @@ def simulation(
         raise PalaverError("a node has no example: split the data among fewer nodes")
     payload, bits = _payload(group, shards)
     specs = State(*[sharding.replicated] * len(State._fields))._replace(nodes=sharding.nodes)
-    # Initialisation runs once: XLA's CPU backend takes ten times longer to optimise it than it could save.
-    init = jax.jit(partial(_init, group, payload), out_shardings=sharding.shardings(specs), compiler_options=_effort(0))
+    init = jax.jit(partial(_init, group, payload), out_shardings=sharding.shardings(specs), compiler_options=once())
     advance, trace = _programs(group, sharding, loop, specs)
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
     constants = jax.device_put(Constants(shards, topology), sharding.shardings(sharding.replicated))
@@ -176,12 +176,7 @@ def compiler_options(group: Collective, loop: str | None) -> dict[str, bool | in
 
     """
     small = all((loop or node_loop(node)) == "vmap" for node, _ in group.groups)
-    return _effort(1) if small else None
-
-
-def _effort(level: int) -> dict[str, bool | int | str] | None:
-    """How hard XLA's CPU backend optimises: the lower the level, the sooner it has compiled."""
-    return {"xla_backend_optimization_level": level} if jax.default_backend() == "cpu" else None
+    return {"xla_backend_optimization_level": 1} if small and jax.default_backend() == "cpu" else None
 
 
 def _payload(group: Collective, shards: Shards) -> tuple[PyTree, int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from palaver.data.inputs import chunks, to_float
 from palaver.data.order import shuffled
+from palaver.devices import once, understood
 from palaver.language.game import GameState, LanguageGame
 from palaver.types import Array, PalaverError
 
@@ -64,11 +65,7 @@ class LanguageTraining(NamedTuple):
 def _without_ynn() -> dict[str, str]:
     """Compiler options: on matrices of this size XLA's YNN kernels took up to three times as long as its others."""
     options = {"xla_cpu_experimental_ynn_fusion_type": ""}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:  # a jaxlib without this option
-        return {}
-    return options
+    return options if understood(options) else {}
 
 
 def language_training(
@@ -101,8 +98,7 @@ def language_training(
     advance = partial(_advance, game, batch_size, x.shape[1:])
     advance = jax.jit(advance, donate_argnums=0, compiler_options=_without_ynn())
     return LanguageTraining(
-        # Run once: optimising the many random generators took nine of ten seconds, and they take milliseconds.
-        init=jax.jit(partial(_init, game), compiler_options={"xla_backend_optimization_level": 0}),
+        init=jax.jit(partial(_init, game), compiler_options=once()),
         advance=lambda state, steps: advance(state, rows, labels, jnp.int32(steps)),
         evaluate=partial(_evaluate, jax.jit(partial(_evaluate_chunk, game)), chunk),
         information=jax.jit(partial(_information, game)),
