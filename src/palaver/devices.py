@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 
-
 _WORTH_KEEPING = 0.05
 """Seconds of compiling that a file saves; below that reading it back takes about as long."""
 

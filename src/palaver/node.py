@@ -102,19 +102,19 @@ def _build(model: Callable[[nnx.Rngs], nnx.Module], projection: int, key: Array)
     return module
 
 
-def _definition(build: Callable[[Array], nnx.Module], mode: str) -> nnx.GraphDef[Any]:
-    """The module's structure in ``train`` or ``eval`` mode; nothing is computed."""
-    abstract = nnx.eval_shape(lambda: build(jax.random.key(0)))
-    getattr(abstract, mode)()
-    return nnx.split(abstract, nnx.Param, ...)[0]
-
-
-def _parameters(build: Callable[[Array], nnx.Module]) -> dict[str, PyTree]:
-    """Shapes of the trained numbers of each attribute of the module that has any."""
-    params = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.split(build(jax.random.key(0)), nnx.Param, ...)[1]))
-    if not _size(params):
+def _traced(
+    build: Callable[[Array], nnx.Module],
+) -> tuple[nnx.GraphDef[Any], nnx.GraphDef[Any], dict[str, PyTree]]:
+    """The module's structure in training and in evaluation, and its trained numbers' shapes; nothing is computed."""
+    module = nnx.eval_shape(lambda: build(jax.random.key(0)))
+    module.train()
+    training = nnx.split(module, nnx.Param, ...)[0]
+    module.eval()
+    evaluation, params, _ = nnx.split(module, nnx.Param, ...)
+    shapes = nnx.to_pure_dict(params)
+    if not _size(shapes):
         raise PalaverError("the model has no nnx.Param: give a module with something to train")
-    return params
+    return training, evaluation, shapes
 
 
 def _size(params: PyTree) -> int:
@@ -269,8 +269,7 @@ def learner(
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     projection = count("projection", projection, least=0)
     build = partial(_build, model, projection)
-    eval_def = _definition(build, "eval")
-    shapes = _parameters(build)
+    train_def, eval_def, shapes = _traced(build)
     groups = _groups(objective, set(shapes))
     check_optimizer("optimizer", optimizer, [_of(shapes, group.parts) for group in groups])
 
@@ -293,7 +292,7 @@ def learner(
     metrics, pictures = objective.metrics, objective.pictures
     return Node(
         init=init,
-        step=_step(_definition(build, "train"), objective, channel, optimizer, groups, projection > 0),
+        step=_step(train_def, objective, channel, optimizer, groups, projection > 0),
         predict=predict,
         payload=payload,
         bits=channel.bits,

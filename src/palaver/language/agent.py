@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -131,6 +132,7 @@ def _check_make(name: str, make: Any) -> None:
     function(name, None if isinstance(make, nnx.Module) else make, remedy)
 
 
+@lru_cache(maxsize=8)  # several ask for the module of one agent, and tracing is what planning a table takes
 def _abstract(make: Make) -> Any:
     """The module with shapes in place of arrays."""
     return nnx.eval_shape(lambda: make(nnx.Rngs(0)))

@@ -5,7 +5,7 @@ from palaver.language.report import report
 from palaver.language.report.metrics import METRICS
 from palaver.language.report.schema import SCHEMA
 from palaver.language.settings import LanguageSettings
-from palaver.language.study import check, prepare
+from palaver.language.study import prepare
 from palaver.studies.chapter import Chapter
 
 
@@ -27,7 +27,6 @@ CHAPTER = Chapter(
     },
     name_of=_name,
     load=LanguageSettings.load,
-    check=check,
     prepare=prepare,
     footprint=footprint,
     metrics=METRICS,

@@ -14,7 +14,6 @@ from palaver.data.inputs import to_float
 from palaver.language import GameState, LanguageGame, measures
 from palaver.language.generators import bits_available
 from palaver.language.information import estimate, info_nce
-from palaver.language.observation import VIEWS
 from palaver.language.reconstruction import reconstruct
 from palaver.language.report.metrics import METRICS
 from palaver.language.settings import LanguageSettings, make_estimator, make_language
@@ -51,12 +50,6 @@ class _Prepared(NamedTuple):
     training: LanguageTraining
     data: Dataset
     seeds: Sequence[int]
-
-
-def check(settings: LanguageSettings, data: Dataset, seeds: Sequence[int], devices: int | None) -> None:
-    """Raises ``PalaverError`` for what cannot be run."""
-    VIEWS[settings.view](settings).init(jax.random.key(0), settings.agents, data.shape)
-    make_language(settings, data)
 
 
 def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: int) -> Study:

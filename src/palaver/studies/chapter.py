@@ -110,8 +110,6 @@ class Chapter(NamedTuple, Generic[S, D]):
     """``name_of(settings)``: what a configuration of one's own is called."""
     load: Callable[[S, Callable[[str], Dataset]], D]
     """``load(settings, by_name)``: the data set, cut to what the settings use."""
-    check: Callable[[S, D, Sequence[int], int | None], None]
-    """``check(settings, data, seeds, devices)`` raises ``PalaverError`` for what cannot be run; it trains nothing."""
     prepare: Callable[[Configuration, D, Sequence[int], int], Study]
     """``prepare(configuration, data, seeds, devices)``."""
     metrics: Sequence[Metric]
@@ -124,6 +122,11 @@ class Chapter(NamedTuple, Generic[S, D]):
     """``footprint(settings, data, seeds, devices)``: what so many seeds are about to take, from shapes alone.
 
     By default no memory, so that nothing is refused.
+    """
+    check: Callable[[S, D, Sequence[int], int | None], None] = lambda *_: None
+    """``check(settings, data, seeds, devices)`` raises ``PalaverError`` for what cannot be run; it trains nothing.
+
+    The footprint is made first, and what it raises need not be found again.
     """
     sharded: bool = False
     """Whether ``prepare`` distributes over the devices that it is given; otherwise it uses one."""

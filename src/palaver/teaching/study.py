@@ -75,7 +75,7 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     settings: TeachingSettings = row.settings
     material, teacher = _data(settings, data)
     owned, whole = len(material.labels), len(data.y_train)
-    node = dense_node(data, settings.hidden, learning_rate=settings.learning_rate)
+    node = dense_node(data.shape, data.classes, settings.hidden, learning_rate=settings.learning_rate)
     engine = student_training(node, make_selection(settings), material)
     size = selection.stages(dict(zip(settings.stack_from, settings.stack, strict=True)))
     students, none = engine.init(seed_keys(seeds)), np.full(len(seeds), -1)

@@ -104,7 +104,7 @@ def _train(settings: TeachingSettings, data: Dataset, own: TeachingData) -> tupl
         The best teacher, inputs to distributions, and the epochs that were trained.
 
     """
-    node = dense_node(data, settings.teacher_hidden, settings.teacher_dropout)
+    node = dense_node(data.shape, data.classes, settings.teacher_hidden, settings.teacher_dropout)
     batch_size = min(settings.teacher_batch_size, len(own.labels))
     config = SelectionConfig(batch_size, difficulty.cross_entropy, selection.top(), targets.true())
     training = student_training(node, config, own)

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from palaver.data import Dataset
 from palaver.data.inputs import to_float
 from palaver.data.order import shuffled
 from palaver.models import MLP
@@ -99,11 +98,19 @@ def selection_noise(key: Array, update: Array, count: int) -> Array:
     return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), update), (count,), minval=2.0**-25)
 
 
-def dense_node(data: Dataset, hidden: Sequence[int], dropout: float = 0.0, *, learning_rate: float = 1e-3) -> Node:
-    """A dense network for the inputs and classes of ``data``; Adam trains it on distributions over the classes.
+def dense_node(
+    shape: tuple[int, ...],
+    classes: int,
+    hidden: Sequence[int],
+    dropout: float = 0.0,
+    *,
+    learning_rate: float = 1e-3,
+) -> Node:
+    """A dense network; Adam trains it on distributions over the classes.
 
     Args:
-        data: its inputs' shape and its classes are the widths of the first and the last layer.
+        shape: of one input; its size is the width of the first layer.
+        classes: C, the width of the last layer.
         hidden: widths of the layers between.
         dropout: rate after each of them, in [0, 1).
         learning_rate: of Adam.
@@ -113,7 +120,7 @@ def dense_node(data: Dataset, hidden: Sequence[int], dropout: float = 0.0, *, le
 
     """
     return learner(
-        lambda rngs: MLP(data.shape, data.classes, hidden=hidden, dropout=dropout, rngs=rngs),
+        lambda rngs: MLP(shape, classes, hidden=hidden, dropout=dropout, rngs=rngs),
         distributions(),
         optimizer=optax.adam(learning_rate),
     )
