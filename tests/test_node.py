@@ -123,3 +123,14 @@ def test_a_missing_part_is_named():
     with pytest.raises(PalaverError, match="no decoder to train") as caught:
         learner(bigan, elbo()._replace(parts=(("encoder", "decoder"),)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_node_is_described_with_its_module_made_once():
+    made = []
+
+    def model(rngs):
+        made.append(rngs)
+        return VAE((8, 8), widths=(8,), latent=4, convolutional=False, rngs=rngs)
+
+    assert learner(model, elbo()).parameters() > 0
+    assert len(made) == 1

@@ -18,6 +18,9 @@ from palaver.language.footprint import footprint as of_language
 from palaver.language.settings import LanguageSettings, make_language
 from palaver.studies import budget, memory
 from palaver.studies.memory import abstract, nbytes, peak
+from palaver.teaching import footprint as of_teaching_module
+from palaver.teaching.footprint import footprint as of_teaching
+from palaver.teaching.settings import TeachingSettings
 from palaver.types import Batch
 
 DIGITS = load("digits")
@@ -136,3 +139,16 @@ def test_more_examples_than_there_are(tmp_path, monkeypatch, capsys):
     for chapter in ("collective", "teaching", "language"):
         assert main(["run", chapter, "--data", "digits", "--examples", "1258"]) == 2
         assert "examples is 1258 of the 1257 training examples of digits" in capsys.readouterr().err
+
+
+def test_rows_that_share_their_networks_are_traced_once(monkeypatch):
+    traced = []
+    monkeypatch.setattr(of_teaching_module, "peak", lambda *args: traced.append(args) or peak(*args))
+    rows = [
+        TeachingSettings(data="digits", hidden=(5, 7), difficulty=difficulty, stack=(2,))
+        for difficulty in ("cross-entropy", "margin")
+    ]
+    first, second = (of_teaching(row, DIGITS, 3, 1) for row in rows)
+    assert first.memory["working memory"] == second.memory["working memory"] > 0
+    # A step, the predictions of the stack and those of the validation set.
+    assert len(traced) == 3

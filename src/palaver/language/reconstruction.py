@@ -9,11 +9,11 @@ from palaver.models.blocks import Decoder
 from palaver.types import Array, PyTree
 
 
-def reconstruct(key: Array, symbols: Array, x: Array, held_out: Array, *, vocabulary: int) -> Array:
+def reconstruct(key: Array, symbols: Array, x: Array, held_out: Array, *, vocabulary: int, steps: int = 1000) -> Array:
     """Reconstructions by a trained decoder from messages that it was not trained on. ``vmap`` it over senders.
 
-    The decoder has a hidden layer of 256 units and is trained on the squared error by 1,000 steps of Adam on batches of
-    256; its outputs are squashed to [0, 1].
+    The decoder has a hidden layer of 256 units and is trained on the squared error by Adam on batches of 256; its
+    outputs are squashed to [0, 1].
 
     Args:
         key: of the decoder and its batches.
@@ -21,6 +21,7 @@ def reconstruct(key: Array, symbols: Array, x: Array, held_out: Array, *, vocabu
         x: ``[M, ...]`` the inputs that they are about, uint8 pixels or numbers in [0, 1].
         held_out: ``[T, L]`` other messages.
         vocabulary: V.
+        steps: of Adam.
 
     Returns:
         ``[T, ...]`` reconstructions.
@@ -37,4 +38,4 @@ def reconstruct(key: Array, symbols: Array, x: Array, held_out: Array, *, vocabu
     def loss(params: PyTree, memory: tuple[()], rows: Array) -> tuple[Array, tuple[()]]:
         return ((decoded(params, symbols[rows]) - to_float(x[rows])) ** 2).mean(), memory
 
-    return decoded(fit(drawn, params, loss, (), size=len(symbols), batch_size=256, steps=1000), held_out)
+    return decoded(fit(drawn, params, loss, (), size=len(symbols), batch_size=256, steps=steps), held_out)

@@ -1,6 +1,7 @@
 """A language as a study (thesis ch. 4): training, what is measured at an evaluation, and the summary."""
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from operator import sub
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,6 +12,7 @@ import polars as pl
 
 from palaver.data import Dataset
 from palaver.data.inputs import to_float
+from palaver.devices import once
 from palaver.language import GameState, LanguageGame, measures
 from palaver.language.generators import bits_available
 from palaver.language.information import estimate, info_nce
@@ -42,6 +44,10 @@ _DECODER, _CRITIC = 3, 4
 """Parts of a seed's key, for what is trained after the agents; their own training uses parts 0 to 2."""
 
 
+_BRIEF = 200
+"""Steps of training that take less time than it takes to compile them well."""
+
+
 class _Prepared(NamedTuple):
     """A configuration made ready to train."""
 
@@ -50,6 +56,11 @@ class _Prepared(NamedTuple):
     training: LanguageTraining
     data: Dataset
     seeds: Sequence[int]
+
+    @property
+    def brief(self) -> bool:
+        """Whether it trains so little that compiling takes longer."""
+        return self.settings.steps <= _BRIEF
 
 
 def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: int) -> Study:
@@ -60,7 +71,9 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     """
     settings: LanguageSettings = row.settings
     game = make_language(settings, data)
-    training = language_training(game, data.x_train, data.y_train, batch_size=settings.batch_size)
+    training = language_training(
+        game, data.x_train, data.y_train, batch_size=settings.batch_size, brief=settings.steps <= _BRIEF
+    )
     of = _Prepared(settings, game, training, data, seeds)
 
     def advance(state: PyTree) -> tuple[PyTree, Evaluation]:
@@ -126,9 +139,8 @@ def _of_agents(of: _Prepared, language: LanguageState, scores: dict[str, Message
     return found
 
 
-@jax.jit  # otherwise each array would be a program of its own
-def _game_of(games: GameState, place: int) -> GameState:
-    """The game of one seed."""
+def _game_of(games: GameState, place: Array | int) -> GameState:
+    """The game of one seed, inside of a compiled program: outside, each array would be a program of its own."""
     return jax.tree.map(lambda leaf: leaf[place], games)
 
 
@@ -140,26 +152,56 @@ def _decoded(of: _Prepared, language: LanguageState, test: MessageScores) -> tup
         inputs as they are decoded from their messages ``[T, *shape]``.
 
     """
-    train, vocabulary = _score(of, language, "train"), of.settings.vocabulary
+    train = _score(of, language, "train")
     inputs = [jnp.asarray(x) for x in (of.data.x_train, of.data.x_test)]
-    judged = min(512, len(of.data.y_test))
 
-    @jax.jit  # the data set is an argument: a closure would make it a constant of the program
-    def one(key: Array, game: GameState, seen: Array, held_out: Array, inputs: list[Array]) -> tuple[Array, ...]:
-        decoded = reconstruct(jax.random.fold_in(key, _DECODER), seen, inputs[0], held_out, vocabulary=vocabulary)
-        views = [of.game.observe(game, to_float(x), jnp.arange(len(x)))[-1] for x in inputs]
-        words = [jax.nn.one_hot(symbols, vocabulary) for symbols in (seen, held_out)]
-        own, how = jax.random.fold_in(key, _CRITIC), {"batch_size": 256, "judged": judged, "steps": 1500}
-        nats = estimate(info_nce(), views[0], words[0], (views[1], words[1]), key=own, kind="separable", **how)
-        return nats, ((decoded - to_float(inputs[1])) ** 2).mean(), decoded
+    @partial(jax.jit, compiler_options=once() if of.brief else None)
+    def view(games: GameState, place: Array, x: Array) -> Array:
+        return of.game.observe(_game_of(games, place), to_float(x), jnp.arange(len(x)))[-1]
 
-    keys = seed_keys(of.seeds)
+    measured, parts = _compiled(of.brief), zip(seed_keys(of.seeds), train.symbols, test.symbols, strict=True)
     found = [
-        one(key, _game_of(language.games, place), seen[-1], held_out[-1], inputs)
-        for place, (key, seen, held_out) in enumerate(zip(keys, train.symbols, test.symbols, strict=True))
+        measured(
+            *(key, seen[-1], held_out[-1], inputs, [view(language.games, place, x) for x in inputs]),
+            vocabulary=of.settings.vocabulary,
+            most=of.settings.steps,
+        )
+        for place, (key, seen, held_out) in enumerate(parts)
     ]
     nats, error = (np.array([float(each[part]) for each in found]) for part in (0, 1))
     return {"mutual_information": nats, "reconstruction_error": error}, np.asarray(found[0][2])
+
+
+@cache
+def _compiled(brief: bool) -> Callable[..., tuple[Array, Array, Array]]:
+    """``_of_messages``, compiled once for all games of a table whose messages have the same shape."""
+    return jax.jit(_of_messages, static_argnames=("vocabulary", "most"), compiler_options=once() if brief else None)
+
+
+def _of_messages(
+    key: Array, seen: Array, held_out: Array, inputs: list[Array], views: list[Array], *, vocabulary: int, most: int
+) -> tuple[Array, Array, Array]:
+    """One seed's part of ``_decoded``; nothing in it is a game's own.
+
+    Args:
+        key: of the seed.
+        seen: ``[M, L]`` messages about the training set.
+        held_out: ``[T, L]`` messages about the test set.
+        inputs: both sets, which are arguments since a closure would make them constants of the program.
+        views: of both that the messages are about.
+        vocabulary: V.
+        most: steps of training, of decoder and critic each: no more than the agents had.
+
+    Returns:
+        The information in nats, the reconstructions' squared error, and the reconstructions of the test set.
+
+    """
+    decoder, critic = (jax.random.fold_in(key, part) for part in (_DECODER, _CRITIC))
+    decoded = reconstruct(decoder, seen, inputs[0], held_out, vocabulary=vocabulary, steps=min(1000, most))
+    words = [jax.nn.one_hot(symbols, vocabulary) for symbols in (seen, held_out)]
+    how = {"batch_size": 256, "judged": min(512, len(held_out)), "steps": min(1500, most)}
+    nats = estimate(info_nce(), views[0], words[0], (views[1], words[1]), key=critic, kind="separable", **how)
+    return nats, ((decoded - to_float(inputs[1])) ** 2).mean(), decoded
 
 
 def _pictures(of: _Prepared, language: LanguageState, test: MessageScores, decoded: np.ndarray) -> Arrays:
@@ -173,7 +215,11 @@ def _pictures(of: _Prepared, language: LanguageState, test: MessageScores, decod
     if len(data.shape) < 2:
         return found
     x = to_float(jnp.asarray(data.x_test[rows]))
-    views = np.asarray(jax.jit(of.game.observe)(_game_of(language.games, 0), x, jnp.asarray(rows)))[:_DRAWN]
+    seen = jax.jit(
+        lambda games: of.game.observe(_game_of(games, 0), x, jnp.asarray(rows)),
+        compiler_options=once() if of.brief else None,
+    )
+    views = np.asarray(seen(language.games))[:_DRAWN]
     tiles = np.concatenate([np.asarray(x)[None], views, decoded[rows][None]])
     return found | {"views": np.round(255 * np.clip(tiles, 0, 1)).astype(np.uint8)}
 

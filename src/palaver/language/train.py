@@ -69,7 +69,7 @@ def _without_ynn() -> dict[str, str]:
 
 
 def language_training(
-    game: LanguageGame, x: np.ndarray, y: np.ndarray, *, batch_size: int, chunk: int = 500
+    game: LanguageGame, x: np.ndarray, y: np.ndarray, *, batch_size: int, chunk: int = 500, brief: bool = False
 ) -> LanguageTraining:
     """Compiles a game on a training set.
 
@@ -79,6 +79,8 @@ def language_training(
         y: ``[M]`` class ids, for the online probes.
         batch_size: examples in a step, the same for all agents of a game.
         chunk: examples evaluated at once.
+        brief: whether so little is trained that compiling takes longer: it is then kept short. The results differ in
+            their last bits.
 
     Returns:
         The compiled functions; the training set is on the device.
@@ -96,12 +98,13 @@ def language_training(
     # A row of numbers is gathered twice as fast as an image (XLA's CPU backend).
     rows, labels = jnp.asarray(x).reshape(size, -1), jnp.asarray(y, jnp.int32)
     advance = partial(_advance, game, batch_size, x.shape[1:])
-    advance = jax.jit(advance, donate_argnums=0, compiler_options=_without_ynn())
+    advance = jax.jit(advance, donate_argnums=0, compiler_options=once() if brief else _without_ynn())
+    compiled = partial(jax.jit, compiler_options=once() if brief else None)
     return LanguageTraining(
         init=jax.jit(partial(_init, game), compiler_options=once()),
         advance=lambda state, steps: advance(state, rows, labels, jnp.int32(steps)),
-        evaluate=partial(_evaluate, jax.jit(partial(_evaluate_chunk, game)), chunk),
-        information=jax.jit(partial(_information, game)),
+        evaluate=partial(_evaluate, compiled(partial(_evaluate_chunk, game)), chunk),
+        information=compiled(partial(_information, game)),
     )
 
 
