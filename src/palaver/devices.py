@@ -41,7 +41,8 @@ def once() -> dict[str, bool | int | str]:
     """Compiler options for a program that runs once, such as an initialisation.
 
     XLA's CPU backend would take ten times as long to optimise it as it could save, and without its fusion emitters,
-    which build each kernel by a pipeline of their own, it compiles in half the time; the results are the same bits with them and without.
+    which build each kernel by a pipeline of their own, it compiles in half the time. At this level results are the same
+    bits with them and without.
     """
     if jax.default_backend() != "cpu":
         return {}

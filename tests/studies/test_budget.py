@@ -144,11 +144,9 @@ def test_more_examples_than_there_are(tmp_path, monkeypatch, capsys):
 def test_rows_that_share_their_networks_are_traced_once(monkeypatch):
     traced = []
     monkeypatch.setattr(of_teaching_module, "peak", lambda *args: traced.append(args) or peak(*args))
-    rows = [
-        TeachingSettings(data="digits", hidden=(5, 7), difficulty=difficulty, stack=(2,))
-        for difficulty in ("cross-entropy", "margin")
-    ]
+    small = {"data": "digits", "hidden": (5, 7), "teacher_hidden": (9,), "stack": (2,)}
+    rows = [TeachingSettings(**small, difficulty=difficulty) for difficulty in ("cross-entropy", "margin")]
     first, second = (of_teaching(row, DIGITS, 3, 1) for row in rows)
     assert first.memory["working memory"] == second.memory["working memory"] > 0
-    # A step, the predictions of the stack and those of the validation set.
-    assert len(traced) == 3
+    # A step of the student and of the teacher, the student's predictions of the stack and of the validation set.
+    assert len(traced) == 4
