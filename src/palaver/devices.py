@@ -46,7 +46,7 @@ def once() -> dict[str, bool | int | str]:
     """
     if jax.default_backend() != "cpu":
         return {}
-    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    options: dict[str, bool | int | str] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
     return options if understood(options) else {"xla_backend_optimization_level": 0}
 
 
