@@ -36,18 +36,28 @@ def use_cores() -> None:
             jax.config.update("jax_num_cpu_devices", allowed or 1)
 
 
-@cache
 def once() -> dict[str, bool | int | str]:
-    """Compiler options for a program that runs once, such as an initialisation.
+    """Compiler options for a program that runs once, such as an initialisation: hardly optimised on a CPU."""
+    return _without_emitters(0)
 
-    XLA's CPU backend would take ten times as long to optimise it as it could save, and without its fusion emitters,
-    which build each kernel by a pipeline of their own, it compiles in half the time. At this level results are the same
-    bits with them and without.
+
+def brief() -> dict[str, bool | int | str]:
+    """Compiler options for a program that runs some hundred times: optimised a little on a CPU."""
+    return _without_emitters(1)
+
+
+@cache
+def _without_emitters(level: int) -> dict[str, bool | int | str]:
+    """XLA's CPU backend at this level of optimisation, and without its fusion emitters.
+
+    These build each kernel by a pipeline of their own: without them a program compiles in half the time. At level 0
+    results are the same bits with them and without.
     """
     if jax.default_backend() != "cpu":
         return {}
-    options: dict[str, bool | int | str] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-    return options if understood(options) else {"xla_backend_optimization_level": 0}
+    options: dict[str, bool | int | str] = {"xla_backend_optimization_level": level}
+    quicker = options | {"xla_cpu_use_fusion_emitters": False}
+    return quicker if understood(quicker) else options
 
 
 def understood(options: Mapping[str, bool | int | str]) -> bool:

@@ -12,7 +12,7 @@ import polars as pl
 
 from palaver.data import Dataset
 from palaver.data.inputs import to_float
-from palaver.devices import once
+from palaver.devices import brief
 from palaver.language import GameState, LanguageGame, measures
 from palaver.language.generators import bits_available
 from palaver.language.information import estimate, info_nce
@@ -155,7 +155,7 @@ def _decoded(of: _Prepared, language: LanguageState, test: MessageScores) -> tup
     train = _score(of, language, "train")
     inputs = [jnp.asarray(x) for x in (of.data.x_train, of.data.x_test)]
 
-    @partial(jax.jit, compiler_options=once() if of.brief else None)
+    @partial(jax.jit, compiler_options=brief() if of.brief else None)
     def view(games: GameState, place: Array, x: Array) -> Array:
         return of.game.observe(_game_of(games, place), to_float(x), jnp.arange(len(x)))[-1]
 
@@ -173,9 +173,9 @@ def _decoded(of: _Prepared, language: LanguageState, test: MessageScores) -> tup
 
 
 @cache
-def _compiled(brief: bool) -> Callable[..., tuple[Array, Array, Array]]:
+def _compiled(short: bool) -> Callable[..., tuple[Array, Array, Array]]:
     """``_of_messages``, compiled once for all games of a table whose messages have the same shape."""
-    return jax.jit(_of_messages, static_argnames=("vocabulary", "most"), compiler_options=once() if brief else None)
+    return jax.jit(_of_messages, static_argnames=("vocabulary", "most"), compiler_options=brief() if short else None)
 
 
 def _of_messages(
@@ -217,7 +217,7 @@ def _pictures(of: _Prepared, language: LanguageState, test: MessageScores, decod
     x = to_float(jnp.asarray(data.x_test[rows]))
     seen = jax.jit(
         lambda games: of.game.observe(_game_of(games, 0), x, jnp.asarray(rows)),
-        compiler_options=once() if of.brief else None,
+        compiler_options=brief() if of.brief else None,
     )
     views = np.asarray(seen(language.games))[:_DRAWN]
     tiles = np.concatenate([np.asarray(x)[None], views, decoded[rows][None]])

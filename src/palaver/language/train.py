@@ -10,6 +10,7 @@ import numpy as np
 
 from palaver.data.inputs import chunks, to_float
 from palaver.data.order import shuffled
+from palaver.devices import brief as compiled_briefly
 from palaver.devices import once, understood
 from palaver.language.game import GameState, LanguageGame
 from palaver.types import Array, PalaverError
@@ -98,8 +99,8 @@ def language_training(
     # A row of numbers is gathered twice as fast as an image (XLA's CPU backend).
     rows, labels = jnp.asarray(x).reshape(size, -1), jnp.asarray(y, jnp.int32)
     advance = partial(_advance, game, batch_size, x.shape[1:])
-    advance = jax.jit(advance, donate_argnums=0, compiler_options=once() if brief else _without_ynn())
-    compiled = partial(jax.jit, compiler_options=once() if brief else None)
+    advance = jax.jit(advance, donate_argnums=0, compiler_options=compiled_briefly() if brief else _without_ynn())
+    compiled = partial(jax.jit, compiler_options=compiled_briefly() if brief else None)
     return LanguageTraining(
         init=jax.jit(partial(_init, game), compiler_options=once()),
         advance=lambda state, steps: advance(state, rows, labels, jnp.int32(steps)),
