@@ -63,7 +63,7 @@ def _check_rule(name: str, rule: DecisionRule, nodes: int, classes: int) -> None
         raise PalaverError(f"{name} gives {shown(found)} for logits {shape}: {remedy}, of floats")
     with failure_of(name, remedy):
         decided = np.asarray(rule(jnp.asarray(logits), jnp.asarray(answered)))
-    finite = np.isfinite(decided).all(axis=-1).tolist()
+    finite = [bool(np.isfinite(row).all()) for row in decided]
     if not all(finite):
         who = "every node gave an output" if not finite[0] else "some nodes gave no output"
         raise PalaverError(f"{name} gives NaN or infinity for finite logits where {who}: {remedy}")
