@@ -285,7 +285,7 @@ def learner(
         return as_outputs(evaluated(state)(x))
 
     def payload(x: PyTree, labels: PyTree) -> PyTree:
-        state = jax.eval_shape(init, jax.random.key(0))
+        state = jax.eval_shape(lambda: init(jax.random.key(0)))
         outputs = _outputs(predict, state, x, projection)
         return check_channel(channel, outputs, labels)
 

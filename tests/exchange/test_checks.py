@@ -82,7 +82,7 @@ TOPOLOGY = {
     "other shapes later": lambda: group(
         topology=lambda step: jnp.array([[1], [0]] if step < 5 else [[1, -1], [0, -1]])
     ),
-    "other ids later": lambda: group(topology=later),
+    "other ids later": lambda: train(topology=later, rounds=2_000),
     "fails": lambda: group(topology=lambda step: {}["neighbours"]),
     "a table": lambda: group(topology=np.array([[1], [0]])),
     "a graph": lambda: group(topology=nx.path_graph(3)),
@@ -312,3 +312,10 @@ def test_checks_compile_nothing_but_a_rule_of_ones_own():
     assert not compiled
     checks.check_rules({"mine": lambda logits, answered: pv.decision.mean(logits, answered)}, 4, 3)
     assert compiled
+
+
+def test_a_topology_may_end_with_the_run():
+    tables = jnp.stack([pv.topology.ring(3, 2)(0)] * 4)
+    assert train(topology=lambda step: jnp.take(tables, step, axis=0), rounds=4).nodes.shape[0] == 1
+    with pytest.raises(pv.PalaverError, match="in round 10: give ids of other nodes"):
+        train(topology=lambda step: jnp.take(tables, step, axis=0), rounds=11)
