@@ -36,7 +36,7 @@ TOO_LARGE = """
 import sys
 from palaver import cli
 from palaver.studies import budget
-budget.available = lambda: 10**30
+budget.available = lambda devices: 10**30
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -241,3 +241,12 @@ def test_what_cannot_be_overwritten_or_resumed_is_not_offered_so(plain, capsys):
     assert "--resume" not in capsys.readouterr().err
     assert main(["run", "two-toys", "--resume", "n" * 300]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["chapter1.draft", ".chapter1.draft", "lock"])
+def test_a_file_of_ones_own_is_no_scratch(toy, capsys, name):
+    Path("paper").mkdir()
+    Path("paper", name).write_text("mine")
+    assert main([*RUN, "--out", "paper"]) == 2
+    assert "paper exists and is not a result folder" in capsys.readouterr().err
+    assert Path("paper", name).read_text() == "mine" and [path.name for path in Path().iterdir()] == ["paper"]

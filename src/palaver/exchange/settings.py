@@ -102,6 +102,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("calibrate", labels or not self.calibrate, f"False {of_objective}: probes are not calibrated"),
             ("p_broadcast", self.p_broadcast == -1 or self.p_broadcast >= 0, "-1 or a probability in [0, 1]"),
             ("burn_in", self.burn_in < max(reported, 1), f"0 to {max(reported, 1) - 1}, before round {reported}"),
+            ("inbox", self.nodes * (self.inbox + 1) <= fields.MOST, f"at most {fields.MOST // self.nodes - 1}"),
             ("rounds", self.rounds >= labels, f"at least 1 {of_objective}"),
             ("report_round", self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),
             ("model", labels or self.model in built, f"one of {', '.join(built)} {of_objective}"),
