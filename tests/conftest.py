@@ -3,11 +3,13 @@
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would the tests
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported, here and in the processes tests start
     folder = tempfile.mkdtemp(prefix="palaver-compiled-")

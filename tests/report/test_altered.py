@@ -18,7 +18,6 @@ from synthetic import make_language, make_result, make_teaching, make_unlabelled
 from palaver import experiments
 from palaver.cli import main
 from palaver.experiments import chapter
-from palaver.report import page
 from palaver.report.page import write_report
 from palaver.studies.results import checksum, read_result
 from palaver.types import PalaverError
@@ -334,13 +333,6 @@ def test_pages_that_cannot_be_written(folder, quick, capsys, monkeypatch):
     (folder / "report.html").rmdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "run")
     refused("run is a folder that may not be written")
-    monkeypatch.undo()
-    monkeypatch.setattr(page, "write_text", full)
-    refused("the report cannot be written (No space left on device): mend that, then palaver report")
-
-
-def full(path, text):
-    raise OSError(28, "No space left on device")
 
 
 def test_unlabelled_pictures_are_still_read(tmp_path, quick, capsys):
