@@ -232,6 +232,24 @@ def supervised(
     return learner(model, cross_entropy(), channel, optimizer=optimizer)
 
 
+def _check_given(model: Any, objective: Any, channel: Any) -> None:
+    """Raises ``PalaverError`` for arguments of another kind than ``learner`` takes."""
+    if isinstance(model, nnx.Module):
+        raise PalaverError(f"model is a module, a {type(model).__name__}: give {_MAKE}")
+    function("model", model, _MAKE)
+    instance("objective", objective, Objective, "what a function of palaver.objectives returns, such as elbo()")
+    instance("channel", channel, Channel, "what a function of palaver.channels returns, such as logits()")
+
+
+def _init(
+    build: Callable[[Array], nnx.Module], optimizer: optax.GradientTransformation, groups: list[_Group], key: Array
+) -> NodeState:
+    """See ``Node.init``."""
+    _, *states = nnx.split(build(key), nnx.Param, ...)
+    params, model_state = map(nnx.to_pure_dict, states)
+    return NodeState(params, model_state, [optimizer.init(_of(params, group.parts)) for group in groups])
+
+
 def learner(
     model: Callable[[nnx.Rngs], nnx.Module],
     objective: Objective,
@@ -260,12 +278,8 @@ def learner(
             or a channel that does not suit the data is found when these are known: ``payload`` raises it.
 
     """
-    if isinstance(model, nnx.Module):
-        raise PalaverError(f"model is a module, a {type(model).__name__}: give {_MAKE}")
-    function("model", model, _MAKE)
-    instance("objective", objective, Objective, "what a function of palaver.objectives returns, such as elbo()")
     channel = none() if channel is None else channel
-    instance("channel", channel, Channel, "what a function of palaver.channels returns, such as logits()")
+    _check_given(model, objective, channel)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     projection = count("projection", projection, least=0)
     build = partial(_build, model, projection)
@@ -273,10 +287,7 @@ def learner(
     groups = _groups(objective, set(shapes))
     check_optimizer("optimizer", optimizer, [_of(shapes, group.parts) for group in groups])
 
-    def init(key: Array) -> NodeState:
-        _, *states = nnx.split(build(key), nnx.Param, ...)
-        params, model_state = map(nnx.to_pure_dict, states)
-        return NodeState(params, model_state, [optimizer.init(_of(params, group.parts)) for group in groups])
+    init = partial(_init, build, optimizer, groups)
 
     def evaluated(state: NodeState) -> Any:
         return nnx.merge(eval_def, state.params, state.model_state)
@@ -286,8 +297,7 @@ def learner(
 
     def payload(x: PyTree, labels: PyTree) -> PyTree:
         state = jax.eval_shape(lambda: init(jax.random.key(0)))
-        outputs = _outputs(predict, state, x, projection)
-        return check_channel(channel, outputs, labels)
+        return check_channel(channel, _outputs(predict, state, x, projection), labels)
 
     metrics, pictures = objective.metrics, objective.pictures
     return Node(

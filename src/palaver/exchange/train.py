@@ -18,8 +18,9 @@ from palaver.exchange.shards import shards
 from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import NEVER, State
 from palaver.exchange.study import Schedule, study
+from palaver.studies.chapter import Study
 from palaver.topology import check_topology
-from palaver.types import DecisionRule
+from palaver.types import DecisionRule, PyTree
 
 
 class History(NamedTuple):
@@ -87,11 +88,8 @@ def train(
     """
     instance("group", group, Collective, "what palaver.collective returns")
     instance("data", data, Dataset, "a data set, from palaver.data.load or palaver.data.from_arrays")
-    seeds, rounds, eval_every = (
-        check_seeds(seeds),
-        count("rounds", rounds, most=NEVER - 1),
-        count("eval_every", eval_every),
-    )
+    seeds, eval_every = check_seeds(seeds), count("eval_every", eval_every)
+    rounds = count("rounds", rounds, most=NEVER - 1)
     target = None if target is None else check_number("target", target, "[0, 1]")
     devices = None if devices is None else count("devices", devices)
     rules = check_rules(rules, group.nodes, data.classes)
@@ -101,16 +99,21 @@ def train(
     sim = simulation(group, parts, sharding=auto_sharding([count for _, count in group.groups], devices))
     measured = measure(group, data, sim, len(seeds), rules=rules)
     run = study("collective", sim, measured, seeds, Schedule(rounds, eval_every, target=target))
-    state, frames, finished, at = run.state, [], False, []
+    state, metrics, at = _trained(run)
+    nodes = _array(metrics, "accuracy", at, seeds, group.nodes)
+    by_rule = {name: _array(metrics, f"collective_accuracy.{name}", at, seeds, 1)[..., 0] for name in rules}
+    return History(np.array(at), nodes, by_rule, metrics, run.summarise(state, metrics), sim, state[0])
+
+
+def _trained(run: Study) -> tuple[PyTree, pl.DataFrame, list[int]]:
+    """The state after the last round, all that was measured, and the rounds in which it was."""
+    state, frames, at, finished = run.state, list[pl.DataFrame](), list[int](), False
     while not finished:
         state, evaluation = run.advance(state)
         finished = evaluation.finished
         frames.append(evaluation.frame)
         at.append(evaluation.step)
-    metrics = pl.concat(frames)
-    nodes = _array(metrics, "accuracy", at, seeds, group.nodes)
-    by_rule = {name: _array(metrics, f"collective_accuracy.{name}", at, seeds, 1)[..., 0] for name in rules}
-    return History(np.array(at), nodes, by_rule, metrics, run.summarise(state, metrics), sim, state[0])
+    return state, pl.concat(frames), at
 
 
 def _array(metrics: pl.DataFrame, name: str, rounds: list[int], seeds: list[int], nodes: int) -> np.ndarray:

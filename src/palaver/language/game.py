@@ -185,26 +185,26 @@ def language_game(
     weight, length_cost = number("weight", weight, "[0, inf)"), number("length_cost", length_cost, "[0, inf)")
     sampled = None if sampled is None else flag("sampled", sampled)
     topology = topologies.full(agents) if topology is None else topology
-    topologies.check_topology(topology, agents)
-    senders = levels.in_degree(topology(jnp.int32(0)))
-    view = observation.inversion() if view is None else view
-    estimator = estimators.gumbel_softmax() if estimator is None else estimator
-    objective = information.jensen_shannon() if objective is None else objective
-    _instances(view, estimator, objective)
+    senders = levels.in_degree(topologies.check_topology(topology, agents))
+    view, estimator, objective = _choices(view, estimator, objective)
     parts = agent_parts(shape, classes, generator, critic, objective.of_likelihoods)
     one = agent(parts, estimator, objective, sampled=sampled)
     trained = _optimizer(one, optimizer, probe_optimizer)
-    return _functions(
-        _Description(one, shape, agents, view, estimator, level, weight, length_cost, topology, senders, trained)
-    )
+    made = _Description(one, shape, agents, view, estimator, level, weight, length_cost, topology, senders, trained)
+    return _functions(made)
 
 
-def _instances(view: Any, estimator: Any, objective: Any) -> None:
+def _choices(view: Any, estimator: Any, objective: Any) -> tuple[View, Estimator, Information]:
+    """What was given, checked, and the thesis's choices where nothing was."""
+    view = observation.inversion() if view is None else view
+    estimator = estimators.gumbel_softmax() if estimator is None else estimator
+    objective = information.jensen_shannon() if objective is None else objective
     instance("view", view, View, "what a function of palaver.language.observation returns, such as halves()")
     instance("estimator", estimator, Estimator, "what one of palaver.language.estimators returns, such as reinforce()")
     instance(
         "objective", objective, Information, "what one of palaver.language.information returns, such as info_nce()"
     )
+    return view, estimator, objective
 
 
 def _optimizer(agent: Agent, optimizer: Any, probe_optimizer: Any) -> optax.GradientTransformation:

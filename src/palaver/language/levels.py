@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from palaver.language.generators import END
 from palaver.types import NO_PEER, Array
@@ -59,7 +60,7 @@ def reception(level: Level, neighbours: Array, most: int) -> Reception:
     return Reception(jnp.where(real, senders, 0), real / jnp.maximum(1, count))
 
 
-def in_degree(neighbours: Array) -> int:
+def in_degree(neighbours: ArrayLike) -> int:
     """The largest number of an agent's senders; 1 where nobody sends, so that no axis is empty.
 
     >>> in_degree(np.array([[1, 2], [2, 0], [0, NO_PEER]]))
