@@ -9,12 +9,11 @@ import threading
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import numpy as np
-import psutil
 import pytest
 
+from palaver import host
 from palaver.data import load
 from palaver.data.files import Official, fetch, read_cifar, read_idx, read_npz
 from palaver.types import PalaverError
@@ -77,7 +76,7 @@ def test_idx_with_more_axes_than_a_data_set_has_is_an_error(tmp_path):
     _one_line(caught, "000008ff", "1 to 4")
 
 
-def test_npz_arrays_are_as_large_as_their_headers_say(tmp_path, monkeypatch):
+def test_npz_arrays_are_as_large_as_their_headers_say(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 2)})
     labels = io.BytesIO()
@@ -90,7 +89,13 @@ def test_npz_arrays_are_as_large_as_their_headers_say(tmp_path, monkeypatch):
     _one_line(caught, "x.npy holds 0 bytes, its header says 8000000000000")
     np.savez(tmp_path / "whole.npz", x=np.zeros((3, 2), np.float32), y=np.zeros(3, np.int32))
     assert read_npz(tmp_path / "whole.npz")["x"].shape == (3, 2)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=35))
+
+
+def test_npz_arrays_fit_the_memory_that_the_container_has_left(tmp_path, monkeypatch):
+    np.savez(tmp_path / "whole.npz", x=np.zeros((3, 2), np.float32), y=np.zeros(3, np.int32))
+    monkeypatch.setattr(host, "_CONTAINER", tmp_path)
+    for name, content in {"max": "1000", "current": "965", "stat": "anon 965"}.items():
+        (tmp_path / f"memory.{name}").write_text(content)
     with pytest.raises(PalaverError) as caught:
         read_npz(tmp_path / "whole.npz")
     _one_line(caught, "its arrays take 3.6e-08 GB, and 3.5e-08 GB of memory are free")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from synthetic import STAGES, with_figures, write_pictures
 
+from palaver import npz
 from palaver.exchange.report import report
 from palaver.exchange.report.pictures import caption, evenly, pictures, read_pictures
 from palaver.report.drawing import raster
@@ -159,6 +160,12 @@ def test_a_file_cut_short_or_flipped_is_one_line_or_read(folder):
 def test_what_does_not_belong_is_refused(folder, key, grid, said):
     np.savez(folder / "pictures.npz", **{key: grid})
     assert re.search(said, refused(folder))
+
+
+def test_pictures_larger_than_the_memory_that_is_free_are_refused(folder, monkeypatch):
+    write_pictures(folder, rows=[0])
+    monkeypatch.setattr(npz, "free_memory", lambda: 1000)
+    assert re.search(r"its arrays take 1\.64e-05 GB, and 1e-06 GB of memory are free", refused(folder))
 
 
 def test_every_round_is_not_read(folder):

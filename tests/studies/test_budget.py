@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from palaver import host
 from palaver.cli import main
 from palaver.data import load
 from palaver.exchange.footprint import footprint as of_collective
@@ -75,7 +76,7 @@ def test_the_limit_is_what_is_free(tmp_path, monkeypatch, capsys):
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
+    monkeypatch.setattr(host, "_CONTAINER", tmp_path)
     free = memory.available()
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("700\n")

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pooch
-import psutil
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
+from palaver import npz
 from palaver.types import PalaverError
 
 CIFAR_SHAPE = (32, 32, 3)
@@ -247,39 +247,13 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
     """
     try:
-        with zipfile.ZipFile(path) as members:  # numpy.load would read other kinds of file too
-            _check_sizes(members)
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in _ARRAYS if key in archive.files}
+        arrays = npz.read_npz(path, lambda names: [name for name in _ARRAYS if name in names])
     except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise _unreadable(path, error) from error
     missing = [key for key in ("x", "y") if key not in arrays]
     if missing:
         raise PalaverError(f"{path} has no array {missing[0]}: save it with numpy.savez(file, x=..., y=...)")
     return arrays
-
-
-def _check_sizes(members: zipfile.ZipFile) -> None:
-    """Raises ``ValueError`` for arrays that are not as large as their headers say, or larger than the memory.
-
-    numpy allocates what a header says before it reads.
-    """
-    sizes = [_size(members, f"{key}.npy") for key in _ARRAYS if f"{key}.npy" in members.namelist()]
-    free = psutil.virtual_memory().available
-    if sum(sizes) > free:
-        raise ValueError(f"its arrays take {sum(sizes) / 1e9:.3g} GB, and {free / 1e9:.3g} GB of memory are free")
-
-
-def _size(members: zipfile.ZipFile, name: str) -> int:
-    """Bytes of an array in the archive."""
-    with members.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        size, held = math.prod(shape) * dtype.itemsize, members.getinfo(name).file_size - file.tell()
-    if size != held and not dtype.hasobject:
-        raise ValueError(f"{name} holds {held} bytes, its header says {size} (shape {shape}, {dtype})")
-    return held
 
 
 def _unreadable(path: Path, error: Exception) -> PalaverError:

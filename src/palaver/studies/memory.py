@@ -4,20 +4,16 @@ import math
 import textwrap
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import psutil
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from palaver.errors import MachineError
+from palaver.host import free_memory
 from palaver.types import PyTree
-
-_CONTAINER = Path("/sys/fs/cgroup")
-"""Where Linux tells a container's limits (control groups, version 2)."""
 
 
 class Footprint(NamedTuple):
@@ -119,15 +115,4 @@ def available(devices: int = 1) -> int:
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return devices * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return min([psutil.virtual_memory().available, *_of_container()])
-
-
-def _of_container() -> Iterator[int]:
-    try:
-        limit, used = (int((_CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
-        told = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
-        yield (
-            limit - used + int(told.get("inactive_file", 0)) + int(told.get("active_file", 0))
-        )  # the kernel gives it up
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        return
+    return free_memory()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic_core import from_json
 
+from palaver.npz import read_npz
 from palaver.studies.files import digest
 from palaver.studies.findings import Metric, support_of
 from palaver.studies.record import SCHEMA, TIMINGS
@@ -27,7 +27,7 @@ PICTURES = "pictures.npz"
 """Arrays by ``"{row}/{step}/{kind}"``: of a configuration's row in the settings, a step, and what is shown."""
 
 _MOST_BYTES = 2**30
-"""Of arrays in one file; a hundred times what a run writes."""
+"""Of the arrays that are read from one file; a hundred times what a run writes."""
 
 
 class Result(NamedTuple):
@@ -183,26 +183,7 @@ def read_pictures(result: Result, choose: Callable[[list[str]], Iterable[str]] =
     if not os.path.lexists(path):
         return {}
 
-    def arrays(path: Path) -> dict[str, np.ndarray]:
-        with zipfile.ZipFile(path) as pack:
-            members = {info.filename.removesuffix(".npy"): info for info in pack.infolist()}
-            return {name: _array(pack, members[name]) for name in choose(list(members))}
-
-    return _read(path, arrays)
-
-
-def _array(pack: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """One array in NumPy's format; its header is compared with the file's size before memory is taken for it."""
-    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with pack.open(member) as file:
-        shape, fortran, dtype = headers[np.lib.format.read_magic(file)](file)
-        held = member.file_size - file.tell()
-        if dtype.hasobject:
-            raise ValueError(f"{member.filename} holds Python objects")
-        if math.prod(shape) * dtype.itemsize != held or held > _MOST_BYTES:
-            raise ValueError(f"{member.filename} holds {held} bytes, its header says {dtype} {list(shape)}")
-        flat = np.frombuffer(file.read(), dtype)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return _read(path, partial(read_npz, choose=choose, most=_MOST_BYTES))
 
 
 def check_tiles(path: Path, name: str, grid: np.ndarray) -> np.ndarray:
