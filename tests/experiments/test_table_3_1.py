@@ -98,6 +98,9 @@ def test_a_run_on_digits(result):
     assert teachers[NONE] is None and teachers[TWO] == teachers[FIVE] != teachers[FEW_RANDOM]
     assert teachers[TWO]["test_accuracy"] > 0.9
     assert min(teachers[TWO].values()) > 0
+    timings = {row["configuration"]: row["timings"] for row in result.summary["rows"]}
+    assert timings[NONE] == {} and min(timings[TWO].values()) > 0
+    assert sorted(timings[TWO]) == ["table_seconds", "training_seconds"]
     assert rows[NONE]["test_accuracy"]["mean"] > 0.85
     assert rows[TWO]["test_accuracy"]["mean"] > 0.85
 

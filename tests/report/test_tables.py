@@ -1,11 +1,12 @@
 """Tables: the numbers are there, in the promised form, on the terminal at the promised width."""
 
 import io
+import json
 import re
 
 import pytest
 from rich.console import Console
-from synthetic import edited
+from synthetic import edited, make_teaching
 
 from palaver.exchange.chapter import CHAPTER
 from palaver.exchange.report import report
@@ -13,6 +14,8 @@ from palaver.report.grids import compare_grid, expand, measured_cell, metric_gri
 from palaver.report.terminal import print_table, show, to_table
 from palaver.studies.findings import Grid, Metric
 from palaver.studies.formats import count, percent
+from palaver.studies.results import read_result
+from palaver.teaching.report import report as of_students
 from palaver.types import PalaverError
 
 TITLES = ("Results", "On the test set", "Decision rules", "Bits")
@@ -187,3 +190,23 @@ def test_a_table_wider_than_the_terminal_keeps_its_columns():
     print_table(console, to_table(Grid("wide", ("row", *"abcdefgh"), [("one", *["1,234.5"] * 8)])))
     assert console.export_text().count("1,234.5") == 8
     assert console.width == 30
+
+
+def test_a_teachers_seconds_are_shown_from_the_timings(tmp_path):
+    """And from the teacher's facts, where results of before these were apart have them."""
+
+    def teachers(result):
+        return next(section.grids[0] for section in of_students(result).sections if section.title == "Teachers")
+
+    folder = make_teaching(tmp_path / "run")
+    before = read_result(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    taught = summary["rows"][1]
+    own = {name: taught["teacher"].pop(name) for name in ("training_seconds", "table_seconds")}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert teachers(read_result(folder)).rows == [("n=5", "98.0", "20", "–", "1,000", "–")]
+    summary["timings"]["rows"] = {"n=5": own}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    for result in (before, read_result(folder)):
+        assert teachers(result).rows == [("n=5", "98.0", "20", "3", "1,000", "0.1")]
+        assert of_students(result).verdict[-1].endswith("took up to 3.1 s, once.")

@@ -124,12 +124,14 @@ def test_readings_of_the_clock_are_apart_in_the_files_and_read_with_the_results(
     timings.write_parquet(result_folder / "timings.parquet")
     summary = json.loads((result_folder / "summary.json").read_text())
     summary["timings"] = {"wall_seconds": 4.0, "metrics": {"a": {"seconds_to_best": interval([2.0])}}}
+    summary["timings"]["rows"] = {"a": {"table_seconds": 3.0}}
     write_json(result_folder / "summary.json", summary)
     result = read_result(result_folder)
     assert result.metrics["metric"].to_list() == ["loss", "loss", "loss", "seconds"]
     assert metrics_of(result, "seconds_to_best") == {"a": interval([2.0]), "b": None}
     assert metrics_of(result, "loss") == {"a": interval([1.0]), "b": None}
-    for wrong in ([], {"metrics": 3}):
+    assert [row["timings"] for row in result.summary["rows"]] == [{"table_seconds": 3.0}, {}]
+    for wrong in ([], {"metrics": 3}, {"rows": []}):
         write_json(result_folder / "summary.json", summary | {"timings": wrong})
         with pytest.raises(PalaverError, match="timings.*: it should be a valid dictionary"):
             read_result(result_folder)

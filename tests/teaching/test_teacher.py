@@ -38,7 +38,7 @@ def test_trained_once_for_its_labels(folder, capsys):
     assert "training the teacher" in capsys.readouterr().err
     again = load_or_train_teacher(SETTINGS, DIGITS, LABELS, ROWS)
     assert capsys.readouterr().err == ""
-    assert again.facts == made.facts and again.table.path == made.table.path
+    assert (again.facts, again.timings) == (made.facts, made.timings) and again.table.path == made.table.path
     np.testing.assert_array_equal(again.table.probabilities, made.table.probabilities)
     assert len(list(folder.iterdir())) == 3  # the table, its checksums and the facts
 
@@ -47,6 +47,7 @@ def test_trained_once_for_its_labels(folder, capsys):
     test = made.table.probabilities[-len(DIGITS.y_test) :].argmax(1)
     assert made.facts["test_accuracy"] == (test == DIGITS.y_test).mean() > 0.5
     assert made.facts["epochs"] == 8
+    assert sorted(made.timings) == ["table_seconds", "training_seconds"] and min(made.timings.values()) > 0
     assert made.facts["training_flops"] == 8 * 200 * operations(DIGITS, (64,))[1]
 
     other = LABELS.copy()

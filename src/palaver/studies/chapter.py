@@ -84,7 +84,9 @@ class Study(NamedTuple):
     advance: Callable[[PyTree], tuple[PyTree, Evaluation]]
     """Trains to the next evaluation, or several, and evaluates; the state given is used up."""
     summarise: Callable[[PyTree, pl.DataFrame], dict[str, Any]]
-    """``summarise(state, history)``: the configuration's entry in ``summary.json``."""
+    """``summarise(state, history)``: the configuration's entry in ``summary.json``. Readings of the clock that are no
+    metrics are its ``timings``, by name; they are stored apart from the entry, and read back into it.
+    """
 
 
 def _nothing(*_: Any) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Result(NamedTuple):
     metrics: pl.DataFrame
     """``metrics.parquet`` and ``timings.parquet``, tidy: the columns of ``SCHEMA``."""
     summary: dict[str, Any]
-    """``summary.json``; the timings of a row's metrics are among its metrics."""
+    """``summary.json``; the timings of a row's metrics are among its metrics, its others are its ``timings``."""
 
 
 def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None = None) -> Result:
@@ -80,6 +80,7 @@ def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None
         metrics = pl.concat([metrics, _metrics(folder / TIMINGS)])
     for row in summary["rows"]:
         row["metrics"] |= timings.get("metrics", {}).get(row["configuration"], {})
+        row["timings"] = timings.get("rows", {}).get(row["configuration"], {})
     result = Result(folder, settings, metrics, summary)
     if chapter is not None:
         _check_fractions(result, chapter.metrics)

@@ -137,11 +137,13 @@ def _write_results(
         write_arrays(partial_folder / PICTURES, pictures)
     summary |= plan.chapter.conclude(plan.configurations, finished, rows)
     seconds = {row["configuration"]: take_timings(row.get("metrics", {})) for row in finished}
+    others = {row["configuration"]: row.pop("timings", {}) for row in finished}
     summary["rows"] = finished
     summary["checksums"] = _digests(partial_folder, "metrics.parquet", PICTURES)
     summary["timings"] = {
         "wall_seconds": wall_seconds,
         "metrics": {name: own for name, own in seconds.items() if own},
+        "rows": {name: own for name, own in others.items() if own},
         "checksums": _digests(partial_folder, TIMINGS),
     }
     write_json(partial_folder / "summary.json", summary)

@@ -65,6 +65,8 @@ class Timings(Checked):
     wall_seconds: Number | None = None
     metrics: Mapping[str, Mapping[str, Measured]] = {}
     """By configuration and name."""
+    rows: Mapping[str, Mapping[str, Number]] = {}
+    """Those that are no metrics, by configuration and name."""
     checksums: Mapping[str, str] = {}
     """As those of the results."""
 

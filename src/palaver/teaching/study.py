@@ -114,6 +114,7 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
             "metrics": metrics | {f"{cost}_to_best": value for cost, value in best.items()},
             "thesis": row.thesis,
             "teacher": None if teacher is None else teacher.facts,
+            "timings": {} if teacher is None else teacher.timings,
         }
 
     return Study(tuple(begun), advance, summarise)

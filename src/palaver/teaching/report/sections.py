@@ -50,20 +50,20 @@ def report(result: Result) -> Findings:
     )
 
 
-def _teachers(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _teachers(summary: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     """Each teacher of the run, by the first configuration that it taught."""
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
     for row in summary["rows"]:
         facts = row.get("teacher")
-        if facts and facts not in found.values():
-            found[str(row["configuration"])] = facts
+        if facts and (known := facts | row["timings"]) not in found.values():
+            found[str(row["configuration"])] = known
     return found
 
 
 def _teachers_grid(summary: Mapping[str, Any]) -> Grid:
     """What the teachers know, and what they cost once."""
     teachers = _teachers(summary).items()
-    rows = [(name, *(metric.form(facts[metric.name]) for metric in TEACHER)) for name, facts in teachers]
+    rows = [(name, *(metric.form(facts.get(metric.name)) for metric in TEACHER)) for name, facts in teachers]
     return Grid("the teachers, once", ("teacher of", *(metric.label for metric in TEACHER)), rows)
 
 
@@ -147,7 +147,9 @@ def _verdict(result: Result, goal: str) -> list[str]:
             elif times["low"] <= 1:
                 line += " (an interval that does not exclude 1)"
         lines.append(f"{line}.")
-    spent = [facts["training_seconds"] + facts["table_seconds"] for facts in _teachers(result.summary).values()]
+    facts = _teachers(result.summary).values()
+    works = [(own.get("training_seconds"), own.get("table_seconds")) for own in facts]
+    spent = [training + table for training, table in works if training is not None and table is not None]
     if spent:
         lines.append(WORDS["teachers_work"].format(seconds=three_digits(max(spent))))
     return lines
