@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+TOY = Path(__file__).parent / "studies"
 IMPORTING = """
 import builtins, sys, time
 from palaver import __main__
@@ -32,6 +35,19 @@ def wait_in_c():
 cli.main = wait_in_c
 sys.exit(__main__.main())
 """
+STAGES = """
+import sys, time
+from palaver import __main__, experiments
+import toy_chapter
+stage, *sys.argv[1:] = sys.argv[1:]
+def wait(*_):
+    print("ready", flush=True)
+    time.sleep(60)
+toy_chapter.CHAPTER = toy_chapter.CHAPTER._replace(**{stage: wait})
+experiments.CHAPTERS["toy"] = experiments.ChapterEntry("a toy", "toy_chapter:CHAPTER", 2)
+sys.exit(__main__.main())
+"""
+"""Waits in one of the toy chapter's functions."""
 TOO_LARGE = """
 import sys
 from palaver import cli
@@ -55,6 +71,39 @@ def test_a_signal_ends_it_in_one_line(program, signals):
         process.send_signal(each)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "palaver: stopped\n")
+
+
+def last_line(stage, args, stop, folder):
+    """What a run of the toy chapter says that gets a signal in one of the chapter's functions."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAGES, stage, "run", "toy", *args],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TOY), os.environ.get("PYTHONPATH", "")])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    while (line := process.stdout.readline()) != "ready\n":
+        assert line, process.communicate()
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    return err.splitlines()[-1]
+
+
+GOES_ON = "palaver: stopped; palaver run toy --resume run goes on from here"
+
+
+def test_a_signal_at_any_stage_tells_of_what_can_be_resumed(tmp_path):
+    new, resume = ["--scale", "tiny", "--out", "run"], ["--resume", "run"]
+    assert last_line("check", new, signal.SIGINT, tmp_path) == "palaver: stopped"
+    assert not list(tmp_path.iterdir())
+    assert last_line("prepare", new, signal.SIGINT, tmp_path) == GOES_ON
+    assert last_line("check", resume, signal.SIGTERM, tmp_path) == GOES_ON
+    assert last_line("report", resume, signal.SIGINT, tmp_path) == GOES_ON
+    assert (tmp_path / "run.partial" / "summary.json").exists() and not (tmp_path / "run").exists()
+    assert last_line("report", resume, signal.SIGINT, tmp_path) == GOES_ON
 
 
 @pytest.mark.parametrize(

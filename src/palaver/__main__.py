@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any
 
+from palaver.studies.stopping import last_words
+
 _PATIENCE = 2.0
 """Seconds that a second signal leaves the main thread to end by itself."""
 
@@ -40,7 +42,7 @@ def _stop(*_: Any) -> None:
     """Ends the process; nothing is half-written, since every file gets its name when it is whole."""
     if os.isatty(1):
         os.write(1, _SHOW_CURSOR)
-    os.write(2, b"palaver: stopped\n")
+    os.write(2, f"palaver: {last_words()}\n".encode())
     os._exit(130)
 
 

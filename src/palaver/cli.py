@@ -16,6 +16,7 @@ from tyro import _errors  # the hook for mistakes in flags; private, so tyro is 
 from palaver.errors import MachineError, PalaverError
 from palaver.experiments import CHAPTERS, EXPERIMENTS
 from palaver.options import Options
+from palaver.studies.stopping import last_words
 from palaver.version import __version__
 
 
@@ -54,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MachineError as error:
         print(f"palaver: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("palaver: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"palaver: {stop or last_words()}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,11 +23,12 @@ from palaver.report.terminal import live, print_table, show, to_table
 from palaver.studies import runner
 from palaver.studies.budget import budget_grid, check_budget, footprints
 from palaver.studies.chapter import AnyChapter, Configuration, Row
-from palaver.studies.folder import open_folder
+from palaver.studies.folder import Folder, open_folder
 from palaver.studies.memory import allocation_errors
 from palaver.studies.plan import Plan, check_plan, stored_plan
 from palaver.studies.results import read_result
 from palaver.studies.settings import changed, read_toml
+from palaver.studies.stopping import resumable
 from palaver.types import PalaverError
 
 T = TypeVar("T", Configuration, Row)
@@ -82,41 +83,45 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
 
     if not 0 <= options.checkpoint_seconds < math.inf:
         raise PalaverError(f"checkpoint_seconds is {options.checkpoint_seconds}: give 0 or more, and finite")
-    console, folder = Console(width=None if sys.stdout.isatty() else 120), None
+    console = Console(width=None if sys.stdout.isatty() else 120)
     if options.resume is not None:
         if overrides or given - {"resume", "data_root", "checkpoint_seconds"}:
             raise PalaverError(
                 f"--resume {options.resume} goes on with the settings it was started with: "
                 "beside it give only --data-root and --checkpoint-seconds"
             )
-        out = options.resume
-        folder = open_folder(out, resume=True, overwrite=False)
-        plan = stored_plan(folder, experiments.chapter)
-        if plan.experiment != name:
-            raise PalaverError(f"{out} is a run of {plan.experiment}: resume it with that name")
-        console.print(f"resuming {out} with the settings it was started with")
+        out, folder = options.resume, open_folder(options.resume, resume=True, overwrite=False)
+        with resumable(folder.settings, f"palaver run {name} --resume {out}"):
+            plan = stored_plan(folder, experiments.chapter)
+            if plan.experiment != name:
+                raise PalaverError(f"{out} is a run of {plan.experiment}: resume it with that name")
+            console.print(f"resuming {out} with the settings it was started with")
+            _check(plan, by_name, None)
+            _run(plan, by_name, folder, console, options)
     else:
         out = options.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         plan = _plan(name, options, overrides)
-    _check(plan, by_name, console if options.dry_run else None)
-    if options.dry_run:
-        return 0
-    folder = folder or open_folder(out, resume=False, overwrite=options.overwrite)
-    try:
-        with live(console, plan) as progress:
-            runner.run(
-                *(plan, by_name, folder),
-                report=lambda done: write_report(done, experiments.chapter),
-                progress=progress,
-                checkpoint_seconds=options.checkpoint_seconds,
-            )
-    except runner.Interrupted:
-        print(f"palaver: stopped; palaver run {name} --resume {out} goes on from here", file=sys.stderr)
-        return 130
+        _check(plan, by_name, console if options.dry_run else None)
+        if options.dry_run:
+            return 0
+        folder = open_folder(out, resume=False, overwrite=options.overwrite)
+        with resumable(folder.settings, f"palaver run {name} --resume {out}"):
+            _run(plan, by_name, folder, console, options)
     result = read_result(out, experiments.chapter)
     show(console, result, plan.chapter.report(result))
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
     return 0
+
+
+def _run(plan: Plan, by_name: Callable[[str], Dataset], folder: Folder, console: Console, options: Options) -> None:
+    """Runs the plan, or what is left of it, with its progress on the console."""
+    with live(console, plan) as progress:
+        runner.run(
+            *(plan, by_name, folder),
+            report=lambda done: write_report(done, experiments.chapter),
+            progress=progress,
+            checkpoint_seconds=options.checkpoint_seconds,
+        )
 
 
 def _check(plan: Plan, by_name: Callable[[str], Dataset], console: Console | None) -> None:

@@ -24,11 +24,6 @@ from palaver.studies.results import PICTURES
 from palaver.studies.stopping import graceful
 from palaver.version import __version__
 
-
-class Interrupted(Exception):
-    """The run was stopped and its state saved."""
-
-
 Progress: TypeAlias = Callable[[str, int, bool, dict[str, float]], None]
 """``progress(configuration, steps_done, finished, latest)``."""
 
@@ -65,7 +60,7 @@ def run(
         The summary, as in ``summary.json``.
 
     Raises:
-        Interrupted: on Ctrl-C, once the state is saved.
+        KeyboardInterrupt: on Ctrl-C, once the state is saved.
         PalaverError: settings out of range, another process runs in this folder, or what an interrupted run has left is
             damaged; nothing has been written under the folder's final name.
         MachineError: a file cannot be written; the run can be resumed, or has left nothing.
@@ -181,7 +176,7 @@ def _run_row(row: _Row, progress: Progress, asked: Callable[[], bool], checkpoin
             row.checkpoints.save(step, state, dict(zip(_SAVED, stands, strict=True)))
             saved = time.monotonic()
         if asked():
-            raise Interrupted
+            raise KeyboardInterrupt
     try:
         rows, pictures = row.history.gather(digests)
     except DamagedError as error:  # since this process or its checkpoint saw it whole

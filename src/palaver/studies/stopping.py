@@ -1,10 +1,41 @@
-"""Ctrl-C and SIGTERM while a run trains: the first only asks it to stop once its state is saved."""
+"""Ctrl-C and SIGTERM: while a run trains the first only asks it to stop once its state is saved; the last words."""
 
 import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+_RESUMABLE: list[tuple[Path, str]] = []
+"""Of the run that is open: its settings file, and the command that goes on with it."""
+
+
+@contextmanager
+def resumable(settings: Path, command: str) -> Generator[None]:
+    """While open, a process that a signal ends says how to go on, if there is something to go on with.
+
+    Args:
+        settings: the first file of the run, there until the run is complete.
+        command: that resumes it.
+
+    Raises:
+        KeyboardInterrupt: where one is raised inside; its message are the ``last_words``.
+
+    """
+    _RESUMABLE.append((settings, command))
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(last_words()) from None
+    finally:
+        _RESUMABLE.pop()
+
+
+def last_words() -> str:
+    """What to say when a signal ends this process."""
+    hints = [f"; {command} goes on from here" for settings, command in _RESUMABLE if settings.exists()]
+    return "stopped" + "".join(hints)
 
 
 @contextmanager
