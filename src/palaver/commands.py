@@ -3,7 +3,8 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -90,8 +91,8 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
                 f"--resume {options.resume} goes on with the settings it was started with: "
                 "beside it give only --data-root and --checkpoint-seconds"
             )
-        out, folder = options.resume, open_folder(options.resume, resume=True, overwrite=False)
-        with resumable(folder.settings, f"palaver run {name} --resume {out}"):
+        out = options.resume
+        with _opened(name, out, resume=True) as folder:
             plan = stored_plan(folder, experiments.chapter)
             if plan.experiment != name:
                 raise PalaverError(f"{out} is a run of {plan.experiment}: resume it with that name")
@@ -104,13 +105,20 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
         _check(plan, by_name, console if options.dry_run else None)
         if options.dry_run:
             return 0
-        folder = open_folder(out, resume=False, overwrite=options.overwrite)
-        with resumable(folder.settings, f"palaver run {name} --resume {out}"):
+        with _opened(name, out, overwrite=options.overwrite) as folder:
             _run(plan, by_name, folder, console, options)
     result = read_result(out, experiments.chapter)
     show(console, result, plan.chapter.report(result))
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
     return 0
+
+
+@contextmanager
+def _opened(name: str, out: Path, *, resume: bool = False, overwrite: bool = False) -> Generator[Folder]:
+    """The result folder, which this process holds; what stops it tells how to go on with the run."""
+    command = f"palaver run {name} --resume {out}"
+    with open_folder(out, resume=resume, overwrite=overwrite) as folder, resumable(folder.settings, command):
+        yield folder
 
 
 def _run(plan: Plan, by_name: Callable[[str], Dataset], folder: Folder, console: Console, options: Options) -> None:

@@ -16,7 +16,8 @@ import pytest
 from palaver import experiments
 from palaver.cli import main
 from palaver.errors import PalaverError
-from palaver.studies.folder import open_folder
+from palaver.studies import folder as folder_module
+from palaver.studies.folder import Folder
 from palaver.studies.plan import stored_plan
 
 RUN = ["run", "two-toys", "--scale", "tiny", "--seeds", "2", "--eval-every", "5", "--checkpoint-seconds", "0"]
@@ -141,11 +142,11 @@ def mutations(content, place=()):
 def test_altered_settings_are_refused_in_one_line(interrupted, capsys):
     path = interrupted / "settings.json"
     kept = path.read_bytes()
-    content, tried = json.loads(kept), 0
+    content, tried, folder = json.loads(kept), 0, Folder(Path("run"), Path("run.partial"))
     for what in mutations(content):
         path.write_text(json.dumps(content, indent=2) + "\n")
         with pytest.raises(PalaverError, match=r"settings\.json cannot be resumed from \(.*\): start anew") as error:
-            stored_plan(open_folder(Path("run"), resume=True, overwrite=False), experiments.chapter)
+            stored_plan(folder, experiments.chapter)
         assert "\n" not in str(error.value), what
         tried += 1
     assert tried > 300
@@ -185,8 +186,8 @@ def test_settings_are_refused_for_what_they_are_not_for_having_changed(interrupt
 HOLDER = """
 import sys
 from pathlib import Path
-from palaver.studies.folder import Folder, held
-with held(Folder(Path("run"), Path("run.partial"))):
+from palaver.studies.folder import open_folder
+with open_folder(Path("run"), resume=True, overwrite=False):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -250,3 +251,47 @@ def test_a_file_of_ones_own_is_no_scratch(toy, capsys, name):
     assert main([*RUN, "--out", "paper"]) == 2
     assert "paper exists and is not a result folder" in capsys.readouterr().err
     assert Path("paper", name).read_text() == "mine" and [path.name for path in Path().iterdir()] == ["paper"]
+
+
+@pytest.mark.parametrize("command", [RESUME, [*RUN, "--out", "run"], [*RUN, "--out", "run", "--overwrite"]])
+def test_what_a_kill_after_the_renaming_leaves_is_cleared(plain, capsys, monkeypatch, command):
+    assert main([*RUN, "--out", "run"]) == 0
+
+    def killed(folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folder_module, "_clear_published", killed)
+        assert main([*RUN, "--mean", "5", "--out", "run", "--overwrite"]) == 130
+    Path("run/lock.pid").write_text("a killed process does not remove it")
+    assert {"lock", "lock.pid", "replaced", "summary.json"} < {path.name for path in Path("run").iterdir()}
+    results = {name: content for name, content in tree("run").items() if not name.startswith(("run/lock", "run/repl"))}
+    capsys.readouterr()
+    code = main(command)
+    said = {0: "", 2: "is complete" if command == RESUME else "run exists: --overwrite replaces it"}[code]
+    assert said in capsys.readouterr().err and code == (0 if "--overwrite" in command else 2)
+    assert code == 0 or tree("run") == results
+    assert not list(Path("run").glob("lock*")) and not Path("run/replaced").exists()
+    assert [path.name for path in Path().iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("command", [RESUME, [*RUN, "--out", "run"]])
+def test_a_run_that_another_process_finishes_meanwhile_is_not_run_again(interrupted, capsys, monkeypatch, command):
+    """The other one ends between the first look at the folder and the lock."""
+    if command != RESUME:
+        shutil.rmtree("run.partial")
+    make = Path.mkdir
+
+    def late(path, *args, **kwargs):
+        if path.name == "run.partial" and not Path("run").exists():
+            shutil.rmtree(path, ignore_errors=True)
+            shutil.copytree("whole", "run")
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", late)
+    before = tree("whole")
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ("run is complete" if command == RESUME else "run exists: --overwrite") in line
+    assert tree("run") == {f"run{name.removeprefix('whole')}": content for name, content in before.items()}
+    assert not Path("run.partial").exists()

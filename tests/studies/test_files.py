@@ -35,15 +35,20 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
     assert path.read_bytes() == "τ".encode()
 
 
+def opened(out, resume=False, overwrite=False):
+    return open_folder(out, resume=resume, overwrite=overwrite)
+
+
 def test_a_folder_gets_its_name_when_it_is_complete(tmp_path):
-    folder = open_folder(tmp_path / "run", resume=False, overwrite=False)
-    assert not folder.final.exists() and folder.partial.is_dir()
-    write_json(folder.partial / "settings.json", {})
-    write_json(folder.partial / "history" / "0.json", {})
-    assert open_folder(tmp_path / "run", resume=True, overwrite=False) == folder
+    with opened(tmp_path / "run") as folder:
+        assert not folder.final.exists() and folder.partial.is_dir()
+        write_json(folder.partial / "settings.json", {})
+        write_json(folder.partial / "history" / "0.json", {})
     with pytest.raises(PalaverError, match=r"run\.partial exists: --resume .*run goes on, --overwrite replaces it"):
-        open_folder(tmp_path / "run", resume=False, overwrite=False)
-    publish(folder)
+        opened(tmp_path / "run").__enter__()
+    with opened(tmp_path / "run", resume=True) as again:
+        assert again == folder
+        publish(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert [path.name for path in folder.final.iterdir()] == ["settings.json"]
 
@@ -51,11 +56,11 @@ def test_a_folder_gets_its_name_when_it_is_complete(tmp_path):
 def test_a_complete_folder_is_replaced_only_when_asked_and_only_at_the_end(tmp_path):
     write_json(tmp_path / "run" / "settings.json", "old")
     with pytest.raises(PalaverError, match="exists"):
-        open_folder(tmp_path / "run", resume=False, overwrite=False)
-    folder = open_folder(tmp_path / "run", resume=False, overwrite=True)
-    write_json(folder.partial / "settings.json", "new")
-    assert json.loads((tmp_path / "run" / "settings.json").read_text()) == "old"
-    publish(folder)
+        opened(tmp_path / "run").__enter__()
+    with opened(tmp_path / "run", overwrite=True) as folder:
+        write_json(folder.partial / "settings.json", "new")
+        assert json.loads((tmp_path / "run" / "settings.json").read_text()) == "old"
+        publish(folder)
     assert json.loads((tmp_path / "run" / "settings.json").read_text()) == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -66,18 +71,19 @@ def test_what_is_not_a_result_folder_is_never_replaced(tmp_path):
     (tmp_path / "file").write_text("")
     for name in ("thesis", "file"):
         with pytest.raises(PalaverError, match="is not a result folder: --overwrite replaces only those"):
-            open_folder(tmp_path / name, resume=False, overwrite=True)
+            opened(tmp_path / name, overwrite=True).__enter__()
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
     with pytest.raises(PalaverError, match="cannot be made: Not a directory; give another --out"):
-        open_folder(tmp_path / "file" / "run", resume=False, overwrite=False)
+        opened(tmp_path / "file" / "run").__enter__()
 
 
 def test_there_must_be_something_to_resume(tmp_path):
     with pytest.raises(PalaverError, match="nothing to resume: .*run holds no interrupted run"):
-        open_folder(tmp_path / "run", resume=True, overwrite=False)
+        opened(tmp_path / "run", resume=True).__enter__()
     write_json(tmp_path / "run" / "summary.json", {})
     with pytest.raises(PalaverError, match="nothing to resume: .*run is complete"):
-        open_folder(tmp_path / "run", resume=True, overwrite=False)
+        opened(tmp_path / "run", resume=True).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_arrays_of_several_files_are_read_together(tmp_path):

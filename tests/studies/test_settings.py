@@ -22,7 +22,7 @@ from palaver.language.settings import LanguageSettings
 from palaver.models import MODELS, Architecture
 from palaver.objectives import OBJECTIVES
 from palaver.studies.chapter import Configuration
-from palaver.studies.folder import open_folder
+from palaver.studies.folder import Folder
 from palaver.studies.plan import Plan, stored_plan
 from palaver.studies.settings import changed, read_toml
 from palaver.teaching.difficulty import MEASURES
@@ -99,7 +99,8 @@ def flags_of(given) -> list[str]:
 
 def stored(chapter, given, folder):
     """The plan of an interrupted run in whose ``settings.json`` somebody has changed these settings."""
-    folder = open_folder(folder, resume=False, overwrite=True)
+    folder = Folder(folder, folder.with_name(f"{folder.name}.partial"))
+    folder.partial.mkdir(exist_ok=True)
     settings = experiments.chapter(chapter).scales["tiny"]
     content = Plan(chapter, "tiny", experiments.chapter(chapter), [Configuration("mine", settings)], [0], 1).to_json()
     content["rows"][0]["settings"] |= given
@@ -249,17 +250,17 @@ def test_one_node_ignores_the_graph():
 @pytest.mark.parametrize("change", ["version", "burn_in"])
 def test_a_run_of_another_version_is_not_resumed(change, tmp_path):
     stored("collective", {}, tmp_path / "run")
-    path = open_folder(tmp_path / "run", resume=True, overwrite=False).partial / "settings.json"
-    content = json.loads(path.read_text())
+    folder = Folder(tmp_path / "run", tmp_path / "run.partial")
+    content = json.loads(folder.settings.read_text())
     if change == "version":
         content["version"] = "0.0.1"
     else:
         del content["rows"][0]["settings"][change]
-    path.write_text(json.dumps(content))
+    folder.settings.write_text(json.dumps(content))
     with pytest.raises(
         PalaverError, match=r"cannot be resumed from \((palaver 0\.0\.1 wrote it|“mine” has no burn_in)"
     ):
-        stored_plan(open_folder(tmp_path / "run", resume=True, overwrite=False), experiments.chapter)
+        stored_plan(folder, experiments.chapter)
 
 
 def star(nodes, neighbours, **_):

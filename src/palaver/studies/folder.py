@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +48,9 @@ class Folder(NamedTuple):
         return self.partial / "checkpoints" / str(row)
 
 
-def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
-    """Opens a result folder, new or interrupted.
+@contextmanager
+def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Generator[Folder]:
+    """Opens a result folder, new or interrupted; while it is open, no other process writes there.
 
     Args:
         out: the folder to make, or the final name of the one to resume.
@@ -57,8 +58,9 @@ def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
         overwrite: whether results that are already there may be replaced: unfinished ones at once, finished ones by
             ``publish``.
 
-    Returns:
-        The folder's two paths; without ``resume`` the partial one is new and empty.
+    Yields:
+        The folder's two paths; without ``resume`` the partial one is new and empty. Where nothing is written into it,
+        it is gone afterwards.
 
     Raises:
         PalaverError: the folder exists and neither ``--resume`` nor ``--overwrite`` was given, ``--overwrite`` would
@@ -70,30 +72,48 @@ def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Folder:
     out = Path(os.path.abspath(out))
     folder = Folder(out, out.with_name(out.name + _PARTIAL) if out.name else out)
     try:
-        if resume:
-            _check_resumable(folder)
-            return folder
-        for path in (folder.final, folder.partial):
-            if not _replaceable(path) and not overwrite:
-                goes_on = f"--resume {out} goes on, " if folder.settings.exists() else ""
-                raise PalaverError(f"{path} exists: {goes_on}--overwrite replaces it, or give another --out")
+        _check_place(folder, resume, overwrite)  # before anything is made
         folder.partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         said = f"result folder {out} cannot be {'read' if resume else 'made'}: {error.strerror}"
         if error.errno in _MACHINE:
             raise MachineError(f"{said}; mend its disk or make room there, or give another --out") from None
         raise PalaverError(f"{said}; give another --{'resume' if resume else 'out'}") from None
-    with recoverable(folder, "start anew"), held(folder), writing(folder.partial):
-        _put_back(folder)
-        for path in sorted(folder.partial.iterdir(), key=lambda path: path == folder.settings):  # without them, foreign
-            if path.name not in (_LOCK, _HOLDER):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return folder
+    with ExitStack() as stack:
+        with recoverable(folder, f"--resume {out} goes on" if resume else "start anew"), writing(folder.partial):
+            stack.enter_context(_held(folder))
+            _check_place(folder, resume, overwrite)  # another process may have finished, or begun, a run meanwhile
+            if not resume:
+                _put_back(folder)
+                _empty(folder)
+        yield folder
+
+
+def _check_place(folder: Folder, resume: bool, overwrite: bool) -> None:
+    """Raises ``PalaverError`` where there is nothing to resume, or something that is not to be replaced."""
+    if (folder.final / _LOCK).exists() and (folder.final / "summary.json").exists():
+        _clear_published(folder)
+    if resume:
+        if not folder.settings.exists():
+            state = "is complete" if (folder.final / "summary.json").exists() else "holds no interrupted run"
+            raise PalaverError(f"nothing to resume: {folder.final} {state}")
+        return
+    for path in (folder.final, folder.partial):
+        if not _replaceable(path) and not overwrite:
+            goes_on = f"--resume {folder.final} goes on, " if folder.settings.exists() else ""
+            raise PalaverError(f"{path} exists: {goes_on}--overwrite replaces it, or give another --out")
+
+
+def _empty(folder: Folder) -> None:
+    """Deletes what an unfinished run has left."""
+    for path in sorted(folder.partial.iterdir(), key=lambda path: path == folder.settings):  # without them, foreign
+        if path.name not in (_LOCK, _HOLDER):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
 def recoverable(folder: Folder, goes_on: str) -> Generator[None]:
-    """While open, a ``MachineError`` says how to go on, and a run that has no settings yet leaves nothing.
+    """While open, a ``MachineError`` says how to go on.
 
     Args:
         folder: of the run.
@@ -103,17 +123,7 @@ def recoverable(folder: Folder, goes_on: str) -> Generator[None]:
     try:
         yield
     except MachineError as error:
-        if not folder.settings.exists():
-            shutil.rmtree(folder.partial, ignore_errors=True)
-            goes_on = "start anew"
-        raise MachineError(f"{error}; then {goes_on}") from None
-
-
-def _check_resumable(folder: Folder) -> None:
-    """Raises ``PalaverError`` where no interrupted run is."""
-    if not folder.settings.exists():
-        state = "is complete" if (folder.final / "summary.json").exists() else "holds no interrupted run"
-        raise PalaverError(f"nothing to resume: {folder.final} {state}")
+        raise MachineError(f"{error}; then {goes_on if folder.settings.exists() else 'start anew'}") from None
 
 
 def _replaceable(path: Path) -> bool:
@@ -138,29 +148,33 @@ def _is_scratch(path: Path) -> bool:
 
 
 @contextmanager
-def held(folder: Folder) -> Generator[None]:
+def _held(folder: Folder) -> Generator[None]:
     """While open, no other process writes into the partial folder; a killed process no longer holds it.
 
     Raises:
-        PalaverError: another process holds it, or the folder is gone.
+        PalaverError: another process holds it.
         MachineError: the lock cannot be made.
 
     """
-    if not folder.partial.is_dir():  # another process may have finished the run meanwhile
-        _check_resumable(folder)
-    lock, holder = FileLock(folder.partial / _LOCK, blocking=False), folder.partial / _HOLDER
+    lock, holder = FileLock(folder.partial / _LOCK, timeout=0), folder.partial / _HOLDER
     with writing(folder.partial / _LOCK):
         try:
             lock.acquire()
         except Timeout:
             who = f"{folder.partial} is being written by {_holder(holder)}"
             raise PalaverError(f"{who}: wait until it ends, or give another --out") from None
+        except OSError:
+            with suppress(OSError):  # something is in it
+                folder.partial.rmdir()
+            raise
     try:
         write_text(holder, f"{os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:
         with suppress(OSError):
-            holder.unlink()
+            holder.unlink(missing_ok=True)
+            if all(map(_is_scratch, folder.partial.iterdir())):  # nothing has been written
+                shutil.rmtree(folder.partial)
         lock.release()
 
 
@@ -179,7 +193,7 @@ def _put_back(folder: Folder) -> None:
 
 
 def clear_drafts(folder: Folder) -> None:
-    """Deletes the files that a killed process was writing; call it only while the folder is ``held``."""
+    """Deletes the files that a killed process was writing; call it only while the folder is open."""
     with writing(folder.partial):
         for path in folder.partial.rglob(f".*{DRAFT}"):
             path.unlink()
@@ -191,7 +205,7 @@ def publish(folder: Folder) -> None:
     Wherever it is stopped, what it replaces is still there, and calling it again goes on.
 
     Args:
-        folder: which this process holds.
+        folder: from ``open_folder``, still open.
 
     Raises:
         PalaverError: there is now something else under the final name.
@@ -212,7 +226,12 @@ def publish(folder: Folder) -> None:
                 shutil.rmtree(replaced)
             os.replace(folder.final, replaced)
         os.replace(folder.partial, folder.final)
+    _clear_published(folder)
+
+
+def _clear_published(folder: Folder) -> None:
+    """Deletes what is no result in the complete folder, the lock last: with it a stopped ``publish`` is known."""
     shutil.rmtree(folder.final / _REPLACED, ignore_errors=True)
-    for name in (_LOCK, _HOLDER):
+    for name in (_HOLDER, _LOCK):
         with suppress(OSError):
             (folder.final / name).unlink()

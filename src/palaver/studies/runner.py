@@ -16,7 +16,7 @@ from palaver.errors import MachineError, PalaverError
 from palaver.studies.chapter import Study
 from palaver.studies.checkpoints import Checkpoints
 from palaver.studies.files import DamagedError, check_digests, digest, write_arrays, write_frame, write_json
-from palaver.studies.folder import Folder, clear_drafts, held, publish, recoverable
+from palaver.studies.folder import Folder, clear_drafts, publish, recoverable
 from palaver.studies.history import History
 from palaver.studies.plan import Plan, store_plan
 from palaver.studies.record import TIMINGS, apart, take_timings
@@ -51,7 +51,7 @@ def run(
     Args:
         plan: what to run.
         load: gives a data set by its name.
-        folder: from ``open_folder``.
+        folder: from ``open_folder``, still open.
         report: writes the report into a folder that holds all results (``palaver.report.write_report``).
         progress: called after every evaluation.
         checkpoint_seconds: at least so long between two checkpoints; an interrupt always leaves one.
@@ -61,12 +61,12 @@ def run(
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, once the state is saved.
-        PalaverError: settings out of range, another process runs in this folder, or what an interrupted run has left is
-            damaged; nothing has been written under the folder's final name.
+        PalaverError: settings out of range, or what an interrupted run has left is damaged; nothing has been written
+            under the folder's final name.
         MachineError: a file cannot be written; the run can be resumed, or has left nothing.
 
     """
-    with recoverable(folder, f"palaver run {plan.experiment} --resume {folder.final} goes on"), held(folder):
+    with recoverable(folder, f"palaver run {plan.experiment} --resume {folder.final} goes on"):
         clear_drafts(folder)
         complete = folder.partial / "summary.json"
         if complete.exists() and not folder.history.exists():  # stopped between its last file and its name
