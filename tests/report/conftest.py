@@ -39,12 +39,12 @@ def unlabelled_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def labelled(labelled_folder):
-    return read_result(labelled_folder)
+    return read_result(labelled_folder, chapter)
 
 
 @pytest.fixture(scope="session")
 def unlabelled(unlabelled_folder):
-    return read_result(unlabelled_folder)
+    return read_result(unlabelled_folder, chapter)
 
 
 @pytest.fixture

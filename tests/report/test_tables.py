@@ -97,7 +97,7 @@ def test_results(labelled):
     place = reached.index(line_of(reached, "10 nodes, logits"))
     means, intervals = (" ".join(line.split()) for line in reached[place : place + 2])
     assert means == "10 nodes, logits > 1,000 – 950 5,300"
-    assert intervals == "(0 of 3 seeds) [826, 1,074]"
+    assert intervals == "(0 of 3 seeds) [834, 1,083]"
     place = reached.index(line_of(reached, "10 nodes, silent"))
     assert reached[place].split()[-2:] == ["1,000", "–"]
     assert reached[place + 1].split()[-4:] == ["(1", "of", "3", "seeds)"]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
+from palaver.studies.findings import support_of
 from palaver.studies.record import SCHEMA
 from palaver.studies.results import Result
 from palaver.studies.statistics import interval
-from palaver.teaching.goals import goals_of, main_goal
+from palaver.teaching.goals import COSTS, cost_of, goals_of, main_goal
 from palaver.teaching.report import report
+from palaver.teaching.report.metrics import METRICS
 
 
 def grids_of(result):
@@ -157,3 +159,17 @@ def test_the_main_goal_is_the_middle_one_of_each_set_of_labels():
     assert name == "n=5" and updates == "3.50 (4.00, 3.00)"
     assert found.verdict[0].startswith(f"“n=5” reaches {BASE[1]} with the fewest updates: 15 (10, 20), 3.50 (4.00")
     assert found.figures[-1].title == f"Updates to {BASE[1]} over the stack's size"
+
+
+def test_what_a_goal_costs_is_declared_with_the_interval_that_it_is_stored_with():
+    history = pl.DataFrame(
+        [("a", seed, 10, None, "validation_accuracy", 0.9) for seed in range(3)]
+        + [("a", seed, 10, None, cost, 1.0 + seed) for seed in range(3) for cost in COSTS.values()],
+        schema=SCHEMA,
+        orient="row",
+    )
+    found = cost_of(history, range(3), 0.5)
+    assert found.keys() == COSTS.keys()
+    for cost, stored in found.items():
+        for goal in ("_best", ".96 %", ".97 % of no teacher's best"):
+            assert interval(stored["values"], support_of(METRICS, f"{cost}_to{goal}")) == stored

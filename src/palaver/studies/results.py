@@ -17,7 +17,7 @@ from palaver.studies.files import digest
 from palaver.studies.findings import Metric, support_of
 from palaver.studies.record import SCHEMA, TIMINGS
 from palaver.studies.schema import FOREIGN, LARGEST, Schema, check
-from palaver.studies.statistics import ROUNDED, Interval
+from palaver.studies.statistics import ROUNDED, Interval, interval
 from palaver.types import PalaverError
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ class Result(NamedTuple):
     metrics: pl.DataFrame
     """``metrics.parquet`` and ``timings.parquet``, tidy: the columns of ``SCHEMA``."""
     summary: dict[str, Any]
-    """``summary.json``; the timings of a row's metrics are among its metrics, its others are its ``timings``."""
+    """``summary.json``. The timings of a row's metrics are among its metrics, its others are its ``timings``; where the
+    chapter is known, intervals are taken from the values by seed, by this version's method.
+    """
 
 
 def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None = None) -> Result:
@@ -84,6 +86,7 @@ def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None
     result = Result(folder, settings, metrics, summary)
     if chapter is not None:
         _check_fractions(result, chapter.metrics)
+        _renew_intervals(result, chapter.metrics)
     return result
 
 
@@ -122,6 +125,14 @@ def _check_fractions(result: Result, metrics: Sequence[Metric]) -> None:
             if beyond and support_of(metrics, name) == "fraction":
                 where = f"{name} of “{row['configuration']}” is {beyond[0]}"
                 raise PalaverError(f"{result.folder / 'summary.json'}: {where}: it should be in [0, 1]; {FOREIGN}")
+
+
+def _renew_intervals(result: Result, metrics: Sequence[Metric]) -> None:
+    """Takes the intervals again from the seeds' values: results of an older version may have them by another method."""
+    for row in result.summary["rows"]:
+        for name, found in row["metrics"].items():
+            if found["values"]:
+                row["metrics"][name] = found | interval(found["values"], support_of(metrics, name))
 
 
 def _check_sums(folder: Path, sums: Mapping[str, str]) -> None:

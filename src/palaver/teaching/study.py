@@ -20,7 +20,7 @@ from palaver.studies.statistics import interval
 from palaver.teaching import selection
 from palaver.teaching.costs import costs
 from palaver.teaching.goals import cost_of, goals_of
-from palaver.teaching.report.metrics import COSTS, METRICS
+from palaver.teaching.report.metrics import METRICS
 from palaver.teaching.settings import TeachingSettings, corrupted, make_selection
 from palaver.teaching.teacher import TrainedTeacher, load_or_train_teacher
 from palaver.teaching.train import StudentsState, StudentTraining, TeachingData, dense_node, student_training
@@ -107,7 +107,7 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
         at = RunState(*state)
         test = np.asarray(engine.correct(at.best, data.x_test, data.y_test)) / len(data.y_test)
         values = {"test_accuracy": test, "validation_accuracy": at.accuracy, "updates": at.stopped.astype(float)}
-        metrics = {name: interval(own.tolist(), support_of((*METRICS, *COSTS), name)) for name, own in values.items()}
+        metrics = {name: interval(own.tolist(), support_of(METRICS, name)) for name, own in values.items()}
         best = cost_of(history, seeds, dict(zip(seeds, at.accuracy.tolist(), strict=True)))
         return {
             "configuration": row.name,

@@ -42,6 +42,8 @@ TEACHER = (
 
 METRICS = (
     *RESULTS,
+    *COSTS,
     _cost("seconds_to.*", "seconds to {}", "s", compare=True),
+    *(cost._replace(name=f"{cost.name}_to{goal}") for cost in COSTS for goal in (".*", "_best")),
     _accuracy("validation_accuracy", "validation %", headline="validation {} %"),
 )
