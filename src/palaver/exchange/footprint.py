@@ -9,12 +9,9 @@ from palaver.exchange.description import Collective
 from palaver.exchange.round import node_loop
 from palaver.exchange.settings import CollectiveSettings, make_collective
 from palaver.models import AUTOENCODERS
-from palaver.studies.memory import Footprint, abstract, nbytes, peak
+from palaver.studies.memory import WORD, Footprint, abstract, nbytes, peak
 from palaver.topology import mean_degree
 from palaver.types import Batch, Node
-
-_NUMBER = 4
-"""Bytes of a float32 or an int32."""
 
 
 def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: int) -> Footprint:
@@ -39,7 +36,7 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
     x = abstract(protocol.batch_size, *data.shape)
     labels = abstract(protocol.batch_size, dtype=jnp.int32)
     payload = node.payload(x, labels)
-    packet = nbytes(payload) + (protocol.batch_size + 2) * _NUMBER
+    packet = nbytes(payload) + (protocol.batch_size + 2) * WORD
     consume = abstract(dtype=jnp.bool_)
     # The state before the step is given up for the one after it.
     step = peak(node.step, jax.random.key(0), state, Batch(x, labels), payload, consume) - nbytes(state)
@@ -65,10 +62,10 @@ def _evaluation(settings: CollectiveSettings, data: Dataset, node: Node, seeds: 
     if settings.objective in AUTOENCODERS:
         examples, width = sum(map(len, (data.y_train, data.y_validation, data.y_test))), outputs.features.shape[1]
         # The features of all nodes, one seed's again on the device, and the probes' logits of the test set.
-        features = examples * width * _NUMBER * nodes * (seeds + 1)
-        return features + seeds * nodes * len(data.y_test) * data.classes * _NUMBER
+        features = examples * width * WORD * nodes * (seeds + 1)
+        return features + seeds * nodes * len(data.y_test) * data.classes * WORD
     judged = len(data.y_validation) if settings.calibrate else CHUNK
-    return seeds * nodes * min(judged, len(data.y_validation)) * data.classes * _NUMBER
+    return seeds * nodes * min(judged, len(data.y_validation)) * data.classes * WORD
 
 
 def _deliveries(group: Collective, rounds: int) -> float:

@@ -71,17 +71,17 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Which packet a full inbox drops."""
     rebroadcast: bool = True
     """Whether a consumed batch may be broadcast again."""
-    burn_in: fields.CountOrNone = 0
+    burn_in: fields.CountOrZero = 0
     """Rounds before any node broadcasts; a probe's best evaluation comes after them."""
     adam_beta1: fields.FractionBelowOne = 0.9
     """Adam's beta1, in [0, 1); DCGAN recommends 0.5 for adversarial training."""
-    rounds: fields.CountOrNone = 1000
+    rounds: fields.CountOrZero = 1000
     """Rounds; in each, every node takes one training step. 0, without labels: untrained nodes are evaluated."""
     eval_every: fields.Count = 50
     """Rounds between evaluations."""
-    eval_examples: fields.CountOrNone = 0
+    eval_examples: fields.CountOrZero = 0
     """Validation examples used before the reported round; 0: all."""
-    report_round: fields.CountOrNone = 0
+    report_round: fields.CountOrZero = 0
     """Round whose accuracies the summary gives, while training goes on to the last; 0: the last."""
     target: Annotated[float, Field(gt=0, lt=1)] = 0.85
     """Accuracy, in (0, 1); the first round that reaches it is reported."""

@@ -78,9 +78,9 @@ def simulation(
     constants = jax.device_put(Constants(shards, topology), sharding.shardings(sharding.replicated))
     map_nodes = partial(_map_nodes, group, sharding, loop)
     return Simulation(
-        init=_settled(init),
-        advance=_settled(lambda state, rounds: advance(state, constants, jnp.int32(rounds))),
-        trace=_settled(lambda state, rounds: trace(state, constants, rounds)),
+        init=_synchronous(init),
+        advance=_synchronous(lambda state, rounds: advance(state, constants, jnp.int32(rounds))),
+        trace=_synchronous(lambda state, rounds: trace(state, constants, rounds)),
         map_nodes=map_nodes,
         logits=map_nodes(lambda node, state, x: node.predict(state, to_float(x)).logits),
         bits=bits,
@@ -152,11 +152,11 @@ def _map_nodes(
     compiled = jax.jit(
         lambda nodes, *shared: sharding.program(of_all, (sharding.nodes, *[whole] * len(shared)), whole)(nodes, *shared)
     )
-    return _settled(lambda state, *shared: compiled(state.nodes, *shared))
+    return _synchronous(lambda state, *shared: compiled(state.nodes, *shared))
 
 
-def _settled(program: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """``program``, waiting for its results.
+def _synchronous(program: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """The program as a function that returns when its results are there.
 
     Where a program on several devices fails, of memory for example, ``int`` and ``np.asarray`` of its results wait for
     ever, but ``block_until_ready`` raises the error.

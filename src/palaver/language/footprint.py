@@ -7,10 +7,10 @@ from palaver.data import Dataset
 from palaver.language.generators import bits_available
 from palaver.language.levels import reception
 from palaver.language.settings import LanguageSettings, make_language
-from palaver.studies.memory import Footprint, abstract, nbytes, peak
+from palaver.studies.memory import WORD, Footprint, abstract, nbytes, peak
 
-_NUMBER, _SYMBOL = 4, 2
-"""Bytes of a float32, and of a symbol's id in evaluation."""
+_SYMBOL = 2
+"""Bytes of a symbol's id in evaluation."""
 
 
 def footprint(settings: LanguageSettings, data: Dataset, seeds: int, devices: int) -> Footprint:
@@ -48,9 +48,9 @@ def footprint(settings: LanguageSettings, data: Dataset, seeds: int, devices: in
 def _evaluation(settings: LanguageSettings, data: Dataset, seeds: int) -> int:
     """Bytes of all agents' messages about the training and the test set, and of one agent's as one-hot vectors."""
     examples = len(data.y_train) + len(data.y_test)
-    inputs = examples * data.x_train[0].size * _NUMBER
+    inputs = examples * data.x_train[0].size * WORD
     symbols = examples * settings.length
-    return seeds * settings.agents * symbols * _SYMBOL + symbols * settings.vocabulary * _NUMBER + inputs
+    return seeds * settings.agents * symbols * _SYMBOL + symbols * settings.vocabulary * WORD + inputs
 
 
 def _bits(settings: LanguageSettings) -> float | None:

@@ -39,7 +39,7 @@ MOST = 2**31 - 1
 """Programs count with int32."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
 """A whole number, at least 1."""
-CountOrNone = Annotated[int, Field(ge=0, le=MOST)]
+CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 """A whole number, at least 0."""
 Positive = Annotated[float, Field(gt=0)]
 """A number above 0."""

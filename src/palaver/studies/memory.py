@@ -9,11 +9,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from palaver.errors import MachineError
 from palaver.host import free_memory
 from palaver.types import PyTree
+
+WORD = np.dtype(np.float32).itemsize
+"""Bytes of a float32 or an int32."""
 
 
 class Footprint(NamedTuple):

@@ -165,7 +165,7 @@ class StudySettings:
 
     data: str = "digits"
     """Data set: digits, mnist, fashion-mnist, cifar10, idx:DIR (IDX files) or npz:FILE (arrays x, y)."""
-    examples: fields.CountOrNone = 0
+    examples: fields.CountOrZero = 0
     """Training examples used; validation and test use a quarter as many each; 0: all."""
     batch_size: fields.Count = 32
     """Batch size B."""
@@ -204,7 +204,7 @@ class GraphSettings:
 
     topology: Annotated[str, fields.OneOf(TOPOLOGIES)] = "full"
     """Who sends to whom."""
-    neighbours: fields.CountOrNone = 0
+    neighbours: fields.CountOrZero = 0
     """Neighbours P of each node; 0: all for full, 2 for ring, 4 (at most N - 1) for random."""
     graph_seed: fields.Seed = 0
     """Seed of random graphs; all seeds of a run share its graphs, so intervals leave graphs' variation out."""

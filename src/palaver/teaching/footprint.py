@@ -7,13 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from palaver.data import Dataset
-from palaver.studies.memory import Footprint, abstract, nbytes, peak
+from palaver.studies.memory import WORD, Footprint, abstract, nbytes, peak
 from palaver.teaching.settings import TeachingSettings
 from palaver.teaching.train import dense_node
 from palaver.types import Batch, Node
-
-_NUMBER = 4
-"""Bytes of a float32."""
 
 
 class _Network(NamedTuple):
@@ -39,14 +36,14 @@ def footprint(settings: TeachingSettings, data: Dataset, seeds: int, devices: in
 
     """
     student, stack = _Network(data.shape, data.classes, settings.hidden), max(settings.stack) * settings.batch_size
-    held_out = len(data.y_validation) * data.x_validation[0].size * _NUMBER
+    held_out = len(data.y_validation) * data.x_validation[0].size * WORD
     asked = settings.asks_teacher
     teacher = _Network(data.shape, data.classes, settings.teacher_hidden, settings.teacher_dropout)
     memory = {
         # Each student beside its best state so far; of the teacher the same, before the students are made.
         "learners": 2 * max(seeds * _state(student), _state(teacher) if asked else 0),
         "data": data.x_train.nbytes + held_out,
-        "teacher's table": 2 * len(data.y_train) * data.classes * _NUMBER if asked else 0,
+        "teacher's table": 2 * len(data.y_train) * data.classes * WORD if asked else 0,
         "working memory": max(
             seeds * (_step(student, settings.batch_size) + _predictions(student, stack)),
             seeds * _predictions(student, len(data.y_validation)),

@@ -29,7 +29,7 @@ class TeachingSettings(StudySettings):
     """The student's hidden widths."""
     stack: Annotated[tuple[fields.Count, ...], Field(min_length=1)] = (1,)
     """Minibatches n on the teacher's stack; several: a schedule (see stack_from)."""
-    stack_from: tuple[fields.CountOrNone, ...] = (0,)
+    stack_from: tuple[fields.CountOrZero, ...] = (0,)
     """Updates at which the stack sizes start; the first is 0."""
     difficulty: Annotated[str, fields.OneOf(MEASURES)] = "cross-entropy"
     """How hard an example is."""
