@@ -16,6 +16,8 @@ from palaver.data import load
 from palaver.exchange.footprint import footprint as of_collective
 from palaver.exchange.settings import CollectiveSettings, make_collective
 from palaver.language.footprint import footprint as of_language
+from palaver.language.generators import GENERATORS
+from palaver.language.information import CRITICS
 from palaver.language.settings import LanguageSettings, make_language
 from palaver.studies import budget, memory
 from palaver.studies.memory import abstract, nbytes, peak
@@ -152,3 +154,20 @@ def test_rows_that_share_their_networks_are_traced_once(monkeypatch):
     assert first.memory["working memory"] == second.memory["working memory"] > 0
     # A step of the student and of the teacher, the student's predictions of the stack and of the validation set.
     assert len(traced) == 4
+
+
+def test_languages_that_share_a_network_trace_it_once_and_compile_nothing(monkeypatch):
+    make, critic, made, compiled = GENERATORS["all-at-once"], CRITICS["joint"], [], []
+    monkeypatch.setitem(GENERATORS, "all-at-once", lambda *args: made.append("generator") or make(*args))
+    monkeypatch.setitem(CRITICS, "joint", lambda *args: made.append("critic") or critic(*args))
+    small = {"data": "digits", "hidden": (5,), "length": 7}
+    rows = [LanguageSettings(**small, level="both"), LanguageSettings(**small, level="both", weight=1.0, view="halves")]
+    bits = {of_language(row, DIGITS, 2, 1).bits for row in rows}
+    assert bits == {4000 * 64 * 2 * 7.0}
+    # Its shape, the width of its features, and the initial parameters.
+    assert (made.count("generator"), made.count("critic")) == (3, 2)
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **named: compiled.append(event) if "backend_compile" in event else None
+    )
+    of_language(LanguageSettings(**small, agents=3, level="receiving"), DIGITS, 2, 1)
+    assert not compiled

@@ -71,11 +71,6 @@ def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, 
     def module(name: str, params: PyTree) -> Any:
         return nnx.merge(structure[name], params[name])
 
-    def init(key: Array) -> PyTree:
-        keys = jax.random.split(key, len(parts))
-        made = {name: make(nnx.Rngs(own)) for own, (name, make) in zip(keys, parts.items(), strict=True)}
-        return {name: nnx.to_pure_dict(nnx.split(part)[1]) for name, part in made.items()}
-
     def features(params: PyTree, seen: Array) -> Array:
         return module("generator", params).features(seen)
 
@@ -107,7 +102,7 @@ def agent(parts: dict[str, Make], estimator: Estimator, objective: Information, 
     def bound(params: PyTree, seen: Array, symbols: Array) -> Array:
         return _bound(module("critic", params), seen, symbols, objective.of_likelihoods)
 
-    return Agent(init, features, sample, greedy, information, message_nll, probe, bound)
+    return Agent(_init(tuple(parts.items())), features, sample, greedy, information, message_nll, probe, bound)
 
 
 def _by_sample(generator: Generator, estimator: Estimator, sampled: bool | None) -> bool:
@@ -132,10 +127,39 @@ def _check_make(name: str, make: Any) -> None:
     function(name, None if isinstance(make, nnx.Module) else make, remedy)
 
 
-@lru_cache(maxsize=8)  # several ask for the module of one agent, and tracing is what planning a table takes
+# Several ask for the modules of one agent, rows of a table have the same ones, and planning them takes their tracing.
+_traced_once = lru_cache(maxsize=64)
+
+
+@_traced_once
+def _init(parts: tuple[tuple[str, Make], ...]) -> Callable[[Array], PyTree]:
+    """See ``Agent.init``; inlined, so that programs are as if it were traced anew."""
+
+    def init(key: Array) -> PyTree:
+        keys = jax.random.split(key, len(parts))
+        made = {name: make(nnx.Rngs(own)) for own, (name, make) in zip(keys, parts, strict=True)}
+        return {name: nnx.to_pure_dict(nnx.split(part)[1]) for name, part in made.items()}
+
+    return jax.jit(init, inline=True)
+
+
+@_traced_once
 def _abstract(make: Make) -> Any:
     """The module with shapes in place of arrays."""
     return nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+
+
+@_traced_once
+def _width(make: MakeGenerator, shape: tuple[int, ...]) -> int:
+    """Of a generator's features."""
+    seen = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return jax.eval_shape(lambda x: make(nnx.Rngs(0)).features(x), seen).shape[-1]
+
+
+@_traced_once
+def _linear(inputs: int, outputs: int) -> Make:
+    """Makes an online probe."""
+    return lambda rngs: nnx.Linear(inputs, outputs, rngs=rngs)
 
 
 def agent_parts(
@@ -160,11 +184,10 @@ def agent_parts(
     """
     make: MakeGenerator = (lambda rngs: AllAtOnce(shape, rngs=rngs)) if generator is None else generator
     _check_make("generator", make)
-    seen = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     with failure_of("generator", f"give a function of random streams that makes one for inputs of shape {shape}"):
         plain: Generator = _abstract(make)
         message = plain.length, plain.vocabulary
-        width = jax.eval_shape(lambda x: make(nnx.Rngs(0)).features(x), seen).shape[-1]
+        width = _width(make, tuple(shape))
     kind = "likelihood" if likelihoods else "joint"
     critic = (lambda rngs: Critic(shape, message, kind=kind, rngs=rngs)) if critic is None else critic
     _check_make("critic", critic)
@@ -176,6 +199,6 @@ def agent_parts(
     return {
         "generator": make,
         "critic": critic,
-        "probe": lambda rngs: nnx.Linear(width, classes, rngs=rngs),
-        "message_probe": lambda rngs: nnx.Linear(math.prod(message), classes, rngs=rngs),
+        "probe": _linear(width, classes),
+        "message_probe": _linear(math.prod(message), classes),
     }

@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from palaver.data import Dataset
 from palaver.language.generators import bits_available
-from palaver.language.levels import reception
+from palaver.language.levels import receives
 from palaver.language.settings import LanguageSettings, make_language
 from palaver.studies.memory import WORD, Footprint, abstract, nbytes, peak
 
@@ -57,8 +58,8 @@ def _bits(settings: LanguageSettings) -> float | None:
     """Bits of all messages that are received in training; None where none are."""
     if settings.level == "none" or settings.agents == 1:
         return None
-    neighbours = settings.make_topology(settings.agents, settings.steps)(jnp.int32(0))
-    pairs = int((reception(settings.level, neighbours, settings.agents).weights > 0).sum())
+    neighbours = np.asarray(settings.make_topology(settings.agents, settings.steps)(jnp.int32(0)))
+    pairs = int(receives(settings.level, neighbours).sum())
     drawn = settings.samples if settings.estimator == "reinforce" else 1
     message = bits_available(settings.length, settings.vocabulary, variable=settings.variable_length)
     return float(settings.steps * settings.batch_size * pairs * drawn) * message

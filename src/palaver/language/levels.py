@@ -35,6 +35,25 @@ class Reception(NamedTuple):
     """``[N, P]``: one over the number of an agent's senders; 0 in the padding."""
 
 
+def receives(level: Level, neighbours: Array | np.ndarray) -> Array:
+    """Who receives whose messages.
+
+    >>> receives("receiving", np.array([[1, 2], [0, 2], [0, 1]])).tolist()
+    [[False, False, False], [True, False, False], [True, True, False]]
+
+    Args:
+        level: of communication.
+        neighbours: ``[N, Q]`` to whom each agent sends, padded with ``NO_PEER``; a NumPy array stays one.
+
+    Returns:
+        ``[receiver N, sender N]`` bool.
+
+    """
+    own = np.arange(neighbours.shape[0])
+    found = (neighbours[None] == own[:, None, None]).any(-1) & (level != "none")
+    return found & (own[None] < own[:, None]) if level in ("receiving", "feedback") else found
+
+
 def reception(level: Level, neighbours: Array, most: int) -> Reception:
     """Whose messages each agent receives.
 
@@ -50,12 +69,9 @@ def reception(level: Level, neighbours: Array, most: int) -> Reception:
         Each agent's senders, and their weights.
 
     """
-    own = jnp.arange(neighbours.shape[0])
-    receives = (neighbours[None] == own[:, None, None]).any(-1) & (level != "none")  # [receiver, sender]
-    if level in ("receiving", "feedback"):
-        receives &= own[None] < own[:, None]
-    senders = jnp.argsort(~receives, axis=1, stable=True)[:, :most]
-    real = jnp.take_along_axis(receives, senders, axis=1)
+    pairs = receives(level, neighbours)
+    senders = jnp.argsort(~pairs, axis=1, stable=True)[:, :most]
+    real = jnp.take_along_axis(pairs, senders, axis=1)
     count = real.sum(1, keepdims=True)
     return Reception(jnp.where(real, senders, 0), real / jnp.maximum(1, count))
 

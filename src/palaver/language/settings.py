@@ -1,6 +1,8 @@
 """The settings of one language, and how they become a game between agents."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Literal, NamedTuple
 
 import optax
 from pydantic import Field
@@ -9,8 +11,8 @@ from palaver.data import Dataset
 from palaver.data.inputs import check_unit_inputs
 from palaver.language import LanguageGame, language_game
 from palaver.language.estimators import ESTIMATORS, Estimator
-from palaver.language.generators import GENERATORS
-from palaver.language.information import CRITICS, OBJECTIVES, Critic
+from palaver.language.generators import GENERATORS, Generator, MakeGenerator
+from palaver.language.information import CRITICS, OBJECTIVES, CriticLike, MakeCritic
 from palaver.language.levels import Level
 from palaver.language.observation import VIEWS
 from palaver.studies import fields
@@ -135,10 +137,10 @@ def make_language(settings: LanguageSettings, data: Dataset) -> LanguageGame:
         data.classes,
         agents=settings.agents,
         view=VIEWS[settings.view](settings),
-        generator=lambda rngs: GENERATORS[settings.generator](data.shape, settings, rngs),
+        generator=_generator(GENERATORS[settings.generator], data.shape, _sizes(settings)),
         estimator=make_estimator(settings),
         objective=OBJECTIVES[settings.information](settings),
-        critic=lambda rngs: Critic(data.shape, message, hidden=settings.critic_hidden, kind=settings.critic, rngs=rngs),
+        critic=_critic(CRITICS[settings.critic], data.shape, message, settings.critic_hidden),
         level=settings.level,
         weight=settings.weight,
         sampled={"sample": True, "distribution": False}.get(settings.predict),
@@ -147,6 +149,32 @@ def make_language(settings: LanguageSettings, data: Dataset) -> LanguageGame:
         optimizer=optax.adam(settings.learning_rate),
         probe_optimizer=optax.adam(settings.probe_learning_rate),
     )
+
+
+class _Sizes(NamedTuple):
+    """What a generator reads of the settings (``GENERATORS``)."""
+
+    length: int
+    vocabulary: int
+    hidden: tuple[int, ...]
+    clip: float
+    variable_length: bool
+
+
+def _sizes(settings: LanguageSettings) -> _Sizes:
+    return _Sizes._make(getattr(settings, name) for name in _Sizes._fields)
+
+
+@cache  # rows of a table that have the same network get the same function, so that it is traced once
+def _generator(make: Callable[..., Generator], shape: tuple[int, ...], sizes: _Sizes) -> MakeGenerator:
+    return lambda rngs: make(shape, sizes, rngs)
+
+
+@cache
+def _critic(
+    make: Callable[..., CriticLike], shape: tuple[int, ...], message: tuple[int, int], hidden: int
+) -> MakeCritic:
+    return lambda rngs: make(shape, message, hidden, rngs)
 
 
 def _check_data(settings: LanguageSettings, data: Dataset) -> None:
