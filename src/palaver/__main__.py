@@ -35,7 +35,12 @@ def main() -> int:
     threading.Thread(target=_end_after_two, args=(read,), daemon=True).start()
     from palaver.cli import main as command_line  # only now: an interrupted import must not become a traceback
 
-    return command_line()
+    code = command_line()
+    if code:  # what other threads still compile is not wanted any more
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _stop(*_: Any) -> None:

@@ -22,7 +22,7 @@ from palaver.report.grids import compare_grid
 from palaver.report.page import write_report
 from palaver.report.terminal import live, print_table, show, to_table
 from palaver.studies import runner
-from palaver.studies.budget import budget_grid, check_budget, footprints
+from palaver.studies.budget import budget_grid, check_budget, footprints, room_ahead
 from palaver.studies.chapter import AnyChapter, Configuration, Row
 from palaver.studies.folder import Folder, open_folder
 from palaver.studies.memory import allocation_errors
@@ -97,16 +97,15 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
             if plan.experiment != name:
                 raise PalaverError(f"{out} is a run of {plan.experiment}: resume it with that name")
             console.print(f"resuming {out} with the settings it was started with")
-            _check(plan, by_name, None)
-            _run(plan, by_name, folder, console, options)
+            _run(plan, by_name, folder, console, options, _check(plan, by_name, None))
     else:
         out = options.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         plan = _plan(name, options, overrides)
-        _check(plan, by_name, console if options.dry_run else None)
+        ahead = _check(plan, by_name, console if options.dry_run else None)
         if options.dry_run:
             return 0
         with _opened(name, out, overwrite=options.overwrite) as folder:
-            _run(plan, by_name, folder, console, options)
+            _run(plan, by_name, folder, console, options, ahead)
     result = read_result(out, experiments.chapter)
     show(console, result, plan.chapter.report(result))
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
@@ -121,7 +120,9 @@ def _opened(name: str, out: Path, *, resume: bool = False, overwrite: bool = Fal
         yield folder
 
 
-def _run(plan: Plan, by_name: Callable[[str], Dataset], folder: Folder, console: Console, options: Options) -> None:
+def _run(
+    plan: Plan, by_name: Callable[[str], Dataset], folder: Folder, console: Console, options: Options, ahead: int
+) -> None:
     """Runs the plan, or what is left of it, with its progress on the console."""
     with live(console, plan) as progress:
         runner.run(
@@ -129,17 +130,24 @@ def _run(plan: Plan, by_name: Callable[[str], Dataset], folder: Folder, console:
             report=lambda done: write_report(done, experiments.chapter),
             progress=progress,
             checkpoint_seconds=options.checkpoint_seconds,
+            ahead=ahead,
         )
 
 
-def _check(plan: Plan, by_name: Callable[[str], Dataset], console: Console | None) -> None:
-    """Raises ``PalaverError`` for what the machine or the data do not allow; prints the plan where it has a console."""
+def _check(plan: Plan, by_name: Callable[[str], Dataset], console: Console | None) -> int:
+    """Raises ``PalaverError`` for what the machine or the data do not allow; prints the plan where it has a console.
+
+    Returns:
+        How many configurations may be made ready while another one trains.
+
+    """
     chapter, seeds = plan.chapter, len(plan.seeds)
     found = footprints(chapter, plan.configurations, by_name, seeds, plan.devices)
     if console is not None:
         print_table(console, to_table(budget_grid(plan.configurations, found, plan.devices)))
     check_budget(chapter, plan.configurations, found, by_name, seeds, plan.devices)
     check_plan(plan, by_name)
+    return 0 if chapter.timed else room_ahead(found, plan.devices)
 
 
 def _plan(name: str, options: Options, overrides: Mapping[str, Any]) -> Plan:

@@ -32,8 +32,12 @@ def use_cores() -> None:
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # how JAX says that it has already started
-            allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-            jax.config.update("jax_num_cpu_devices", allowed or 1)
+            jax.config.update("jax_num_cpu_devices", cores())
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
 
 
 def once() -> dict[str, bool | int | str]:

@@ -226,10 +226,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
         return study.prepare(Configuration("x", own), DIGITS, [0, 1], 1)
 
     first, other = ready(), ready()
-    state, begun = first.advance(first.state)
+    state, begun = first.advance(first.begin())
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(begun.step, state, {})
-    found = checkpoints.restore(other.state)
+    found = checkpoints.restore(other.begin())
     assert found is not None and found.step == begun.step
     restored = found.state
     updates: set[int] = set()

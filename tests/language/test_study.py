@@ -14,7 +14,7 @@ def test_what_is_trained_after_the_agents_is_compiled_once_for_all_games():
     for view in ("halves", "inversion"):
         row = Configuration(view, LanguageSettings(**small, view=view))
         made = study.prepare(row, DIGITS, [0], 1)
-        _, evaluation = made.advance(made.state)
+        _, evaluation = made.advance(made.begin())
         found = dict(evaluation.frame.filter(evaluation.frame["node"].is_null()).select("metric", "value").iter_rows())
         information.append(found["mutual_information"])
         programs.append(study._compiled(True)._cache_size())

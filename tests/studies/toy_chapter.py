@@ -87,8 +87,10 @@ def _prepare(row, numbers, seeds, devices):
         found = {m.name: interval(last.filter(last["metric"] == m.name)["value"].to_list()) for m in METRICS}
         return {"configuration": row.name, "metrics": found, "thesis": row.thesis, "diverged": {}}
 
-    start = {"key": seed_keys(seeds), "step": jnp.int32(0), "at": jnp.zeros(len(seeds))}
-    return Study(start, advance, summarise)
+    def begin():
+        return {"key": seed_keys(seeds), "step": jnp.int32(0), "at": jnp.zeros(len(seeds))}
+
+    return Study(begin, advance, summarise)
 
 
 def _report(result):

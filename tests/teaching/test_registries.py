@@ -29,7 +29,7 @@ def true_class_missing(teacher, student, labels=None):
 def last(settings):
     """Cost by metric at the end of a student's training."""
     made = study.prepare(Configuration("own", settings), DIGITS, [0], 1)
-    state, evaluation = made.state, None
+    state, evaluation = made.begin(), None
     while evaluation is None or not evaluation.finished:
         state, evaluation = made.advance(state)
     frame = evaluation.frame

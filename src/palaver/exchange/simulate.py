@@ -45,6 +45,8 @@ class Simulation(NamedTuple):
     """``logits(state, x [B, ...]) -> [S, N, B, C]`` in evaluation mode."""
     bits: int
     """Payload bits per example."""
+    compile: Callable[[Array], None]
+    """``compile(keys [S])``: compiles ``init`` and ``advance`` for as many seeds, and runs neither."""
 
 
 def simulation(
@@ -77,6 +79,13 @@ def simulation(
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
     constants = jax.device_put(Constants(shards, topology), sharding.shardings(sharding.replicated))
     map_nodes = partial(_map_nodes, group, sharding, loop)
+
+    def compile_both(keys: Array) -> None:
+        made, state = init.lower(keys).compile(), jax.eval_shape(init, keys)
+        if sharding.nodes is not None:
+            state = jax.tree.map(_like, state, made.output_shardings)
+        advance.lower(state, constants, jnp.int32(0)).compile()
+
     return Simulation(
         init=_synchronous(init),
         advance=_synchronous(lambda state, rounds: advance(state, constants, jnp.int32(rounds))),
@@ -84,7 +93,12 @@ def simulation(
         map_nodes=map_nodes,
         logits=map_nodes(lambda node, state, x: node.predict(state, to_float(x)).logits),
         bits=bits,
+        compile=compile_both,
     )
+
+
+def _like(array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
 
 def _programs(

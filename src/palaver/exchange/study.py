@@ -81,7 +81,10 @@ def study(
             "diverged": {str(seed): int(at) for seed, at in lost if at >= 0},
         } | warnings
 
-    return Study((sim.init(seed_keys(seeds)), measured.memory), advance, summarise)
+    def compile_all() -> None:
+        sim.compile(seed_keys(seeds))
+
+    return Study(lambda: (sim.init(seed_keys(seeds)), measured.memory), advance, summarise, compile_all)
 
 
 def _metrics(history: pl.DataFrame, seeds: Sequence[int], schedule: Schedule, labels: bool) -> dict[str, Any]:

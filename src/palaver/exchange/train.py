@@ -107,7 +107,7 @@ def train(
 
 def _trained(run: Study) -> tuple[PyTree, pl.DataFrame, list[int]]:
     """The state after the last round, all that was measured, and the rounds in which it was."""
-    state, frames, at, finished = run.state, list[pl.DataFrame](), list[int](), False
+    state, frames, at, finished = run.begin(), list[pl.DataFrame](), list[int](), False
     while not finished:
         state, evaluation = run.advance(state)
         finished = evaluation.finished

@@ -93,8 +93,12 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
         headlines = latest(frame, ["validation_probe_accuracy", "validation_message_probe_accuracy"])
         return (language, diverged), Evaluation(done, frame, headlines, finished, pictures)
 
-    begun = training.init(seed_keys(seeds)), np.full(len(seeds), -1)
-    return Study(begun, advance, lambda state, history: _summary(row, seeds, history, state[1]))
+    return Study(
+        begin=lambda: (training.init(seed_keys(seeds)), np.full(len(seeds), -1)),
+        advance=advance,
+        summarise=lambda state, history: _summary(row, seeds, history, state[1]),
+        compile=lambda: training.compile(seed_keys(seeds)),
+    )
 
 
 def _measured(of: _Prepared, language: LanguageState, step: int, finished: bool) -> tuple[Arrays, Arrays, Arrays]:

@@ -60,6 +60,8 @@ class LanguageTraining(NamedTuple):
     """``information(games, x) -> [S, N]``: I(X; S) of hard messages about these examples, see
     ``LanguageGame.information``.
     """
+    compile: Callable[[Array], None]
+    """``compile(keys [S])``: compiles ``init`` and ``advance`` for as many games, and runs neither."""
 
 
 @cache
@@ -101,11 +103,18 @@ def language_training(
     advance = partial(_advance, game, batch_size, x.shape[1:])
     advance = jax.jit(advance, donate_argnums=0, compiler_options=compiled_briefly() if brief else _without_ynn())
     compiled = partial(jax.jit, compiler_options=compiled_briefly() if brief else None)
+    init = jax.jit(partial(_init, game), compiler_options=once())
+
+    def compile_both(keys: Array) -> None:
+        init.lower(keys).compile()
+        advance.lower(jax.eval_shape(init, keys), rows, labels, jnp.int32(0)).compile()
+
     return LanguageTraining(
-        init=jax.jit(partial(_init, game), compiler_options=once()),
+        init=init,
         advance=lambda state, steps: advance(state, rows, labels, jnp.int32(steps)),
         evaluate=partial(_evaluate, compiled(partial(_evaluate_chunk, game)), chunk),
         information=compiled(partial(_information, game)),
+        compile=compile_both,
     )
 
 

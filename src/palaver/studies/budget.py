@@ -5,12 +5,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from palaver.data import Dataset
+from palaver.devices import cores
 from palaver.studies.chapter import AnyChapter, Configuration
 from palaver.studies.findings import Grid
 from palaver.studies.formats import count, human_bits, human_bytes, plain
 from palaver.studies.memory import Footprint, available
 from palaver.studies.settings import changed
 from palaver.types import PalaverError
+
+_MOST_AHEAD = 4
+"""Configurations that are made ready at once: Python's part of it is done one after the other."""
+
+_COMPILING = 10**9
+"""Bytes that XLA takes at most while it compiles a program of this library."""
 
 
 def footprints(
@@ -64,6 +71,19 @@ def budget_grid(rows: Sequence[Configuration], found: Sequence[Footprint], devic
         for row, each in zip(rows, found, strict=True)
     ]
     return Grid(f"about to be run; {human_bytes(available(devices))} of memory are free", headers, lines)
+
+
+def room_ahead(found: Sequence[Footprint], devices: int) -> int:
+    """How many of the next configurations may be made ready while one trains: one a core, if their data fit.
+
+    Args:
+        found: the footprints of all configurations.
+        devices: over which nodes are distributed.
+
+    """
+    left = available(devices) - max(each.bytes for each in found)
+    data = max(each.memory.get("data", 0) for each in found)
+    return max(0, min(cores(), _MOST_AHEAD, left // (data + _COMPILING)))
 
 
 def check_budget(

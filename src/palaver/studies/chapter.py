@@ -79,13 +79,17 @@ class Evaluation(NamedTuple):
 class Study(NamedTuple):
     """A configuration made ready to run. Its state is a tree of arrays: all that a checkpoint holds."""
 
-    state: PyTree
-    """Before the first step."""
+    begin: Callable[[], PyTree]
+    """The state before the first step."""
     advance: Callable[[PyTree], tuple[PyTree, Evaluation]]
     """Trains to the next evaluation, or several, and evaluates; the state given is used up."""
     summarise: Callable[[PyTree, pl.DataFrame], dict[str, Any]]
     """``summarise(state, history)``: the configuration's entry in ``summary.json``. Readings of the clock that are no
     metrics are its ``timings``, by name; they are stored apart from the entry, and read back into it.
+    """
+    compile: Callable[[], object] = lambda: None
+    """Compiles what ``begin`` and ``advance`` run, so that they need not. It runs nothing on more than one device:
+    another thread may call it while a configuration trains on the same ones.
     """
 
 
@@ -113,7 +117,7 @@ class Chapter(NamedTuple, Generic[S, D]):
     load: Callable[[S, Callable[[str], Dataset]], D]
     """``load(settings, by_name)``: the data set, cut to what the settings use."""
     prepare: Callable[[Configuration, D, Sequence[int], int], Study]
-    """``prepare(configuration, data, seeds, devices)``."""
+    """``prepare(configuration, data, seeds, devices)``; like ``Study.compile`` also on another thread."""
     metrics: Sequence[Metric]
     """Every metric that is shown."""
     report: Callable[[Result], Findings]
@@ -130,6 +134,8 @@ class Chapter(NamedTuple, Generic[S, D]):
 
     The footprint is made first, and what it raises need not be found again.
     """
+    timed: bool = False
+    """Whether its results hold readings of the clock, so that nothing else may be done while it trains."""
     sharded: bool = False
     """Whether ``prepare`` distributes over the devices that it is given; otherwise it uses one."""
     length: Callable[[S], int | None] = lambda settings: None

@@ -3,7 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,7 +15,8 @@ import polars as pl
 
 from palaver.data import Dataset
 from palaver.errors import MachineError, PalaverError
-from palaver.studies.chapter import Study
+from palaver.studies.ahead import in_turn
+from palaver.studies.chapter import Configuration, Study
 from palaver.studies.checkpoints import Checkpoints
 from palaver.studies.files import DamagedError, check_digests, digest, write_arrays, write_frame, write_json
 from palaver.studies.folder import Folder, clear_drafts, publish, recoverable
@@ -45,6 +48,7 @@ def run(
     report: Callable[[Path], object],
     progress: Progress = lambda *_: None,
     checkpoint_seconds: float = 30.0,
+    ahead: int = 0,
 ) -> dict[str, Any]:
     """Runs a plan, or what is left of it, and publishes the result folder.
 
@@ -55,6 +59,7 @@ def run(
         report: writes the report into a folder that holds all results (``palaver.report.write_report``).
         progress: called after every evaluation.
         checkpoint_seconds: at least so long between two checkpoints; an interrupt always leaves one.
+        ahead: how many of the next configurations are made ready and compiled while one trains.
 
     Returns:
         The summary, as in ``summary.json``.
@@ -72,7 +77,7 @@ def run(
         if complete.exists() and not folder.history.exists():  # stopped between its last file and its name
             report(folder.partial)
         else:
-            _run(plan, load, folder, progress, checkpoint_seconds)
+            _run(plan, load, folder, progress, checkpoint_seconds, ahead)
             try:
                 report(folder.partial)
             except PalaverError:  # of a chapter of one's own: its results are whole all the same
@@ -83,22 +88,28 @@ def run(
 
 
 def _run(
-    plan: Plan, load: Callable[[str], Dataset], folder: Folder, progress: Progress, checkpoint_seconds: float
+    plan: Plan,
+    load: Callable[[str], Dataset],
+    folder: Folder,
+    progress: Progress,
+    checkpoint_seconds: float,
+    ahead: int,
 ) -> None:
     """Trains what is left of a plan, and writes all result files."""
-    started, seconds, finished = time.monotonic(), 0.0, []
+    started = time.monotonic()
     if not folder.settings.exists():
         store_plan(plan._replace(date=_now()), folder)
     histories = [History(folder.history, number) for number in range(len(plan.configurations))]
-    for row, history in zip(plan.configurations, histories, strict=True):
-        found = history.finished()
-        if found is None:
-            study = plan.chapter.prepare(row, plan.chapter.load(row.settings, load), plan.seeds, plan.devices)
+    finished = [history.finished() for history in histories]
+    left = [number for number, found in enumerate(finished) if found is None]
+    jobs = [partial(_ready, plan, plan.configurations[number], load) for number in left]
+    with closing(in_turn(jobs, ahead)) as studies:
+        for number, study in zip(left, studies, strict=True):
+            row, history = plan.configurations[number], histories[number]
             with graceful() as asked:
                 on_its_way = _Row(row.name, study, history, Checkpoints(folder.checkpoints(history.row)))
-                found = _run_row(on_its_way, progress, asked, checkpoint_seconds)
-        finished.append(found["summary"])
-        seconds += found["seconds"]
+                finished[number] = _run_row(on_its_way, progress, asked, checkpoint_seconds)
+    seconds = sum(found["seconds"] for found in finished)
     summary = {
         "experiment": plan.experiment,
         "chapter": plan.chapter.name,
@@ -110,7 +121,20 @@ def _run(
         "only": list(plan.only),
     }
     wall_seconds = round(max(seconds, time.monotonic() - started), 3)
-    _write_results(plan, folder.partial, summary, wall_seconds, finished, [history.read() for history in histories])
+    _write_results(
+        plan,
+        folder.partial,
+        summary,
+        wall_seconds,
+        [found["summary"] for found in finished],
+        [history.read() for history in histories],
+    )
+
+
+def _ready(plan: Plan, row: Configuration, load: Callable[[str], Dataset]) -> Study:
+    study = plan.chapter.prepare(row, plan.chapter.load(row.settings, load), plan.seeds, plan.devices)
+    study.compile()
+    return study
 
 
 def _write_results(
@@ -160,7 +184,7 @@ class _Row(NamedTuple):
 def _run_row(row: _Row, progress: Progress, asked: Callable[[], bool], checkpoint_seconds: float) -> dict[str, Any]:
     """One configuration from its start, or from its latest whole checkpoint, to its summary and how long it took."""
     # An array of a program that has failed, of memory for example, raises its error here; int() of it waits for ever.
-    state = jax.block_until_ready(row.study.state)
+    state = jax.block_until_ready(row.study.begin())
     finished, before, digests = False, 0.0, dict[str, str]()
     began = saved = time.monotonic()
     latest = row.checkpoints.restore(state, lambda about: check_digests(row.history.pieces, about["pieces"]))

@@ -78,11 +78,13 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     node = dense_node(data.shape, data.classes, settings.hidden, learning_rate=settings.learning_rate)
     engine = student_training(node, make_selection(settings), material)
     size = selection.stages(dict(zip(settings.stack_from, settings.stack, strict=True)))
-    students, none = engine.init(seed_keys(seeds)), np.full(len(seeds), -1)
     # Kept as the model sees it: every evaluation would convert all of it again.
     held_out = jax.device_put((to_float(jnp.asarray(data.x_validation)), data.y_validation))
-    best = jax.tree.map(jnp.copy, students.nodes)
-    begun = RunState(students, best, none - 0.0, none + 1, none, np.zeros(()))
+
+    def begin() -> PyTree:
+        students, none = engine.init(seed_keys(seeds)), np.full(len(seeds), -1)
+        best = jax.tree.map(jnp.copy, students.nodes)
+        return tuple(RunState(students, best, none - 0.0, none + 1, none, np.zeros(())))
 
     def advance(state: PyTree) -> tuple[PyTree, Evaluation]:
         at, entries, latest = RunState(*state), [], {}
@@ -117,7 +119,7 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
             "timings": {} if teacher is None else teacher.timings,
         }
 
-    return Study(tuple(begun), advance, summarise)
+    return Study(begin, advance, summarise)
 
 
 def _train(engine: StudentTraining, at: RunState, updates: int, size: int) -> RunState:
