@@ -14,7 +14,7 @@ import numpy as np
 
 from palaver.data import Dataset, load
 from palaver.exchange.protocol import local_batch
-from palaver.exchange.round import node_keys, of_nodes, train_round
+from palaver.exchange.round import by_group, node_keys, of_nodes, train_round
 from palaver.exchange.settings import CollectiveSettings, make_collective, make_shards
 from palaver.exchange.sharding import ONE_DEVICE, auto_sharding
 from palaver.exchange.simulate import compiler_options, simulation
@@ -99,13 +99,17 @@ def _bare(prepared: Prepared, rounds: int, loop: str | None) -> Callable[[State,
 
     def body(state: State, _: None, shards: Shards) -> tuple[State, None]:
         keys = node_keys(state.key, group.nodes)
-        own = of_nodes(partial(local_batch, group.protocol))(keys, state.position, shards.size)
-        index = jnp.take_along_axis(shards.index, own, axis=2)
-        mine = sharding.local_slice(index, 0, group.nodes).shape[:2]
-        received = (jax.tree.map(lambda pool: jnp.zeros((*mine, *pool.shape[2:]), pool.dtype), state.packets.payload),)
-        consumed = jnp.zeros(index.shape[:2], bool)
+        of_all = keys, state.position, shards.size, shards.index
+        (key,), (position,), (size,), (shard,) = (by_group(x, group, sharding) for x in of_all)
+        own = of_nodes(partial(local_batch, group.protocol))(key, position, size)
+        rows = jnp.take_along_axis(shard, own, axis=2)
+        mine = rows.shape[:2]
+        received = jax.tree.map(lambda pool: jnp.zeros((*mine, *pool.shape[2:]), pool.dtype), state.packets.payload)
+        consumed = jnp.zeros(state.position.shape, bool)
         bare = sharding._replace(gather=ONE_DEVICE.gather)  # payloads are not gathered
-        nodes, _, _ = train_round(state, shards, keys, index, received, consumed, group=group, sharding=bare, loop=loop)
+        nodes, _, _ = train_round(
+            *(state, shards, keys, [rows], [received], consumed), group=group, sharding=bare, loop=loop
+        )
         return state._replace(nodes=nodes, position=state.position + group.protocol.batch_size), None
 
     def run(state: State, shards: Shards) -> State:

@@ -6,7 +6,7 @@ the arrays of all nodes ``[S, N, ...]`` are the same on every device, and each t
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -111,10 +111,11 @@ def play_round(
     )
     popped, slot = jax.vmap(inbox.pop)(state.inbox, consumed)
     read = jnp.maximum(slot, 0)
-    index, received = _batches(state, constants.shards, packets, keys, read, consumed, group=group, sharding=sharding)
+    rows, received = _batches(state, constants.shards, packets, keys, read, consumed, group=group, sharding=sharding)
     nodes, payload, losses = train_round(
-        state, constants.shards, coins.key, index, received, consumed, group=group, sharding=sharding, loop=loop
+        state, constants.shards, coins.key, rows, received, consumed, group=group, sharding=sharding, loop=loop
     )
+    index = _of_all(rows, sharding)
     neighbours = constants.topology(state.round)
     inboxes, delivery = jax.vmap(lambda i, b: inbox.push(i, neighbours, b, overflow=group.overflow))(popped, broadcast)
     sent = delivery.slot < inboxes.references.shape[-1]
@@ -148,8 +149,8 @@ def train_round(
     state: State,
     shards: Shards,
     keys: Array,
-    index: Array,
-    received: tuple[PyTree, ...],
+    rows: Sequence[Array],
+    received: Sequence[PyTree],
     consumed: Array,
     *,
     group: Collective,
@@ -164,7 +165,7 @@ def train_round(
         state: before the round.
         shards: the data.
         keys: ``[S, N]`` random keys of the nodes' steps.
-        index: ``[S, N, B]`` rows that each node trains on.
+        rows: a group each, which examples its nodes on this device train on, ``[S, n, B]``.
         received: a group each, the payloads of its nodes on this device ``[S, n, B, ...]``.
         consumed: ``[S, N]`` bool: whose rows and payload came from a packet.
         group: the collective.
@@ -172,10 +173,10 @@ def train_round(
         loop: see ``palaver.exchange.simulate.simulation``.
 
     """
-    local = zip(*(by_group(x, group, sharding) for x in (keys, index, consumed)), strict=True)
+    local = zip(*(by_group(x, group, sharding) for x in (keys, consumed)), strict=True)
     states, payloads, losses = [], [], []
-    groups = zip(group.groups, state.nodes, received, local, strict=True)
-    for (node, _), nodes, payload, (key, rows, consume) in groups:
+    groups = zip(group.groups, state.nodes, rows, received, local, strict=True)
+    for (node, _), nodes, own_rows, payload, (key, consume) in groups:
 
         def one(
             key: Array, nodes: NodeState, rows: Array, payload: PyTree, consume: Array, node: Node = node
@@ -183,12 +184,17 @@ def train_round(
             batch = Batch(x=to_float(shards.x[rows]), labels=jnp.where(consume, NO_LABEL, shards.y[rows]))
             return node.step(key, nodes, batch, payload, consume)
 
-        nodes, info = vmap_nodes(one, loop or node_loop(node))(key, nodes, rows, payload, consume)
+        nodes, info = vmap_nodes(one, loop or node_loop(node))(key, nodes, own_rows, payload, consume)
         states.append(nodes)
-        payloads.append(jax.tree.map(sharding.gather, info.payload))
+        payloads.append(info.payload)
         losses.append(info.loss)
-    payload = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *payloads)
-    return tuple(states), payload, losses
+    return tuple(states), _of_all(payloads, sharding), losses
+
+
+def _of_all(local: Sequence[PyTree], sharding: NodeSharding) -> PyTree:
+    """What every group has on this device ``[S, n, ...]`` as that of all nodes ``[S, N, ...]``."""
+    gathered = [jax.tree.map(sharding.gather, part) for part in local]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *gathered)
 
 
 def _stored(state: State) -> Packet:
@@ -214,15 +220,16 @@ def _batches(
     *,
     group: Collective,
     sharding: NodeSharding,
-) -> tuple[Array, tuple[PyTree, ...]]:
-    """Rows ``[S, N, B]`` that each node trains on, and a group each the payloads of slots ``read`` for this device."""
-    own = of_nodes(partial(protocol.local_batch, group.protocol))(keys, state.position, shards.size)
-    received = tuple(
-        jax.tree.map(lambda pool, slots=slots: _take(pool, slots), packets.payload)
-        for slots in by_group(read, group, sharding)
-    )
-    local = jnp.take_along_axis(shards.index, own, axis=2)
-    return jnp.where(consumed[..., None], _take(packets.index, read), local), received
+) -> tuple[list[Array], list[PyTree]]:
+    """A group each, of its nodes on this device: the rows ``[S, n, B]`` that they train on, and the payloads there."""
+    of_all = keys, state.position, shards.size, shards.index, read, consumed
+    rows, received = [], []
+    for key, position, size, shard, slot, consume in zip(*(by_group(x, group, sharding) for x in of_all), strict=True):
+        own = of_nodes(partial(protocol.local_batch, group.protocol))(key, position, size)
+        own = jnp.take_along_axis(shard, own, axis=2)
+        rows.append(jnp.where(consume[..., None], _take(packets.index, slot), own))
+        received.append(jax.tree.map(lambda pool, slot=slot: _take(pool, slot), packets.payload))
+    return rows, received
 
 
 def _take(pool: Array, slot: Array) -> Array:
