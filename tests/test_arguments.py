@@ -92,6 +92,8 @@ MISUSES = {
     "features: weight NaN": ("weight", lambda: pv.channels.features(weight=NAN)),
     "gaussian: weight text": ("weight", lambda: pv.channels.gaussian(weight="1")),
     "elbo: beta NaN": ("beta", lambda: pv.objectives.elbo(beta=NAN)),
+    "elbo: beta beyond float32": ("beta", lambda: pv.objectives.elbo(beta=1e308)),
+    "logits: temperature below float32": ("temperature", lambda: pv.channels.logits(temperature=1e-300)),
     "elbo: beta text": ("beta", lambda: pv.objectives.elbo(beta="1")),
     "fit_temperature: steps 1.5": (
         "steps",

@@ -9,6 +9,7 @@ from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, cast
 
+import numpy as np
 from jax.core import Tracer
 
 from palaver.errors import PalaverError
@@ -72,6 +73,20 @@ def count(name: str, value: Any, *, least: int = 1, most: int | None = None, whe
     raise PalaverError(f"{name} is {shown(value)}{where}: give {kind}{allowed}{unit and f' {unit}'}")
 
 
+_TINY, _MOST = (float(bound) for bound in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+FLOAT32 = f"programs compute in float32: give a number of {_TINY:.2g} to {_MOST:.2g} in size"
+
+
+def in_float32(value: float) -> bool:
+    """Whether float32 has a number like this one: neither infinite nor, unless it is 0, 0.
+
+    >>> in_float32(0.1), in_float32(1e308), in_float32(1e-300)
+    (True, False, False)
+
+    """
+    return value == 0 or _TINY <= abs(value) <= _MOST
+
+
 def number(name: str, value: Any, within: str) -> float:
     """A finite number in an interval.
 
@@ -97,6 +112,8 @@ def number(name: str, value: Any, within: str) -> float:
     if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < math.inf:
         above = low < found or (within[0] == "[" and found == low)
         if above and (found < high or (within[-1] == "]" and found == high)):
+            if not in_float32(found):
+                raise PalaverError(f"{name} is {shown(value)}: {FLOAT32}")
             return float(found)
     allowed = f"a number in {within}"
     if high == math.inf:

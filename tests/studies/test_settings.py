@@ -10,6 +10,7 @@ import pytest
 
 from palaver import experiments
 from palaver.channels import CHANNELS
+from palaver.arguments import FLOAT32
 from palaver.cli import main
 from palaver.data import SPLITS
 from palaver.exchange.settings import CollectiveSettings
@@ -60,6 +61,8 @@ REFUSED = [
     ),
     ("teaching", {"stack": [1, 4]}, "stack_from is (0,): give 2 updates, one for each stack"),
     ("teaching", {"stack_from": [1]}, "stack_from is (1,): give updates in ascending order, the first of them 0"),
+    ("collective", {"beta": 1e308}, f"beta is 1e+308: {FLOAT32}"),
+    ("language", {"temperature": 1e-300}, f"temperature is 1e-300: {FLOAT32}"),
     ("language", {"lowest": 5.0}, "lowest is 5.0: give at most temperature (4.0)"),
     (
         "language",

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, GetCoreSchemaHandler
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 from tyro.constructors import PrimitiveConstructorSpec
+
+from palaver.arguments import FLOAT32, in_float32
 
 
 class OneOf(PrimitiveConstructorSpec[str]):
@@ -35,19 +37,25 @@ class OneOf(PrimitiveConstructorSpec[str]):
         return core_schema.no_info_after_validator_function(check, handler(source))
 
 
+def _single(value: float) -> float:
+    if not in_float32(value):
+        raise ValueError(FLOAT32)
+    return value
+
+
 MOST = 2**31 - 1
 """Programs count with int32."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
 """A whole number, at least 1."""
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 """A whole number, at least 0."""
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_single)]
 """A number above 0."""
-NotNegative = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0), AfterValidator(_single)]
 """A number of at least 0."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number in [0, 1]."""
-PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1), AfterValidator(_single)]
 """A number in (0, 1]."""
 FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
 """A number in [0, 1)."""
