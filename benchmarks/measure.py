@@ -77,7 +77,7 @@ class Prepared:
     ):
         self.group, self.rounds = make_collective(settings, data), rounds
         self.shards = make_shards(settings, data, [0])
-        self.sharding = auto_sharding([count for _, count in self.group.groups], devices)
+        self.sharding = auto_sharding([count for _, count in self.group.groups], devices, work=self.group.work(1))
         self.sim = simulation(self.group, self.shards, sharding=self.sharding, loop=loop)
         self.state = self.sim.init(seed_keys([0]))
         self.bare = _bare(self, rounds, loop)

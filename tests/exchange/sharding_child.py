@@ -73,6 +73,8 @@ def _bare(tree):
 
 def main(folder: Path, *place: str) -> None:
     if place == ("many",):
+        assert auto_sharding([GROUP, GROUP], work=10**5) is ONE_DEVICE  # too little for two
+        assert auto_sharding([GROUP, GROUP], work=3 * 10**6) is not ONE_DEVICE
         (folder / "many.pickle").write_bytes(pickle.dumps((play(ONE_DEVICE), play(auto_sharding([GROUP, GROUP])))))
         return
     port, process = map(int, place)

@@ -29,6 +29,10 @@ class Collective(NamedTuple):
         """N, over all groups."""
         return sum(count for _, count in self.groups)
 
+    def work(self, seeds: int) -> int:
+        """How much a round computes: parameters times examples of a minibatch, of all nodes of so many seeds."""
+        return seeds * self.protocol.batch_size * sum(count * node.parameters() for node, count in self.groups)
+
 
 def collective(
     nodes: Node | Sequence[tuple[Node, int]],

@@ -16,6 +16,9 @@ from palaver.types import Array, PalaverError, PyTree
 
 AXIS = "nodes"
 
+_LEAST_WORK = 500_000
+"""A device's share of a round, below which devices wait for each other longer than they save (two CPU cores)."""
+
 
 class NodeSharding(NamedTuple):
     """How arrays ``[S, N, ...]`` are placed on devices, as functions that the simulation calls."""
@@ -78,8 +81,8 @@ def mesh_sharding(mesh: Mesh) -> NodeSharding:
     )
 
 
-def auto_sharding(counts: list[int], devices: int | None = None) -> NodeSharding:
-    """The node axis over as many devices as divide the number of nodes in every group.
+def auto_sharding(counts: list[int], devices: int | None = None, *, work: float = math.inf) -> NodeSharding:
+    """The node axis over as many devices as divide the number of nodes in every group, and have enough to do.
 
     >>> auto_sharding([4, 6], devices=1) is ONE_DEVICE
     True
@@ -87,6 +90,7 @@ def auto_sharding(counts: list[int], devices: int | None = None) -> NodeSharding
     Args:
         counts: nodes in each group.
         devices: use at most so many; ``None``: all.
+        work: of a round, from ``Collective.work``.
 
     Returns:
         The sharding; ``ONE_DEVICE`` where only one device can be used.
@@ -99,6 +103,6 @@ def auto_sharding(counts: list[int], devices: int | None = None) -> NodeSharding
     most = len(have) if devices is None else devices
     if not 1 <= most <= len(have):
         raise PalaverError(f"devices is {most}: this machine shows {len(have)}; give 1 to {len(have)}")
-    common = math.gcd(*counts)
-    used = max(d for d in range(1, most + 1) if common % d == 0)
+    common, most = math.gcd(*counts), min(most, max(1, work / _LEAST_WORK))
+    used = max(d for d in range(1, int(most) + 1) if common % d == 0)
     return ONE_DEVICE if used == 1 else mesh_sharding(Mesh(np.array(have[:used]), (AXIS,)))

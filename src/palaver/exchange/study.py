@@ -151,7 +151,7 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     """The study of a configuration."""
     settings: CollectiveSettings = row.settings
     group = make_collective(settings, data)
-    sharding = auto_sharding([count for _, count in group.groups], devices)
+    sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))
     sim = simulation(group, make_shards(settings, data, seeds), sharding=sharding)
     measured = measure(
         group, data, sim, len(seeds), eval_examples=settings.eval_examples, calibrated=settings.calibrate

@@ -75,7 +75,8 @@ def train(
         alpha: Dirichlet concentration of the split.
         rules: decision rules by name, for example ``RULES | {"mine": mine}``; None: ``palaver.decision.RULES``.
         target: accuracy in [0, 1] whose first evaluated round the summary gives, ``rounds_to_target``; None: none.
-        devices: distribute the nodes over at most so many devices; ``None``: all.
+        devices: distribute the nodes over at most so many devices; ``None``: all. Where a round is short, they are
+            distributed over fewer.
 
     Returns:
         Accuracies at every evaluation, everything else that was measured, and the trained collective.
@@ -96,7 +97,8 @@ def train(
     check_topology(group.topology, group.nodes, rounds=rounds)
     check_nodes(group, data)
     parts = shards(data.x_train, data.y_train, group.nodes, seeds, split=split, alpha=alpha)
-    sim = simulation(group, parts, sharding=auto_sharding([count for _, count in group.groups], devices))
+    sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))
+    sim = simulation(group, parts, sharding=sharding)
     measured = measure(group, data, sim, len(seeds), rules=rules)
     run = study("collective", sim, measured, seeds, Schedule(rounds, eval_every, target=target))
     state, metrics, at = _trained(run)
