@@ -56,7 +56,11 @@ def _dense_backward(dtype: np.dtype, saved: tuple[Array, Array], g: Array) -> tu
     # JAX's own derivative would multiply the float32 gradient by bfloat16 numbers, which no CPU or GPU has units for.
     x, kernel = saved
     g = g.astype(dtype)
-    return matmul(g, kernel.T), matmul(x.T, g)
+    if g.shape[-1] >= x.shape[-1]:
+        return matmul(g, kernel.T), matmul(x.T, g)
+    # Contracted over the examples, XLA's CPU matmul is up to eight times as fast with the narrower side on the left;
+    # the barrier keeps the transpose from being folded into the product.
+    return matmul(g, kernel.T), jax.lax.optimization_barrier(matmul(g.T, x)).T
 
 
 _dense.defvjp(_dense_forward, _dense_backward)
