@@ -18,6 +18,7 @@ from palaver.exchange.simulate import simulation
 from palaver.models import VAE, BiGAN
 from palaver.node import learner
 from palaver.objectives import OBJECTIVES, adversarial, collapsed, elbo, kl_divergence, sample, standard_normal
+from palaver.objectives import _negative_log_likelihood as pixel_loss
 from palaver.studies.seeds import seed_keys
 from palaver.types import Batch, Gaussian, PalaverError
 
@@ -72,6 +73,22 @@ def test_elbo_by_hand(beta):
     np.testing.assert_allclose(terms["elbo"], -nll.sum((1, 2)).mean() - kl, rtol=1e-5)
     np.testing.assert_allclose(terms["kl"], kl, rtol=1e-5)
     assert float(terms["active_units"]) == 0
+
+
+def test_the_loss_of_pixels_is_the_cross_entropy_of_bernoulli_variables():
+    # By log sigmoid, as optax has it; at 0, where the maximum in ours has a kink, and where exp(l) would overflow.
+    logits = jnp.asarray([[-200.0, -3.0, 0.0, 0.0, 1e-4, 2.0, 30.0, 200.0]])
+    x = jnp.asarray([[0.0, 0.25, 0.0, 1.0, 0.5, 0.75, 1.0, 0.5]])
+
+    def by_log_sigmoid(logits, x):
+        return optax.sigmoid_binary_cross_entropy(logits, x).sum(-1)
+
+    for argument in (0, 1):
+        (ours, theirs) = (
+            jax.value_and_grad(lambda *a, f=f: f(*a).sum(), argument)(logits, x) for f in (pixel_loss, by_log_sigmoid)
+        )
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
+        np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-6, atol=1e-7)
 
 
 def test_the_elbo_is_a_bound_on_the_likelihood():

@@ -65,6 +65,39 @@ def test_transposed_patches_are_the_transposed_convolution(shape, out):
     assert reference(x, kernel).shape == (shape[0], 2 * shape[1], 2 * shape[2], out)
 
 
+@pytest.mark.parametrize(
+    ("grid", "stride", "padding"),
+    [
+        ((2, 3, 4), 2, ((0, 0), (0, 0))),
+        ((1, 2, 3), 3, ((2, 1), (0, 3))),  # 6 × 6 kernel; nine rows less three
+        ((2, 4, 3), 2, ((0, 1), (1, 2))),  # an odd number of rows and of columns
+        ((2, 4, 3), 1, ((0, 1), (1, 0))),  # 2 × 2 kernel
+        ((1, 4, 4), 2, ((3, 2), (2, 3))),  # more than a stride
+    ],
+)
+def test_transposed_patches_with_any_padding(grid, stride, padding):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(*grid, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(2 * stride, 2 * stride, 2, 3)), jnp.float32)
+    sides = (stride * (n + 1) - sum(pad) for n, pad in zip(grid[1:], padding, strict=True))
+    like = jnp.zeros((grid[0], *sides, 2))
+
+    def reference(x, kernel):
+        def forth(image):
+            return jax.lax.conv_general_dilated(
+                image,
+                kernel,
+                (stride, stride),
+                padding,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                precision="highest",
+            )
+
+        return jax.vjp(forth, like)[1](x)[0]
+
+    _close(lambda x, k: patches_conv_transpose(x, k, (stride, stride), padding), reference, x, kernel)
+
+
 def test_it_is_the_transpose_in_the_sense_of_the_inner_product():
     # <conv(a), b> = <a, conv^T(b)> for any a, b.
     rng = np.random.default_rng(2)

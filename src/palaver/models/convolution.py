@@ -41,7 +41,10 @@ def _patches(x: Array, s: int, padding: _Padding) -> Array:
 
 
 def _image(patches: Array, grid: Sequence[int], s: int, padding: _Padding) -> Array:
-    """The transpose of ``_patches``: windows of a grid ``(B, H', W')`` to an image, overlapping ones added."""
+    """The transpose of ``_patches``: windows of a grid ``(B, H', W')`` to an image, overlapping ones added.
+
+    For a gradient: XLA fuses it with the next step, such as the derivative of a ReLU.
+    """
     batch, h, w = grid
     parts = patches.reshape(batch, h, w, 2, s, 2, -1)
     placed = [
@@ -53,6 +56,31 @@ def _image(patches: Array, grid: Sequence[int], s: int, padding: _Padding) -> Ar
     image = blocks.transpose(0, 1, 3, 2, 4).reshape(batch, height, width, -1)
     (top, bottom), (left, right) = padding
     return image[:, top : height - bottom, left : width - right]
+
+
+def _stored_image(patches: Array, grid: Sequence[int], s: int, padding: _Padding) -> Array:
+    """As ``_image``, for a layer's output: nothing that comes after it is fused with it.
+
+    Adding up windows cannot be vectorised where there are few channels, nor can what XLA fuses with it: the exponential
+    functions of a loss of pixels then take five times as long. The last step here, to put rows of pixels side by side,
+    copies whole rows, and XLA fuses nothing with such copies.
+    """
+    batch, h, w = grid
+    parts = patches.reshape(batch, h, w, 2, s, 2, -1)
+    (top, bottom), (left, right) = padding
+    height, columns, depth = s * (h + 1) - top - bottom, s * (w + 1), parts.shape[-1] // s
+    blocks, rows = -(-height // s), []
+    for first in range(top, top + s):
+        y, row = divmod(first, s)
+        placed = [
+            jax.lax.pad(
+                parts[:, :, :, i, row, j], 0.0, ((0, 0, 0), (i - y, blocks + y - h - i, 0), (j, 1 - j, 0), (0, 0, 0))
+            )
+            for i, j in itertools.product((0, 1), repeat=2)
+        ]
+        merged = functools.reduce(operator.add, placed).reshape(batch, blocks, columns * depth)
+        rows.append(merged[:, :, left * depth : (columns - right) * depth])
+    return jnp.stack(rows, axis=2).reshape(batch, s * blocks, -1, depth)[:, :height]
 
 
 def _row_major(matrix: Array) -> Array:
@@ -104,7 +132,7 @@ def _conv_transpose(x: Array, kernel: Array, s: int, padding: _Padding, dtype: n
 
 def _transpose_forward(x: Array, kernel: Array, s: int, padding: _Padding, dtype: np.dtype) -> tuple[Array, _Saved]:
     rows = x.astype(dtype).reshape(-1, x.shape[-1])
-    return _image(_to_windows(rows, _matrix(kernel, dtype)), x.shape[:3], s, padding), (rows, kernel)
+    return _stored_image(_to_windows(rows, _matrix(kernel, dtype)), x.shape[:3], s, padding), (rows, kernel)
 
 
 def _transpose_backward(s: int, padding: _Padding, dtype: np.dtype, saved: _Saved, g: Array) -> tuple[Array, Array]:
