@@ -9,6 +9,7 @@ from palaver.devices import use_cores
 use_cores()
 
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 
 from benchmarks.measure import Prepared, alternate, real, say  # noqa: E402
 from palaver.exchange.settings import CollectiveSettings  # noqa: E402
@@ -20,7 +21,7 @@ SETTINGS = CollectiveSettings(data="cifar10", model="cnn", batch_size=64)
 
 def plain(x, kernel, strides, padding, **_layout):
     """Patches × matmul with JAX's own derivative."""
-    patches = lowering._patches(x, strides[0], tuple(padding))
+    patches = lowering._patches(x, strides[0], tuple(padding), jnp.dtype(jnp.float32))
     return (patches @ kernel.reshape(-1, kernel.shape[-1])).reshape(len(x), x.shape[1] // 2, x.shape[2] // 2, -1)
 
 
