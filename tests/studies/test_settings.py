@@ -9,8 +9,8 @@ import networkx as nx
 import pytest
 
 from palaver import experiments
-from palaver.channels import CHANNELS
 from palaver.arguments import FLOAT32
+from palaver.channels import CHANNELS
 from palaver.cli import main
 from palaver.data import SPLITS
 from palaver.exchange.settings import CollectiveSettings

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.stages import Wrapped
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
@@ -101,9 +102,7 @@ def _like(array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.S
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
 
-def _programs(
-    group: Collective, sharding: NodeSharding, loop: str | None, specs: State
-) -> tuple[Callable[..., State], Callable[..., tuple[State, RoundTrace]]]:
+def _programs(group: Collective, sharding: NodeSharding, loop: str | None, specs: State) -> tuple[Wrapped, Wrapped]:
     """``Simulation.advance`` and ``Simulation.trace``, compiled, with the constants as second argument."""
 
     def play(carry: _Carry, constants: Constants, coins: Coins) -> tuple[_Carry, RoundTrace]:

@@ -1,7 +1,7 @@
-"""What comes next is made ready on other threads: XLA compiles a program on one core and lets Python go on meanwhile."""
+"""What comes next is made ready on other threads: XLA compiles on one core and lets Python go on meanwhile."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_turn(jobs: Sequence[Callable[[], T]], ahead: int) -> Iterator[T]:
+def in_turn(jobs: Sequence[Callable[[], T]], ahead: int) -> Generator[T]:
     """Results of jobs in their order; while one is in use, those after it are made.
 
     >>> list(in_turn([lambda: 1, lambda: 2, lambda: 3], ahead=2))

@@ -100,8 +100,8 @@ def _run(
     if not folder.settings.exists():
         store_plan(plan._replace(date=_now()), folder)
     histories = [History(folder.history, number) for number in range(len(plan.configurations))]
-    finished = [history.finished() for history in histories]
-    left = [number for number, found in enumerate(finished) if found is None]
+    finished = {number: found for number, history in enumerate(histories) if (found := history.finished()) is not None}
+    left = [number for number in range(len(histories)) if number not in finished]
     jobs = [partial(_ready, plan, plan.configurations[number], load) for number in left]
     with closing(in_turn(jobs, ahead)) as studies:
         for number, study in zip(left, studies, strict=True):
@@ -109,7 +109,7 @@ def _run(
             with graceful() as asked:
                 on_its_way = _Row(row.name, study, history, Checkpoints(folder.checkpoints(history.row)))
                 finished[number] = _run_row(on_its_way, progress, asked, checkpoint_seconds)
-    seconds = sum(found["seconds"] for found in finished)
+    seconds = sum(found["seconds"] for found in finished.values())
     summary = {
         "experiment": plan.experiment,
         "chapter": plan.chapter.name,
@@ -121,14 +121,8 @@ def _run(
         "only": list(plan.only),
     }
     wall_seconds = round(max(seconds, time.monotonic() - started), 3)
-    _write_results(
-        plan,
-        folder.partial,
-        summary,
-        wall_seconds,
-        [found["summary"] for found in finished],
-        [history.read() for history in histories],
-    )
+    summaries = [finished[number]["summary"] for number in range(len(histories))]
+    _write_results(plan, folder.partial, summary, wall_seconds, summaries, [history.read() for history in histories])
 
 
 def _ready(plan: Plan, row: Configuration, load: Callable[[str], Dataset]) -> Study:
