@@ -14,6 +14,8 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from judging import ended
 
+from palaver.studies import results
+
 sys.path.append(str(Path(__file__).parents[1] / "report"))
 from test_altered import make, state_of
 
@@ -39,10 +41,15 @@ def whole(request, tmp_path_factory):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Figures are made with all their parts, but not rendered."""
+def quick(monkeypatch, whole):
+    """Figures are made with all their parts, but not rendered; files that are as they were need no process to try them.
+
+    Without that process polars ended this one at about one in 20,000 altered files.
+    """
     from matplotlib.figure import Figure
 
+    sound, check = set(whole[1].values()), results._check_readable
+    monkeypatch.setattr(results, "_check_readable", lambda path: path.read_bytes() in sound or check(path))
     monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write('<svg viewBox="0 0 1 1"/>'))
 
 

@@ -6,6 +6,8 @@ import copy
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -313,6 +315,15 @@ def test_a_file_that_is_not_the_one_the_run_wrote(folder, quick, capsys):
         (folder / "metrics.parquet").write_bytes(torn)
         code, line = judge(folder, capsys, file="metrics.parquet")
         assert code == 2 and "is not as the run wrote it (summary.json has its SHA-256): put the original there" in line
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_file_at_which_polars_ends_the_process(command, folder):
+    (folder / "metrics.parquet").write_bytes(Path(__file__).with_name("aborts.parquet").read_bytes())
+    args = [sys.executable, "-m", "palaver", command, folder, *([folder] if command == "compare" else [])]
+    ended = subprocess.run(args, capture_output=True, text=True, check=False)
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 2 and line.startswith("palaver: cannot read") and "metrics.parquet" in line
 
 
 def test_pages_that_cannot_be_written(folder, quick, capsys, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -76,10 +78,13 @@ def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None
     check(paths[1], summary, schema.summary)
     _check_names(paths, settings, summary)
     timings = summary.setdefault("timings", {})
-    _check_sums(folder, (summary.get("checksums") or {}) | timings.get("checksums", {}))
-    metrics = _metrics(folder / "metrics.parquet")
-    if os.path.lexists(folder / TIMINGS):
-        metrics = pl.concat([metrics, _metrics(folder / TIMINGS)])
+    sums = (summary.get("checksums") or {}) | timings.get("checksums", {})
+    _check_sums(folder, sums)
+    names = ["metrics.parquet", *([TIMINGS] if os.path.lexists(folder / TIMINGS) else [])]
+    for name in names:
+        if name not in sums:  # from an older version
+            _check_readable(folder / name)
+    metrics = pl.concat([_metrics(folder / name) for name in names])
     for row in summary["rows"]:
         row["metrics"] |= timings.get("metrics", {}).get(row["configuration"], {})
         row["timings"] = timings.get("rows", {}).get(row["configuration"], {})
@@ -155,6 +160,14 @@ def checksum(path: Path) -> str:
 
     """
     return _read(path, digest)
+
+
+def _check_readable(path: Path) -> None:
+    """Raises ``PalaverError`` for a damaged file at which polars ends its process: another one reads it first."""
+    program = "import sys, polars; polars.read_parquet(sys.argv[1], glob=False)"
+    ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, check=False).returncode
+    if ended < 0:  # by a signal; an error of Python's is told when it is read here
+        raise PalaverError(f"cannot read {path} (it is damaged): run the experiment again")
 
 
 def _metrics(path: Path) -> pl.DataFrame:
