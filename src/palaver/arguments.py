@@ -87,7 +87,7 @@ def in_float32(value: float) -> bool:
     return value == 0 or _TINY <= abs(value) <= _MOST
 
 
-def number(name: str, value: Any, within: str) -> float:
+def number(name: str, value: Any, within: str, *, double: bool = False) -> float:
     """A finite number in an interval.
 
     >>> number("mix", 0.5, "[0, 1]")
@@ -97,12 +97,13 @@ def number(name: str, value: Any, within: str) -> float:
         name: of the argument.
         value: what was given.
         within: the interval as it is written, ``[`` and ``]`` with and ``(`` and ``)`` without the bound.
+        double: whether what takes it computes in float64, and not as programs do in float32.
 
     Returns:
         The number.
 
     Raises:
-        PalaverError: it is none, or out of range.
+        PalaverError: it is none, out of range, or none that float32 has.
 
     """
     if isinstance(value, Tracer):
@@ -112,7 +113,7 @@ def number(name: str, value: Any, within: str) -> float:
     if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < math.inf:
         above = low < found or (within[0] == "[" and found == low)
         if above and (found < high or (within[-1] == "]" and found == high)):
-            if not in_float32(found):
+            if not double and not in_float32(found):
                 raise PalaverError(f"{name} is {shown(value)}: {FLOAT32}")
             return float(found)
     allowed = f"a number in {within}"

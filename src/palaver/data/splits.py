@@ -80,7 +80,7 @@ def dirichlet(labels: ArrayLike, nodes: int, seed: int, alpha: float) -> list[np
 
     """
     labels = _check(labels, nodes, seed)
-    alpha = number("alpha", alpha, "(0, inf)")
+    alpha = number("alpha", alpha, "(0, inf)", double=True)
     rng = np.random.default_rng(seed)
     shards: list[list[int]] = [[] for _ in range(nodes)]
     for label in np.unique(labels):

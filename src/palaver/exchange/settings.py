@@ -33,7 +33,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Share of the training set that the collective owns, in (0, 1]."""
     split: Annotated[str, fields.OneOf(SPLITS)] = "iid"
     """How the training set is divided among the nodes: at random, with label skew, or sorted by class."""
-    skew: fields.Positive = 0.5
+    skew: fields.PositiveDouble = 0.5
     """Dirichlet concentration alpha of the label skew, above 0; smaller is more skewed."""
     nodes: fields.Count = 10
     """Number of nodes N."""

@@ -51,6 +51,8 @@ CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 """A whole number, at least 0."""
 Positive = Annotated[float, Field(gt=0), AfterValidator(_single)]
 """A number above 0."""
+PositiveDouble = Annotated[float, Field(gt=0)]
+"""A number above 0 that NumPy computes with, in float64."""
 NotNegative = Annotated[float, Field(ge=0), AfterValidator(_single)]
 """A number of at least 0."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
