@@ -161,3 +161,15 @@ def test_reading_refuses_in_one_line(tmp_path, result_folder):
     (result_folder / "summary.json").write_text(json.dumps({"rows": [{}]}))
     with pytest.raises(PalaverError, match=r"summary\.json: the file has no chapter; it is not a result file"):
         read_result(result_folder)
+
+
+def test_who_has_published_leaves_the_next_run_alone(tmp_path):
+    first, second = (opened(tmp_path / "run", overwrite=True) for _ in range(2))
+    folder = first.__enter__()
+    write_json(folder.partial / "settings.json", {})
+    publish(folder)
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert {"lock", "lock.pid"} <= {path.name for path in folder.partial.iterdir()}
+    second.__exit__(None, None, None)
+    assert not folder.partial.exists() and folder.final.is_dir()

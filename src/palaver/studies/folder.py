@@ -167,11 +167,14 @@ def _held(folder: Folder) -> Generator[None]:
             with suppress(OSError):  # something is in it
                 folder.partial.rmdir()
             raise
+    ours = os.stat(folder.partial).st_ino
     try:
         write_text(holder, f"{os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:
         with suppress(OSError):
+            if os.stat(folder.partial).st_ino != ours:  # published, and another process has begun here
+                raise FileNotFoundError
             holder.unlink(missing_ok=True)
             if all(map(_is_scratch, folder.partial.iterdir())):  # nothing has been written
                 shutil.rmtree(folder.partial)
