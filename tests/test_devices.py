@@ -1,5 +1,8 @@
 """How programs are compiled and kept."""
 
+import os
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -32,6 +35,15 @@ def test_what_the_environment_says_about_kept_programs_stays(config, monkeypatch
     devices.keep_compiled(tmp_path)
     assert config.jax_compilation_cache_dir != str(tmp_path)
     assert config.jax_persistent_cache_min_compile_time_secs == 3.0
+
+
+def test_a_program_that_may_be_torn_is_dropped(config, tmp_path):
+    config.update("jax_compilation_cache_dir", str(tmp_path))
+    (tmp_path / "old").write_bytes(b"whole")
+    os.utime(tmp_path / "old", (0, time.time() - 60))
+    (tmp_path / "new").write_bytes(b"to")
+    devices.drop_torn()
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_an_initialisation_without_fusion_emitters_gives_the_same_bits():

@@ -122,3 +122,10 @@ def test_memory_that_is_not_there_ends_it_in_one_line(run, tmp_path):
     (line,) = done.stderr.splitlines()
     assert line.startswith("palaver: the memory does not suffice") and "--dry-run" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_does_not_change_how_it_ends(closed, tmp_path):
+    command = f"{sys.executable} -m palaver report {tmp_path / 'none'} {closed}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == (closed == ">&-"), ended.stderr

@@ -5,7 +5,8 @@ import signal
 import sys
 import threading
 import time
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from palaver.studies.stopping import last_words
 
@@ -36,10 +37,11 @@ def main() -> int:
     from palaver.cli import main as command_line  # only now: an interrupted import must not become a traceback
 
     code = command_line()
-    if code:  # what other threads still compile is not wanted any more
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    if code:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):  # it is closed, or its disk is full
+                stream.flush()
+        _exit(code)
     return code
 
 
@@ -48,7 +50,14 @@ def _stop(*_: Any) -> None:
     if os.isatty(1):
         os.write(1, _SHOW_CURSOR)
     os.write(2, f"palaver: {last_words()}\n".encode())
-    os._exit(130)
+    _exit(130)
+
+
+def _exit(code: int) -> NoReturn:
+    """Ends the process at once: what other threads still compile is not wanted any more."""
+    if devices := sys.modules.get("palaver.devices"):
+        devices.drop_torn()
+    os._exit(code)
 
 
 def _end_after_two(signals: int) -> None:

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"palaver: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"palaver: {stop or last_words()}", file=sys.stderr)
+        print(f"palaver: {str(stop) or last_words()}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

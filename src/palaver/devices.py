@@ -2,11 +2,15 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import jax
+
+_WRITING = 1.0
+"""Seconds that JAX takes at most to write a compiled program into a file."""
 
 _WORTH_KEEPING = 0.05
 """Seconds of compiling that a file saves; below that reading it back takes about as long."""
@@ -22,6 +26,17 @@ def keep_compiled(folder: Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
+
+
+def drop_torn() -> None:
+    """Deletes compiled programs that were kept in the last second: a thread may be writing one as its process ends.
+
+    JAX would warn of a torn file in every later run, and never replace it.
+    """
+    with contextlib.suppress(OSError, TypeError):  # no such folder, or none is set
+        for path in Path(jax.config.jax_compilation_cache_dir).iterdir():  # type: ignore[attr-defined]
+            if time.time() - path.stat().st_mtime < _WRITING:
+                path.unlink(missing_ok=True)
 
 
 def use_cores() -> None:
