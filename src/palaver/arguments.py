@@ -74,17 +74,22 @@ def count(name: str, value: Any, *, least: int = 1, most: int | None = None, whe
 
 
 _TINY, _MOST = (float(bound) for bound in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
-FLOAT32 = f"programs compute in float32: give a number of {_TINY:.2g} to {_MOST:.2g} in size"
+FLOAT32 = (
+    f"float32, in which programs compute, goes from {_TINY:.2g} to {_MOST:.2g} in size, and to 1 − 6e-08 below 1: "
+    "give a number that it has"
+)
 
 
 def in_float32(value: float) -> bool:
-    """Whether float32 has a number like this one: neither infinite nor, unless it is 0, 0.
+    """Whether float32 has a number like this one: not infinite, 0 only if it is 0, and below 1 if it is.
 
-    >>> in_float32(0.1), in_float32(1e308), in_float32(1e-300)
-    (True, False, False)
+    >>> in_float32(0.1), in_float32(1e308), in_float32(1e-300), in_float32(1 - 1e-12)
+    (True, False, False, False)
 
     """
-    return value == 0 or _TINY <= abs(value) <= _MOST
+    if not (value == 0 or _TINY <= abs(value) <= _MOST):
+        return False
+    return value >= 1 or bool(np.float32(value) < 1)
 
 
 def number(name: str, value: Any, within: str, *, double: bool = False) -> float:

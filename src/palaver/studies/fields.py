@@ -55,11 +55,11 @@ PositiveDouble = Annotated[float, Field(gt=0)]
 """A number above 0 that NumPy computes with, in float64."""
 NotNegative = Annotated[float, Field(ge=0), AfterValidator(_single)]
 """A number of at least 0."""
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1), AfterValidator(_single)]
 """A number in [0, 1]."""
 PositiveFraction = Annotated[float, Field(gt=0, le=1), AfterValidator(_single)]
 """A number in (0, 1]."""
-FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
+FractionBelowOne = Annotated[float, Field(ge=0, lt=1), AfterValidator(_single)]
 """A number in [0, 1)."""
 Widths = tuple[Count, ...]
 """Widths of layers."""
