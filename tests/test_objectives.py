@@ -83,6 +83,8 @@ def test_the_loss_of_pixels_is_the_cross_entropy_of_bernoulli_variables():
     def by_log_sigmoid(logits, x):
         return optax.sigmoid_binary_cross_entropy(logits, x).sum(-1)
 
+    each = (logits.T, x.T)  # pixels that are examples: the sum of one
+    np.testing.assert_allclose(pixel_loss(*each), by_log_sigmoid(*each), rtol=1e-6, atol=1e-7)
     for argument in (0, 1):
         (ours, theirs) = (
             jax.value_and_grad(lambda *a, f=f: f(*a).sum(), argument)(logits, x) for f in (pixel_loss, by_log_sigmoid)

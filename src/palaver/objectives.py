@@ -122,7 +122,7 @@ def _negative_log_likelihood(logits: Array, x: Array) -> Array:
     # exponential function: a quarter of the time. log(1 + exp(l)) = max(l, 0) + log(1 + exp(-|l|)) does not overflow;
     # the maximum is written so that its derivative at 0, where the kinks of both terms cancel, is 1/2.
     size = jnp.abs(logits)
-    return ((logits + size) / 2 + jnp.log1p(jnp.exp(-size)) - x * logits).sum(-1)
+    return (logits / 2 + size / 2 + jnp.log1p(jnp.exp(-size)) - x * logits).sum(-1)
 
 
 def sample(key: Array, code: Gaussian) -> Array:

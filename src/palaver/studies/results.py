@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 PICTURES = "pictures.npz"
 """Arrays by ``"{row}/{step}/{kind}"``: of a configuration's row in the settings, a step, and what is shown."""
 
+_TRY = """
+import contextlib, sys, polars
+with contextlib.suppress(BaseException):
+    polars.read_parquet(sys.argv[1], glob=False)
+"""
+
 _MOST_BYTES = 2**30
 """Of the arrays that are read from one file; a hundred times what a run writes."""
 
@@ -164,10 +170,10 @@ def checksum(path: Path) -> str:
 
 def _check_readable(path: Path) -> None:
     """Raises ``PalaverError`` for a damaged file at which polars ends its process: another one reads it first."""
-    program = "import sys, polars; polars.read_parquet(sys.argv[1], glob=False)"
-    ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, check=False).returncode
-    if ended < 0:  # by a signal; an error of Python's is told when it is read here
-        raise PalaverError(f"cannot read {path} (it is damaged): run the experiment again")
+    # Errors of Python's are told when it is read here. -P: no module is imported from the current folder.
+    ended = subprocess.run([sys.executable, "-P", "-c", _TRY, str(path)], capture_output=True, check=False)
+    if ended.returncode:
+        raise PalaverError(f"cannot read {path} (it is damaged, or memory is short): run the experiment again")
 
 
 def _metrics(path: Path) -> pl.DataFrame:
