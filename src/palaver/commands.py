@@ -147,7 +147,7 @@ def _check(plan: Plan, by_name: Callable[[str], Dataset], console: Console | Non
         print_table(console, to_table(budget_grid(plan.configurations, found, plan.devices)))
     check_budget(chapter, plan.configurations, found, by_name, seeds, plan.devices)
     check_plan(plan, by_name)
-    return 0 if chapter.timed else room_ahead(found, plan.devices)
+    return room_ahead(found, plan.devices) if chapter.ahead else 0
 
 
 def _plan(name: str, options: Options, overrides: Mapping[str, Any]) -> Plan:

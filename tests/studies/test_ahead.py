@@ -6,10 +6,14 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from palaver import commands
+from palaver.cli import main
 from palaver.studies.ahead import in_turn
+from palaver.types import PalaverError
 
 COMPILED = """
 import sys
@@ -51,10 +55,41 @@ def test_a_failure_is_raised_at_its_turn():
 
 
 def test_closing_waits_for_nothing():
-    never = threading.Event()
-    with closing(in_turn([lambda: 1, never.wait], ahead=2)) as studies:
+    may_end, ended = threading.Event(), threading.Event()
+
+    def job():
+        may_end.wait(60)
+        ended.set()
+
+    with closing(in_turn([lambda: 1, job], ahead=2)) as studies:
         assert next(studies) == 1
-    never.set()  # only now may the thread end
+    assert not ended.is_set()
+    may_end.set()
+
+
+def test_results_are_the_same_bytes_with_and_without(plain, monkeypatch):
+    monkeypatch.setattr(plain, "CHAPTER", plain.CHAPTER._replace(ahead=True))
+    for ahead in (0, 3):
+        monkeypatch.setattr(commands, "room_ahead", lambda found, devices, ahead=ahead: ahead)
+        assert main(["run", "two-toys", "--scale", "tiny", "--out", f"run{ahead}"]) == 0
+    for name in ("metrics.parquet", "settings.json"):
+        one, other = (Path(f"run{ahead}", name).read_bytes() for ahead in (0, 3))
+        assert one.replace(b"run0", b"run3") == other
+
+
+def test_what_fails_ahead_is_told_in_its_turn(plain, monkeypatch, capsys):
+    prepare = plain.CHAPTER.prepare
+
+    def failing(row, *rest):
+        if row.name == "noisy":
+            raise PalaverError("noise is too loud: give less")
+        return prepare(row, *rest)
+
+    monkeypatch.setattr(plain, "CHAPTER", plain.CHAPTER._replace(ahead=True, prepare=failing))
+    monkeypatch.setattr(commands, "room_ahead", lambda found, devices: 2)
+    assert main(["run", "two-toys", "--scale", "tiny", "--out", "run"]) == 2
+    assert capsys.readouterr().err == "palaver: noise is too loud: give less\n"
+    assert Path("run.partial/history/0.parquet").exists()  # of the first, which is kept
 
 
 @pytest.mark.parametrize(("chapter", "devices"), [("collective", 1), ("collective", 2), ("language", 1)])

@@ -32,6 +32,7 @@ CHAPTER = Chapter(
     metrics=METRICS,
     report=report,
     schema=SCHEMA,
+    ahead=True,
     sharded=True,
     length=lambda settings: settings.rounds,
     plan=plan,

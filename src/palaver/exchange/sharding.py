@@ -17,7 +17,7 @@ from palaver.types import Array, PalaverError, PyTree
 AXIS = "nodes"
 
 _LEAST_WORK = 500_000
-"""A device's share of a round, below which devices wait for each other longer than they save (two CPU cores)."""
+"""A core's share of a round, below which cores wait for each other longer than they save (measured on two)."""
 
 
 class NodeSharding(NamedTuple):
@@ -103,6 +103,8 @@ def auto_sharding(counts: list[int], devices: int | None = None, *, work: float 
     most = len(have) if devices is None else devices
     if not 1 <= most <= len(have):
         raise PalaverError(f"devices is {most}: this machine shows {len(have)}; give 1 to {len(have)}")
-    common, most = math.gcd(*counts), min(most, max(1, work / _LEAST_WORK))
+    if jax.default_backend() == "cpu":
+        most = min(most, max(1, work / _LEAST_WORK))
+    common = math.gcd(*counts)
     used = max(d for d in range(1, int(most) + 1) if common % d == 0)
     return ONE_DEVICE if used == 1 else mesh_sharding(Mesh(np.array(have[:used]), (AXIS,)))

@@ -29,6 +29,7 @@ CHAPTER = Chapter(
     load=LanguageSettings.load,
     prepare=prepare,
     footprint=footprint,
+    ahead=True,
     metrics=METRICS,
     report=report,
     schema=SCHEMA,

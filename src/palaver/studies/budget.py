@@ -6,6 +6,7 @@ from typing import Any
 
 from palaver.data import Dataset
 from palaver.devices import cores
+from palaver.host import free_memory
 from palaver.studies.chapter import AnyChapter, Configuration
 from palaver.studies.findings import Grid
 from palaver.studies.formats import count, human_bits, human_bytes, plain
@@ -81,7 +82,7 @@ def room_ahead(found: Sequence[Footprint], devices: int) -> int:
         devices: over which nodes are distributed.
 
     """
-    left = available(devices) - max(each.bytes for each in found)
+    left = min(available(devices) - max(each.bytes for each in found), free_memory())
     data = max(each.memory.get("data", 0) for each in found)
     return max(0, min(cores(), _MOST_AHEAD, left // (data + _COMPILING)))
 

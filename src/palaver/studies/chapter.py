@@ -117,7 +117,7 @@ class Chapter(NamedTuple, Generic[S, D]):
     load: Callable[[S, Callable[[str], Dataset]], D]
     """``load(settings, by_name)``: the data set, cut to what the settings use."""
     prepare: Callable[[Configuration, D, Sequence[int], int], Study]
-    """``prepare(configuration, data, seeds, devices)``; like ``Study.compile`` also on another thread."""
+    """``prepare(configuration, data, seeds, devices)``; where ``ahead``, on another thread, like ``Study.compile``."""
     metrics: Sequence[Metric]
     """Every metric that is shown."""
     report: Callable[[Result], Findings]
@@ -134,8 +134,10 @@ class Chapter(NamedTuple, Generic[S, D]):
 
     The footprint is made first, and what it raises need not be found again.
     """
-    timed: bool = False
-    """Whether its results hold readings of the clock, so that nothing else may be done while it trains."""
+    ahead: bool = False
+    """Whether the next configurations may be prepared and compiled on other threads while one trains: not where its
+    results hold readings of the clock.
+    """
     sharded: bool = False
     """Whether ``prepare`` distributes over the devices that it is given; otherwise it uses one."""
     length: Callable[[S], int | None] = lambda settings: None

@@ -39,6 +39,5 @@ CHAPTER = Chapter(
     report=report,
     schema=SCHEMA,
     conclude=conclude,
-    timed=True,
 )
 """The thesis's students are so small that ``cpu`` is its own scale; ``tiny`` is on digits."""
