@@ -24,7 +24,7 @@ from palaver.report.terminal import live, print_table, show, to_table
 from palaver.studies import runner
 from palaver.studies.budget import budget_grid, check_budget, footprints, room_ahead
 from palaver.studies.chapter import AnyChapter, Configuration, Row
-from palaver.studies.folder import Folder, open_folder
+from palaver.studies.folder import PARTIAL, Folder, open_folder
 from palaver.studies.memory import allocation_errors
 from palaver.studies.plan import Plan, check_plan, stored_plan
 from palaver.studies.results import read_result
@@ -92,6 +92,8 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
                 "beside it give only --data-root and --checkpoint-seconds"
             )
         out = options.resume
+        if out.name.endswith(PARTIAL):  # as the folder is called until it is complete
+            out = out.with_name(out.name.removesuffix(PARTIAL))
         with _opened(name, out, resume=True) as folder:
             plan = stored_plan(folder, experiments.chapter)
             if plan.experiment != name:

@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from palaver.cli import main
 
 COLLECTIVE = "collective --widths 8 --rounds 160"
 CHAPTERS = {
@@ -76,3 +79,16 @@ def test_resumes_to_the_same_bits(chapter, stop, code, tmp_path):
         "summary.json",
         *(["timings.parquet"] if chapter == "teaching" else []),
     ]
+
+
+def test_an_unfinished_folder_may_be_named_as_it_is_found(plain, monkeypatch, capsys):
+    monkeypatch.setattr(plain, "evaluated", lambda step: signal.raise_signal(signal.SIGINT))
+    assert main(["run", "toy", "--scale", "tiny", "--out", "run"]) == 130
+    monkeypatch.setattr(plain, "evaluated", lambda step: None)
+    capsys.readouterr()
+    for command in (["report", "run"], ["report", "run.partial"], ["compare", "run.partial", "run"]):
+        assert main(command) == 2
+        line = "palaver: run is not complete: palaver run NAME --resume run goes on with it\n"
+        assert capsys.readouterr().err == line
+    assert main(["run", "toy", "--resume", "run.partial"]) == 0
+    assert Path("run/summary.json").exists() and not Path("run.partial").exists()

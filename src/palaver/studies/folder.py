@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from palaver.errors import MachineError, PalaverError
 from palaver.studies.files import DRAFT, write_text, writing
 
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
+"""Ends the name of an unfinished result folder."""
 _LOCK, _HOLDER = "lock", "lock.pid"
 """Held by the process that writes; and which process that is."""
 _REPLACED = "replaced"
@@ -70,7 +71,7 @@ def open_folder(out: Path, *, resume: bool, overwrite: bool) -> Generator[Folder
 
     """
     out = Path(os.path.abspath(out))
-    folder = Folder(out, out.with_name(out.name + _PARTIAL) if out.name else out)
+    folder = Folder(out, out.with_name(out.name + PARTIAL) if out.name else out)
     try:
         _check_place(folder, resume, overwrite)  # before anything is made
         folder.partial.mkdir(parents=True, exist_ok=True)
@@ -133,7 +134,7 @@ def _replaceable(path: Path) -> bool:
         PalaverError: what is there is not palaver's.
 
     """
-    scratch = path.name.endswith(_PARTIAL)  # never of a folder that somebody else may have made
+    scratch = path.name.endswith(PARTIAL)  # never of a folder that somebody else may have made
     if not os.path.lexists(path) or (path.is_dir() and all(scratch and _is_scratch(p) for p in path.iterdir())):
         return True
     if not (path / "settings.json").exists():

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from palaver.npz import read_npz
 from palaver.studies.files import digest
 from palaver.studies.findings import Metric, support_of
+from palaver.studies.folder import PARTIAL
 from palaver.studies.record import SCHEMA, TIMINGS
 from palaver.studies.schema import FOREIGN, LARGEST, Schema, check
 from palaver.studies.statistics import ROUNDED, Interval, interval
@@ -70,6 +71,10 @@ def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None
 
     """
     folder = Path(folder)
+    complete = Path(str(folder).removesuffix(PARTIAL))
+    begun, done = (Path(f"{complete}{PARTIAL}", name).exists() for name in ("settings.json", "summary.json"))
+    if begun and not done and not complete.exists():
+        raise PalaverError(f"{complete} is not complete: palaver run NAME --resume {complete} goes on with it")
     if not os.path.isdir(folder):
         raise PalaverError(f"{folder} is not a folder: give the result folder of a finished run")
     for name in ("settings.json", "metrics.parquet", "summary.json"):
