@@ -16,7 +16,7 @@ class Options:
     first_seed: int = 0
     """The first seed; the others follow it."""
     scale: Literal["tiny", "cpu", "thesis"] = "cpu"
-    """tiny: a minute or two (table-3.1: on digits); cpu: an ordinary machine; thesis: the real thing, for a GPU."""
+    """tiny: minutes (tables 3.1 and 4.1: on digits); cpu: an ordinary machine; thesis: the real thing, for a GPU."""
     only: UseAppendAction[tuple[str, ...]] = ()
     """Run only configurations with this name; * and ? stand for any text and character. May be given several times."""
     data_root: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: $PALAVER_DATA, or a cache)")] = (

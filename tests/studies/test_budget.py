@@ -171,3 +171,19 @@ def test_languages_that_share_a_network_trace_it_once_and_compile_nothing(monkey
     )
     of_language(LanguageSettings(**small, agents=3, level="receiving"), DIGITS, 2, 1)
     assert not compiled
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (["--nodes", "2000"], "nodes is 2000 for 1000 training examples of digits: give at most 1000"),
+        (
+            ["--fraction", "0.001"],
+            "nodes is 10 for 1 training examples of digits (fraction 0.001 of them): give fewer nodes or a larger "
+            "fraction",
+        ),
+    ],
+)
+def test_more_nodes_than_examples(given, line, capsys):
+    assert main(["run", "collective", "--scale", "tiny", "--dry-run", *given]) == 2
+    assert capsys.readouterr().err == f"palaver: {line}\n"

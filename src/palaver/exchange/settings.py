@@ -136,9 +136,10 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
     """
     owned = round(settings.fraction * len(data.y_train))
     if settings.nodes > owned:
-        raise PalaverError(
-            f"nodes is {settings.nodes} for {owned} training examples of {data.name}: give at most {owned}"
-        )
+        share, advice = "", f"give at most {owned}"
+        if settings.fraction < 1:
+            share, advice = f" (fraction {settings.fraction:g} of them)", "give fewer nodes or a larger fraction"
+        raise PalaverError(f"nodes is {settings.nodes} for {owned} training examples of {data.name}{share}: {advice}")
     network, widths = _network(settings, data)
     if settings.objective in AUTOENCODERS:
         _check_unlabelled(settings, data)

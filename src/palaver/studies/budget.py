@@ -71,7 +71,8 @@ def budget_grid(rows: Sequence[Configuration], found: Sequence[Footprint], devic
         )
         for row, each in zip(rows, found, strict=True)
     ]
-    return Grid(f"about to be run; {human_bytes(available(devices))} of memory are free", headers, lines)
+    title = "to be run: parameters and bits of one seed, all learners together; memory of all seeds"
+    return Grid(f"{title}; {human_bytes(available(devices))} are free", headers, lines)
 
 
 def room_ahead(found: Sequence[Footprint], devices: int) -> int:

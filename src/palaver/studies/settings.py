@@ -149,7 +149,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PalaverError(f"settings file {path} cannot be read: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PalaverError(f"settings file {path} cannot be read: {reason}") from None
     found: dict[str, Any] = {}
     for key, value in content.items():
         name = key.replace("-", "_")
