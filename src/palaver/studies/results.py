@@ -71,9 +71,9 @@ def read_result(folder: str | Path, chapters: Callable[[str], AnyChapter] | None
 
     """
     folder = Path(folder)
-    complete = Path(str(folder).removesuffix(PARTIAL))
-    begun, done = (Path(f"{complete}{PARTIAL}", name).exists() for name in ("settings.json", "summary.json"))
-    if begun and not done and not complete.exists():
+    complete = str(folder).removesuffix(PARTIAL)
+    begun, done = (os.path.exists(f"{complete}{PARTIAL}/{name}") for name in ("settings.json", "summary.json"))
+    if begun and not done and not os.path.exists(complete):
         raise PalaverError(f"{complete} is not complete: palaver run NAME --resume {complete} goes on with it")
     if not os.path.isdir(folder):
         raise PalaverError(f"{folder} is not a folder: give the result folder of a finished run")
