@@ -174,11 +174,10 @@ def _held(folder: Folder) -> Generator[None]:
         yield
     finally:
         with suppress(OSError):
-            if os.stat(folder.partial).st_ino != ours:  # published, and another process has begun here
-                raise FileNotFoundError
-            holder.unlink(missing_ok=True)
-            if all(map(_is_scratch, folder.partial.iterdir())):  # nothing has been written
-                shutil.rmtree(folder.partial)
+            if os.stat(folder.partial).st_ino == ours:  # once this is published, another process may begin here
+                holder.unlink(missing_ok=True)
+                if all(map(_is_scratch, folder.partial.iterdir())):  # nothing has been written
+                    shutil.rmtree(folder.partial)
         lock.release()
 
 
