@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from palaver import cli, commands
+
 TOY = Path(__file__).parent / "studies"
 IMPORTING = """
 import builtins, sys, time
@@ -129,3 +131,12 @@ def test_a_closed_stream_does_not_change_how_it_ends(closed, tmp_path):
     command = f"{sys.executable} -m palaver report {tmp_path / 'none'} {closed}"
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert ended.returncode == 2 and len(ended.stderr.splitlines()) == (closed == ">&-"), ended.stderr
+
+
+def test_an_interrupt_without_words_has_some(monkeypatch, capsys, tmp_path):
+    def interrupted(folders):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "report", interrupted)
+    assert cli.main(["report", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "palaver: stopped\n"
