@@ -17,7 +17,19 @@ from palaver.arguments import count, failure_of, function, instance
 from palaver.channels import none
 from palaver.channels.checks import check_channel
 from palaver.objectives import Objective, as_outputs, cross_entropy
-from palaver.types import Array, Batch, Channel, Node, NodeState, Outputs, PalaverError, PyTree, StepInfo
+from palaver.types import (
+    NO_LABEL,
+    Array,
+    Batch,
+    Channel,
+    Gradients,
+    Node,
+    NodeState,
+    Outputs,
+    PalaverError,
+    PyTree,
+    StepInfo,
+)
 
 _PROJECTION = "projection"
 
@@ -61,8 +73,7 @@ def _descend(
     optimizer: optax.GradientTransformation,
     groups: list[_Group],
     state: NodeState,
-    grads: list[dict[str, PyTree]],
-    model_state: dict[str, PyTree],
+    gradients: Gradients,
     consume: Array,
 ) -> NodeState:
     """One step of every group on its own loss.
@@ -71,11 +82,11 @@ def _descend(
         optimizer: of every group.
         groups: from ``_groups``.
         state: before the step.
-        grads: one per loss.
-        model_state: as the forward pass left it.
+        gradients: of every loss.
         consume: scalar bool: whether the batch was received.
 
     """
+    grads, model_state = gradients
     params, opt_state = dict(state.params), []
     for group, old in zip(groups, state.opt_state, strict=True):
         before = _of(state.params, group.parts), old, _of(state.model_state, group.parts)
@@ -169,39 +180,38 @@ def check_optimizer(name: str, optimizer: Any, params: Sequence[PyTree]) -> opta
     return optimizer
 
 
-def _step(
+def _gradients(
     definition: nnx.GraphDef[Any],
     objective: Objective,
     channel: Channel,
-    optimizer: optax.GradientTransformation,
-    groups: list[_Group],
+    decode: Callable[[PyTree], PyTree],
     projected: bool,
-) -> Callable[[Array, NodeState, Batch, PyTree, Array], tuple[NodeState, StepInfo]]:
-    """See ``Node.step``."""
+) -> Callable[[Array, NodeState, Batch, PyTree, Array], tuple[Gradients, StepInfo]]:
+    """See ``Node.gradients``."""
 
-    def step(key: Array, state: NodeState, batch: Batch, payload: PyTree, consume: Array):
+    def gradients(key: Array, state: NodeState, batch: Batch, received: PyTree, consume: Array):
         def losses(params: PyTree) -> tuple[tuple[Array, ...], tuple[Outputs, PyTree]]:
             """The objective's losses; on a received batch the channel's loss in place of each."""
             module = nnx.merge(definition, params, state.model_state)
             outputs, local = objective.losses(module, batch, key)
             # Where nothing was received the channel's loss is masked, but its gradient must be finite all the same.
-            own = jax.lax.stop_gradient(channel.encode(outputs, batch.labels))
-            compared, target = outputs, jax.tree.map(partial(jnp.where, consume), payload, own)
+            own = decode(jax.lax.stop_gradient(channel.encode(outputs, batch.labels)))
+            compared, target = outputs, jax.tree.map(partial(jnp.where, consume), received, own)
             if projected:
                 compared = outputs._replace(features=getattr(module, _PROJECTION)(outputs.features))
-            received = channel.loss(compared, target)
+            loss = channel.loss(compared, target)
             _, _, rest = nnx.split(module, nnx.Param, ...)
-            return tuple(jnp.where(consume, received, loss) for loss in local), (outputs, nnx.to_pure_dict(rest))
+            return tuple(jnp.where(consume, loss, each) for each in local), (outputs, nnx.to_pure_dict(rest))
 
         values, pull, (outputs, model_state) = jax.vjp(losses, state.params, has_aux=True)
         grads = [pull(tuple(only))[0] for only in np.eye(len(values), dtype=np.float32)]
-        after = _descend(optimizer, groups, state, grads, model_state, consume)
         labels = batch.labels
         if channel.labels_of is not None:
-            labels = jnp.where(consume, channel.labels_of(payload).astype(labels.dtype), labels)
-        return after, StepInfo(payload=channel.encode(outputs, labels), loss=jnp.mean(jnp.stack(values)))
+            labels = jnp.where(consume, channel.labels_of(received).astype(labels.dtype), labels)
+        info = StepInfo(payload=channel.encode(outputs, labels), loss=jnp.mean(jnp.stack(values)))
+        return Gradients(grads, model_state), info
 
-    return step
+    return gradients
 
 
 def supervised(
@@ -299,14 +309,31 @@ def learner(
         state = jax.eval_shape(lambda: init(jax.random.key(0)))
         return check_channel(channel, _outputs(predict, state, x, projection), labels)
 
+    def encode(state: NodeState, x: Array) -> PyTree:
+        return channel.encode(predict(state, x), jnp.full(x.shape[:1], NO_LABEL, jnp.int32))
+
+    decode: Callable[[PyTree], PyTree] = channel.decode or (lambda payload: payload)
+    gradients, update = (
+        _gradients(train_def, objective, channel, decode, projection > 0),
+        partial(_descend, optimizer, groups),
+    )
+
+    def step(key: Array, state: NodeState, batch: Batch, received: PyTree, consume: Array):
+        found, info = gradients(key, state, batch, received, consume)
+        return update(state, found, consume), info
+
     metrics, pictures = objective.metrics, objective.pictures
     return Node(
         init=init,
-        step=_step(train_def, objective, channel, optimizer, groups, projection > 0),
+        step=step,
         predict=predict,
         payload=payload,
         bits=channel.bits,
         parameters=lambda: _size(shapes),
+        encode=encode,
+        decode=decode,
+        gradients=gradients,
+        update=update,
         metrics=None if metrics is None else lambda key, state, x: metrics(evaluated(state), x, key),
         pictures=None if pictures is None else lambda key, state, x: pictures(evaluated(state), x, key),
     )

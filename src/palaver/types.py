@@ -5,7 +5,7 @@ Axis names used throughout the docstrings: ``S`` seeds, ``N`` nodes, ``P`` neigh
 in a batch, ``C`` classes, ``D`` features, ``K`` inbox capacity, ``M`` packet slots.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -57,9 +57,10 @@ class Channel(NamedTuple):
 
     ``encode(outputs, labels) -> payload`` turns a sender's outputs on a batch into what is sent: a pytree whose
     leaves have the batch as leading axis. ``labels`` are ``NO_LABEL`` where the sender itself does not know them.
-    ``loss(outputs, payload) -> scalar`` is the receiver's objective, a mean over the batch (nats, or squared units);
+    ``loss(outputs, received) -> scalar`` is the receiver's objective, a mean over the batch (nats, or squared units);
     its gradient must be finite also against the receiver's own payload, which takes the place of a received one in
-    rounds in which nothing was received.
+    rounds in which nothing was received. ``received`` is the payload, or where the channel has ``decode`` what that
+    makes of it.
     ``bits(payload_shapes) -> int`` is the size on the wire of one example's payload, in bits.
     """
 
@@ -67,7 +68,10 @@ class Channel(NamedTuple):
     loss: Callable[[Outputs, PyTree], Array]
     bits: Callable[[PyTree], int]
     labels_of: Callable[[PyTree], Array] | None = None
-    """``labels_of(payload) -> [B]``: the labels that the payload carries; ``None``: it carries none."""
+    """``labels_of(received) -> [B]``: the labels that the payload carries; ``None``: it carries none."""
+    decode: Callable[[PyTree], PyTree] | None = None
+    """``decode(payload) -> received``: floats with the batch as leading axis, such as class probabilities, whose mean
+    over several senders says what these say together; ``None``: the payload itself, of which no mean is taken."""
 
 
 class Packet(NamedTuple):
@@ -103,16 +107,30 @@ class StepInfo(NamedTuple):
     """Scalar: the loss before the step, a mean over the batch."""
 
 
+class Gradients(NamedTuple):
+    """The first half of a step: everything that the optimiser then applies."""
+
+    grads: Sequence[PyTree]
+    """For each loss of the objective a tree as ``NodeState.params``."""
+    model_state: PyTree
+    """``NodeState.model_state`` as the forward pass left it."""
+
+
 class Node(NamedTuple):
     """One learner, as pure functions: a model, an objective, a channel and an optimiser.
 
     ``init(key) -> NodeState``;
-    ``step(key, state, batch, payload, consume) -> (state, StepInfo)``: one optimiser step on the local objective, or
-    where the scalar bool ``consume`` is true on the channel's objective against ``payload``;
+    ``step(key, state, batch, received, consume) -> (state, StepInfo)``: one optimiser step on the local objective, or
+    where the scalar bool ``consume`` is true on the channel's objective against ``received``, a decoded payload;
     ``predict(state, x) -> Outputs`` in evaluation mode;
     ``payload(x, labels) -> pytree of ShapeDtypeStruct``: the shapes of what ``step`` would send about such a batch;
     ``bits(payload_shapes) -> int``: the channel's declared size of one example's payload;
     ``parameters() -> int``: how many numbers gradient exchange would have to send.
+    Nodes of ``palaver.learner`` also give:
+    ``encode(state, x) -> payload``: what it sends about inputs without labels, from a pass in evaluation mode;
+    ``decode(payload) -> received``, as the channel's;
+    ``gradients(key, state, batch, received, consume) -> (Gradients, StepInfo)`` and
+    ``update(state, gradients, consume) -> state``, the two halves of ``step``.
     Nodes that learn without labels also give, in evaluation mode:
     ``metrics(key, state, x) -> {name: scalar}``: the objective's terms and statistics of the code on a batch;
     ``pictures(key, state, x) -> {name: [rows, columns, *shape]}``: reconstructions, samples, interpolations, in [0, 1].
@@ -124,6 +142,10 @@ class Node(NamedTuple):
     payload: Callable[[PyTree, PyTree], PyTree]
     bits: Callable[[PyTree], int]
     parameters: Callable[[], int]
+    encode: Callable[[NodeState, Array], PyTree] | None = None
+    decode: Callable[[PyTree], PyTree] | None = None
+    gradients: Callable[[Array, NodeState, Batch, PyTree, Array], tuple[Gradients, StepInfo]] | None = None
+    update: Callable[[NodeState, Gradients, Array], NodeState] | None = None
     metrics: Callable[[Array, NodeState, Array], dict[str, Array]] | None = None
     pictures: Callable[[Array, NodeState, Array], dict[str, Array]] | None = None
 

@@ -31,8 +31,13 @@ def check_channel(channel: Channel, outputs: Outputs, labels: jax.ShapeDtypeStru
         payload = jax.eval_shape(channel.encode, outputs, labels)
     check_payload("the channel's encode", payload, labels.shape[0])
     check_bits("the channel's bits", channel.bits, payload)
+    received = payload
+    if channel.decode is not None:
+        with failure_of("the channel's decode", "make arrays [batch, ...] of floats of a payload"):
+            received = jax.eval_shape(channel.decode, payload)
+        check_payload("the channel's decode", received, labels.shape[0])
     with failure_of("the channel's loss", "make a scalar of a receiver's outputs and a payload"):
-        loss: Any = jax.eval_shape(channel.loss, outputs, payload)
+        loss: Any = jax.eval_shape(channel.loss, outputs, received)
     if (
         not isinstance(loss, jax.ShapeDtypeStruct)
         or loss.shape
@@ -41,7 +46,7 @@ def check_channel(channel: Channel, outputs: Outputs, labels: jax.ShapeDtypeStru
         raise PalaverError(f"the channel's loss gives {shown(loss)}: make a scalar, the mean over the batch")
     if channel.labels_of is not None:
         with failure_of("the channel's labels_of", "make the labels [batch] of a payload"):
-            found: Any = jax.eval_shape(channel.labels_of, payload)
+            found: Any = jax.eval_shape(channel.labels_of, received)
         if not isinstance(found, jax.ShapeDtypeStruct) or found.shape != labels.shape:
             raise PalaverError(
                 f"the channel's labels_of gives {shown(found)}: make class ids [batch], here {labels.shape}"

@@ -100,7 +100,8 @@ def _check_node(node: Node, x: Any, labels: Any) -> None:
     with failure_of("the node's step", remedy):
         key, consume = jax.eval_shape(lambda: (jax.random.key(0), jnp.bool_(True)))
         state = jax.eval_shape(node.init, key)
-        after, info = jax.eval_shape(node.step, key, state, Batch(x, labels), payload, consume)
+        received = jax.eval_shape(node.decode, payload) if node.decode else payload
+        after, info = jax.eval_shape(node.step, key, state, Batch(x, labels), received, consume)
         same = [_shapes(tree) for tree in (state, after, payload, info.payload)]
     if same[0] != same[1] or same[2] != same[3] or info.loss.shape:
         raise PalaverError(f"the node's step gives other shapes or types than it was given: {remedy}")

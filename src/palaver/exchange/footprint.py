@@ -39,7 +39,8 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
     packet = nbytes(payload) + (protocol.batch_size + 2) * WORD
     consume = abstract(dtype=jnp.bool_)
     # The state before the step is given up for the one after it.
-    step = peak(node.step, jax.random.key(0), state, Batch(x, labels), payload, consume) - nbytes(state)
+    received = jax.eval_shape(node.decode, payload) if node.decode else payload
+    step = peak(node.step, jax.random.key(0), state, Batch(x, labels), received, consume) - nbytes(state)
     at_once = learners if node_loop(node) == "vmap" else min(devices, group.nodes)
     memory = {
         "learners": learners * nbytes(state),

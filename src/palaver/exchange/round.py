@@ -182,7 +182,7 @@ def train_round(
             key: Array, nodes: NodeState, rows: Array, payload: PyTree, consume: Array, node: Node = node
         ) -> tuple[NodeState, StepInfo]:
             batch = Batch(x=to_float(shards.x[rows]), labels=jnp.where(consume, NO_LABEL, shards.y[rows]))
-            return node.step(key, nodes, batch, payload, consume)
+            return node.step(key, nodes, batch, node.decode(payload) if node.decode else payload, consume)
 
         nodes, info = vmap_nodes(one, loop or node_loop(node))(key, nodes, own_rows, payload, consume)
         states.append(nodes)
