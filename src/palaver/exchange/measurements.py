@@ -122,7 +122,7 @@ def measure(
         if full and calibrated:
             # Fitted on validation, so only the test examples can say what it is worth.
             collective |= accuracies(test(temperatures=calibrate(sim, state, x, y)), "test_calibrated_")
-        return Measurement((), {"accuracy": scores.nodes}, collective | _sent(group, data, sim.bits, state), {})
+        return Measurement((), {"accuracy": scores.nodes}, collective | _sent(group, sim, state), {})
 
     return Measure((), take, labels=True)
 
@@ -162,7 +162,7 @@ def _of_probes(
         return Measurement(
             memory if int(state.round) <= group.protocol.burn_in else (best, kept),
             node,
-            accuracies(scores) | means | _sent(group, data, sim.bits, state),
+            accuracies(scores) | means | _sent(group, sim, state),
             _images({kind: value[0, 0] for kind, value in pictures(state).items()}),
         )
 
@@ -190,20 +190,20 @@ def accuracies(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
     return named | {f"{prefix}collective_accuracy.{rule}": value for rule, value in scores.rules.items()}
 
 
-def _sent(group: Collective, data: Dataset, payload: int, state: State) -> dict[str, np.ndarray]:
+def _sent(group: Collective, sim: Simulation, state: State) -> dict[str, np.ndarray]:
     """What was sent so far, means over nodes ``[S]``, and what a ring all-reduce of gradients would have sent.
 
-    Every delivery to a neighbour counts, also one that was dropped; ``payload`` is the bits of one example's. Gradients
-    are 2 · 32 · parameters per node and step; none for a node alone.
+    Gradients are 2 · 32 · parameters per node and step; none for a node alone.
     """
-    counts = {name: np.asarray(count, np.float64).mean(1) for name, count in state.counts._asdict().items()}
-    examples = counts["sent"] * group.protocol.batch_size
+    sent = {name: value.mean(1) for name, value in sim.sent(state).items()}
+    bits = sum(value for name, value in sent.items() if name.startswith("bits."))
     parameters = round(sum(count * node.parameters() for node, count in group.groups) / group.nodes)
-    gradients = np.full(len(examples), float(state.round) * (2 * 32 * parameters if group.nodes > 1 else 0))
-    sent = {"bits.examples": examples * data.bits_per_example, "bits.payload": examples * payload}
+    gradients = np.full_like(bits, float(state.round) * (2 * 32 * parameters if group.nodes > 1 else 0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio, dropped = gradients / sum(sent.values()), counts["dropped"] / counts["sent"]
-    return sent | {"bits.gradient_exchange": gradients, "bits.ratio": ratio} | counts | {"dropped_share": dropped}
+        derived = {"bits.ratio": gradients / bits}
+        if "dropped" in sent:
+            derived["dropped_share"] = sent["dropped"] / sent["sent"]
+    return sent | {"bits.gradient_exchange": gradients} | derived
 
 
 def _images(drawn: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -4,12 +4,14 @@ All rounds between two evaluations are one compiled loop; nodes and seeds are ar
 training set is on the device once; packets hold indices into it.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.stages import Wrapped
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
@@ -46,6 +48,10 @@ class Simulation(NamedTuple):
     """``logits(state, x [B, ...]) -> [S, N, B, C]`` in evaluation mode."""
     bits: int
     """Payload bits per example."""
+    sent: Callable[[State], dict[str, np.ndarray]]
+    """``sent(state)``: what each node has sent so far and the counts behind it, ``[S, N]`` float64 by metric: bits of
+    examples, indices and payload, every delivery to a neighbour counted, also one that was dropped.
+    """
     compile: Callable[[Array], None]
     """``compile(keys [S])``: compiles ``init`` and ``advance`` for as many seeds, and runs neither."""
 
@@ -94,8 +100,21 @@ def simulation(
         map_nodes=map_nodes,
         logits=map_nodes(lambda node, state, x: node.predict(state, to_float(x)).logits),
         bits=bits,
+        sent=partial(_sent, group, bits_of(shards.x), bits),
         compile=compile_both,
     )
+
+
+def bits_of(x: Array) -> int:
+    """Bits of one of the examples ``[M, ...]``, as they are stored."""
+    return 8 * x.dtype.itemsize * math.prod(x.shape[1:])
+
+
+def _sent(group: Collective, example: int, payload: int, state: State) -> dict[str, np.ndarray]:
+    """See ``Simulation.sent``; an example and its payload have so many bits."""
+    counts = {name: np.asarray(count, np.float64) for name, count in state.counts._asdict().items()}
+    examples = counts["sent"] * group.protocol.batch_size
+    return {"bits.examples": examples * example, "bits.payload": examples * payload} | counts
 
 
 def _like(array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
