@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from palaver.data import Dataset, load
-from palaver.exchange.protocol import local_batch
-from palaver.exchange.round import by_group, node_keys, of_nodes, train_round
+from palaver.exchange.mapping import node_keys
+from palaver.exchange.round import own_batches, train_round
 from palaver.exchange.settings import CollectiveSettings, make_collective, make_shards
 from palaver.exchange.sharding import ONE_DEVICE, auto_sharding
 from palaver.exchange.simulate import compiler_options, simulation
-from palaver.exchange.state import Shards, State
+from palaver.exchange.state import Reading, Shards, State
 from palaver.studies.seeds import seed_keys
 from palaver.types import PalaverError
 
@@ -98,18 +98,14 @@ def _bare(prepared: Prepared, rounds: int, loop: str | None) -> Callable[[State,
     group, sharding = prepared.group, prepared.sharding
 
     def body(state: State, _: None, shards: Shards) -> tuple[State, None]:
-        keys = node_keys(state.key, group.nodes)
-        of_all = keys, state.position, shards.size, shards.index
-        (key,), (position,), (size,), (shard,) = (by_group(x, group, sharding) for x in of_all)
-        own = of_nodes(partial(local_batch, group.protocol))(key, position, size)
-        rows = jnp.take_along_axis(shard, own, axis=2)
-        mine = rows.shape[:2]
+        own = own_batches(state, shards, group=group, sharding=sharding)
+        mine = own.rows[0].shape[:2]
         received = jax.tree.map(lambda pool: jnp.zeros((*mine, *pool.shape[2:]), pool.dtype), state.packets.payload)
-        consumed = jnp.zeros(state.position.shape, bool)
+        nobody = jnp.zeros(state.position.shape, bool)
+        reading = Reading(nobody, nobody, *own, [received], nobody, nobody)
         bare = sharding._replace(gather=ONE_DEVICE.gather)  # payloads are not gathered
-        nodes, _, _ = train_round(
-            *(state, shards, keys, [rows], [received], consumed), group=group, sharding=bare, loop=loop
-        )
+        keys = node_keys(state.key, group.nodes)
+        nodes, _, _ = train_round(state, shards, keys, reading, ~nobody, group=group, sharding=bare, loop=loop)
         return state._replace(nodes=nodes, position=state.position + group.protocol.batch_size), None
 
     def run(state: State, shards: Shards) -> State:

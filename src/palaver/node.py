@@ -184,7 +184,6 @@ def _gradients(
     definition: nnx.GraphDef[Any],
     objective: Objective,
     channel: Channel,
-    decode: Callable[[PyTree], PyTree],
     projected: bool,
 ) -> Callable[[Array, NodeState, Batch, PyTree, Array], tuple[Gradients, StepInfo]]:
     """See ``Node.gradients``."""
@@ -195,7 +194,8 @@ def _gradients(
             module = nnx.merge(definition, params, state.model_state)
             outputs, local = objective.losses(module, batch, key)
             # Where nothing was received the channel's loss is masked, but its gradient must be finite all the same.
-            own = decode(jax.lax.stop_gradient(channel.encode(outputs, batch.labels)))
+            own = jax.lax.stop_gradient(channel.encode(outputs, batch.labels))
+            own = own if channel.decode is None else channel.decode(own)
             compared, target = outputs, jax.tree.map(partial(jnp.where, consume), received, own)
             if projected:
                 compared = outputs._replace(features=getattr(module, _PROJECTION)(outputs.features))
@@ -312,11 +312,8 @@ def learner(
     def encode(state: NodeState, x: Array) -> PyTree:
         return channel.encode(predict(state, x), jnp.full(x.shape[:1], NO_LABEL, jnp.int32))
 
-    decode: Callable[[PyTree], PyTree] = channel.decode or (lambda payload: payload)
-    gradients, update = (
-        _gradients(train_def, objective, channel, decode, projection > 0),
-        partial(_descend, optimizer, groups),
-    )
+    gradients = _gradients(train_def, objective, channel, projection > 0)
+    update = partial(_descend, optimizer, groups)
 
     def step(key: Array, state: NodeState, batch: Batch, received: PyTree, consume: Array):
         found, info = gradients(key, state, batch, received, consume)
@@ -331,7 +328,7 @@ def learner(
         bits=channel.bits,
         parameters=lambda: _size(shapes),
         encode=encode,
-        decode=decode,
+        decode=channel.decode,
         gradients=gradients,
         update=update,
         metrics=None if metrics is None else lambda key, state, x: metrics(evaluated(state), x, key),

@@ -1,5 +1,6 @@
 """Misuse of the exchange from Python: one line that names the argument, before anything is compiled or trained."""
 
+import math
 import re
 from functools import cache
 
@@ -271,8 +272,8 @@ def test_numbers_of_numpy_count_as_pythons():
         p_broadcast=np.float64(1),
         rebroadcast=np.True_,
     )
-    assert (mine.capacity, mine.protocol) == (2, (0.5, 1.0, 4, True, 0))
-    assert [type(value) for value in mine.protocol] == [float, float, int, bool, int]
+    assert (mine.capacity, mine.protocol) == (2, (0.5, 1.0, 4, True, 0, math.inf))
+    assert [type(value) for value in mine.protocol] == [float, float, int, bool, int, float]
     assert [count for _, count in mine.groups] == [3, 1]
     assert train(rounds=np.int64(2), eval_every=np.int32(1)).rounds.tolist() == [1, 2]
 

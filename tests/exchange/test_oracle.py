@@ -12,8 +12,8 @@ import pytest
 import oracle
 from palaver import channels, topology
 from palaver.exchange.description import Collective, collective
+from palaver.exchange.mapping import node_keys, of_nodes
 from palaver.exchange.protocol import toss
-from palaver.exchange.round import node_keys, of_nodes
 from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import RoundTrace, Shards, State
 from palaver.models import MLP

@@ -18,6 +18,7 @@ from palaver.channels.checks import check_bits, check_payload
 from palaver.data import Dataset
 from palaver.data.inputs import to_float
 from palaver.exchange.description import Collective
+from palaver.exchange.mapping import received_shapes
 from palaver.types import Batch, DecisionRule, Node, PalaverError, PyTree
 
 _EXAMPLES = 2
@@ -100,7 +101,7 @@ def _check_node(node: Node, x: Any, labels: Any) -> None:
     with failure_of("the node's step", remedy):
         key, consume = jax.eval_shape(lambda: (jax.random.key(0), jnp.bool_(True)))
         state = jax.eval_shape(node.init, key)
-        received = jax.eval_shape(node.decode, payload) if node.decode else payload
+        received = received_shapes(node, payload)
         after, info = jax.eval_shape(node.step, key, state, Batch(x, labels), received, consume)
         same = [_shapes(tree) for tree in (state, after, payload, info.payload)]
     if same[0] != same[1] or same[2] != same[3] or info.loss.shape:

@@ -1,13 +1,37 @@
 """The description of a collective: its nodes, which sends to which, and how often."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from palaver.arguments import choice, count, failure_of, flag, instance, number
 from palaver.exchange.inbox import OVERFLOW
+from palaver.exchange.presence import Presence
 from palaver.exchange.protocol import Protocol
 from palaver.topology import check_topology, mean_degree
 from palaver.types import Node, PalaverError, Topology
+
+EXAMPLES = ("own", "reference")
+"""What packets are about: the sender's own examples, or a reference set that all nodes share."""
+
+COMBINE = ("latest", "mean")
+"""What a node trains on: a packet as it was sent, or the mean of everything that it heard about the packet's rows."""
+
+
+class Talk(NamedTuple):
+    """What packets are about, and what a receiver makes of several about the same rows."""
+
+    examples: str = "own"
+    """Of ``EXAMPLES``."""
+    combine: str = "latest"
+    """Of ``COMBINE``."""
+    decay: float = 1.0
+    """Factor of what was heard before, whenever a node hears about the same row again; in [0, 1]."""
+    weighted: bool = False
+    """Whether what is heard weighs by the sender's confidence, as in ``palaver.decision.confidence``."""
+    least_change: float = 0.0
+    """How far a node's outputs on a block must be from what it last said about it, for it to speak: the total variation
+    ``½ Σ |p − p′|``, mean over the rows."""
 
 
 class Collective(NamedTuple):
@@ -23,6 +47,10 @@ class Collective(NamedTuple):
     """K, packets an inbox holds."""
     overflow: str
     """What a full inbox does with another packet, see ``palaver.exchange.inbox``."""
+    talk: Talk = Talk()
+    """What packets are about."""
+    presence: Presence = Presence()
+    """Which nodes are there when."""
 
     @property
     def nodes(self) -> int:
@@ -44,7 +72,14 @@ def collective(
     overflow: str = "drop_oldest",
     rebroadcast: bool = True,
     burn_in: int = 0,
+    half_life: float = math.inf,
     batch_size: int = 32,
+    examples: str = "own",
+    combine: str = "latest",
+    decay: float = 1.0,
+    weighted: bool = False,
+    least_change: float = 0.0,
+    presence: Presence = Presence(),  # noqa: B008
 ) -> Collective:
     """Describes a collective (thesis §2.2.2.3 and Algorithm 2); every argument is checked here.
 
@@ -62,7 +97,19 @@ def collective(
         overflow: ``drop_oldest`` or ``drop_newest``.
         rebroadcast: whether a consumed batch may be broadcast again (thesis: yes).
         burn_in: rounds before any node broadcasts.
+        half_life: rounds in which p_b falls to half; infinite: it stays the same.
         batch_size: B.
+        examples: what packets are about. ``own`` (thesis): the batch that the sender trained on, which is sent with the
+            channel's payload. ``reference``: its outputs on B rows of a reference set that all nodes share, named by 4
+            bytes; own examples and labels never leave a node.
+        combine: with ``reference``, what a node trains on: ``latest``: the packet that it reads; ``mean``: the mean of
+            everything that it heard about the packet's rows, also in packets that its inbox dropped.
+        decay: with ``mean``, the factor of what was heard before when something new is heard about the same row.
+        weighted: with ``mean``, whether what is heard weighs by the sender's confidence ``log C − h``, with h the
+            entropy of its distribution over the classes.
+        least_change: with ``reference``, a node that would speak is silent if its outputs are less far than this from
+            what it last said about the same rows: total variation, in [0, 1], mean over the rows; 0: it always speaks.
+        presence: which nodes are there when, from ``palaver.exchange.presence.presence``; by default all, always.
 
     Returns:
         The collective, for ``train`` or ``simulation``.
@@ -83,11 +130,21 @@ def collective(
         count("batch_size", batch_size),
         rebroadcast,
         count("burn_in", burn_in, least=0, unit="rounds"),
+        half_life if half_life == math.inf else number("half_life", half_life, "(0, inf)"),
     )
+    talk = Talk(
+        choice("examples", examples, EXAMPLES),
+        choice("combine", combine, COMBINE),
+        number("decay", decay, "[0, 1]"),
+        flag("weighted", weighted),
+        number("least_change", least_change, "[0, 1]"),
+    )
+    if talk.examples == "own" and talk != Talk():
+        raise PalaverError('combine, decay, weighted and least_change are for examples="reference": leave them out')
     nodes_in_all = sum(number for _, number in groups)
     most = (2**31 - 1) // nodes_in_all - 1  # int32 names the slots of the pool, capacity + 1 for each node
     capacity = count("capacity", capacity, most=most, unit="packet")
-    return Collective(groups, topology, protocol, capacity, choice("overflow", overflow, OVERFLOW))
+    return Collective(groups, topology, protocol, capacity, choice("overflow", overflow, OVERFLOW), talk, presence)
 
 
 def equilibrium(p_consume: float, neighbours: float, *, rebroadcast: bool = True) -> float:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from palaver.data import Dataset
 from palaver.data.inputs import CHUNK, to_float
 from palaver.exchange.description import Collective
-from palaver.exchange.round import node_loop
+from palaver.exchange.mapping import node_loop, received_shapes
 from palaver.exchange.settings import CollectiveSettings, make_collective
 from palaver.models import AUTOENCODERS
 from palaver.studies.memory import WORD, Footprint, abstract, nbytes, peak
@@ -39,7 +39,7 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
     packet = nbytes(payload) + (protocol.batch_size + 2) * WORD
     consume = abstract(dtype=jnp.bool_)
     # The state before the step is given up for the one after it.
-    received = jax.eval_shape(node.decode, payload) if node.decode else payload
+    received = received_shapes(node, payload)
     step = peak(node.step, jax.random.key(0), state, Batch(x, labels), received, consume) - nbytes(state)
     at_once = learners if node_loop(node) == "vmap" else min(devices, group.nodes)
     memory = {

@@ -5,6 +5,7 @@ them as they are. All these draws come from the node's own key, which depends on
 do not depend on how many other nodes there are.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,9 @@ from palaver.types import Array
 
 _ORDER = 2**31 - 1
 """Folded into a node's key for the order of its shard. For all other draws it is the round, which is always smaller."""
+
+_AGENDA = 2**32 - 1
+"""Folded into a seed's key for the order of the reference set's blocks; nodes' ids are always smaller."""
 
 
 class Protocol(NamedTuple):
@@ -30,6 +34,8 @@ class Protocol(NamedTuple):
     """Whether a consumed batch may be broadcast again."""
     burn_in: int = 0
     """Rounds before any node broadcasts."""
+    half_life: float = math.inf
+    """Rounds in which the probability of broadcasting falls to half."""
 
 
 class Coins(NamedTuple):
@@ -79,9 +85,12 @@ def toss(protocol: Protocol, key: Array, step: Array) -> Coins:
 
     """
     consume, broadcast, training = jax.random.split(jax.random.fold_in(key, step), 3)
+    p_broadcast: Array | float = protocol.p_broadcast
+    if protocol.half_life < math.inf:
+        p_broadcast = p_broadcast * 0.5 ** (step / protocol.half_life)
     return Coins(
         consume=jax.random.bernoulli(consume, protocol.p_consume),
-        broadcast=jax.random.bernoulli(broadcast, protocol.p_broadcast),
+        broadcast=jax.random.bernoulli(broadcast, p_broadcast),
         key=training,
     )
 
@@ -128,3 +137,25 @@ def local_batch(protocol: Protocol, key: Array, position: Array, size: Array) ->
     """
     words = jax.random.bits(jax.random.fold_in(key, _ORDER), (2,))
     return shuffled(words, position + jnp.arange(protocol.batch_size), size)
+
+
+def reference_start(protocol: Protocol, seed_key: Array, step: Array, size: int) -> Array:
+    """Where the rows of a reference set begin that are talked about in a round, the same for every node.
+
+    The set is cut into blocks of B rows (the last one overlaps where B does not divide its size). Every pass over the
+    blocks is in an order of its own, which nodes know from the seed's key: what a node broadcasts names its rows by the
+    block's beginning alone, and what several nodes say in a round is about the same rows.
+
+    Args:
+        protocol: with the batch size B.
+        seed_key: random key of the run's seed.
+        step: scalar int32: the round, counted from 0.
+        size: R, rows of the reference set, at least B.
+
+    Returns:
+        Scalar int32 in ``0 .. R - B``.
+
+    """
+    batch = protocol.batch_size
+    words = jax.random.bits(jax.random.fold_in(seed_key, _AGENDA), (2,))
+    return jnp.minimum(shuffled(words, step, jnp.int32(-(-size // batch))) * batch, size - batch)

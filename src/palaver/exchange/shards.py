@@ -11,6 +11,7 @@ from palaver.data import pad
 from palaver.data import split as split_by_name
 from palaver.data.dataset import check_examples, check_finite
 from palaver.exchange.state import Shards
+from palaver.types import NO_LABEL, PalaverError
 
 
 def shards(
@@ -22,10 +23,12 @@ def shards(
     split: str = "iid",
     alpha: float = 0.5,
     fraction: float = 1.0,
+    reference: float | np.ndarray = 0.0,
 ) -> Shards:
     """The training set and, for each seed, which node has which examples: each example is at one node only.
 
-    All examples are distributed, or with a ``fraction`` below 1 that share of them (thesis §2.2.2.1).
+    All examples are distributed, or with a ``fraction`` below 1 that share of them (thesis §2.2.2.1). A reference set,
+    which all nodes share, is a share of the examples that no shard gets, or inputs of its own; it has no labels.
 
     >>> parts = shards(np.zeros((10, 3)), np.zeros(10, int), nodes=4, seeds=[0, 1])
     >>> parts.index.shape, parts.size[0].tolist()
@@ -38,24 +41,36 @@ def shards(
         seeds: one per split, or how many.
         split: a name of ``palaver.data.SPLITS``: ``iid``, ``dirichlet`` (label skew) or ``class``.
         alpha: Dirichlet concentration.
-        fraction: share of the examples that the collective has, drawn anew for each seed.
+        fraction: share of the examples that are distributed, of those that are not in the reference set, drawn anew for
+            each seed.
+        reference: the share of the examples that becomes the reference set, drawn anew for each seed, or the inputs
+            ``[R, ...]`` of another one; 0: there is none. Shards of the same seed and number of examples are the same
+            with a reference set and without.
 
     Returns:
         The training set, and for each seed the nodes' shards as rows of it.
 
     Raises:
         PalaverError: examples that are no finite numbers with one label each, more nodes than examples, no seed or one
-            given twice, an unknown split, an alpha that is not above 0, or a fraction outside (0, 1].
+            given twice, an unknown split, an alpha that is not above 0, a fraction outside (0, 1], or a reference
+            set of another shape or type, or with all the examples.
 
     """
     x, y = check_examples("x", x, "y", y)
     check_finite("x", x)
     seeds, fraction = check_seeds(seeds), number("fraction", fraction, "(0, 1]")
-    owned = max(1, round(fraction * len(y)))
-    per_seed = []
+    share = 0.0 if isinstance(reference, np.ndarray) else number("reference", reference, "[0, 1)")
+    examples, apart = len(y), max(1, round(share * len(y))) if share else 0
+    owned = max(1, round(fraction * (examples - apart)))
+    per_seed, references = [], []
     for seed in seeds:
-        rows = np.random.default_rng([seed, 1]).permutation(len(y))[:owned] if owned < len(y) else np.arange(len(y))
+        rows = np.random.default_rng([seed, 1]).permutation(examples) if owned < examples else np.arange(examples)
+        references.append(rows[examples - apart :])
+        rows = rows[:owned]
         per_seed.append(pad([rows[part] for part in split_by_name(split, y[rows], nodes, seed, alpha=alpha)]))
+    if isinstance(reference, np.ndarray):
+        x, y = np.concatenate([x, _alike(reference, x)]), np.concatenate([y, np.full(len(reference), NO_LABEL)])
+        references = [examples + np.random.default_rng([seed, 2]).permutation(len(reference)) for seed in seeds]
     longest = max(index.shape[1] for index, _ in per_seed)
     index = np.stack([np.pad(index, ((0, 0), (0, longest - index.shape[1]))) for index, _ in per_seed])
     return Shards(
@@ -63,4 +78,16 @@ def shards(
         y=jnp.asarray(y, jnp.int32),
         index=jnp.asarray(index, jnp.int32),
         size=jnp.asarray(np.stack([size for _, size in per_seed]), jnp.int32),
+        reference=jnp.asarray(np.stack(references), jnp.int32) if references[0].size else None,
     )
+
+
+def _alike(reference: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The inputs of a reference set, checked to be such as the training set's."""
+    if reference.ndim < 1 or not len(reference) or reference.shape[1:] != x.shape[1:] or reference.dtype != x.dtype:
+        raise PalaverError(
+            f"reference has shape {reference.shape} and type {reference.dtype}: give inputs [rows, ...] of the "
+            f"training set's shape {x.shape[1:]} and type {x.dtype}"
+        )
+    check_finite("reference", reference)
+    return reference

@@ -18,15 +18,19 @@ from jax.typing import ArrayLike
 
 from palaver.data.inputs import to_float
 from palaver.devices import once
-from palaver.exchange import inbox
+from palaver.exchange import inbox, mail, reference
 from palaver.exchange.description import Collective
+from palaver.exchange.mapping import by_group, node_loop, received_shapes, vmap_nodes
 from palaver.exchange.protocol import Coins
-from palaver.exchange.round import by_group, node_loop, play_round, toss_rounds, vmap_nodes
+from palaver.exchange.round import play_round, toss_rounds
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding
 from palaver.exchange.state import NEVER, Constants, Counts, Losses, RoundTrace, Shards, State
-from palaver.types import Array, NodeState, Packet, PalaverError, PyTree
+from palaver.types import Array, NodeState, PalaverError, PyTree
 
 _Carry: TypeAlias = tuple[State, list[Losses]]
+
+INDEX_BITS = 32
+"""Of a packet about a reference set: they name its first row."""
 
 _TOSSED = 16
 """Rounds whose random draws are made at once."""
@@ -79,9 +83,14 @@ def simulation(
         raise PalaverError(f"shards for {shards.index.shape[1]} nodes: make them for {group.nodes}")
     if int(jnp.min(shards.size)) < 1:
         raise PalaverError("a node has no example: split the data among fewer nodes")
+    check_reference(group, shards)
     payload, bits = _payload(group, shards)
-    specs = State(*[sharding.replicated] * len(State._fields))._replace(nodes=sharding.nodes)
-    init = jax.jit(partial(_init, group, payload), out_shardings=sharding.shardings(specs), compiler_options=once())
+    specs = State(*[sharding.replicated] * len(State._fields))
+    specs = specs._replace(nodes=sharding.nodes, heard=sharding.nodes, said=sharding.nodes)
+    size = 0 if shards.reference is None else shards.reference.shape[1]
+    init = jax.jit(
+        partial(_init, group, payload, size), out_shardings=sharding.shardings(specs), compiler_options=once()
+    )
     advance, trace = _programs(group, sharding, loop, specs)
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
     constants = jax.device_put(Constants(shards, topology), sharding.shardings(sharding.replicated))
@@ -105,6 +114,21 @@ def simulation(
     )
 
 
+def check_reference(group: Collective, shards: Shards) -> None:
+    """Raises ``PalaverError`` for packets about a reference set that is not there, or nodes that cannot send them."""
+    size = 0 if shards.reference is None else shards.reference.shape[1]
+    wanted = group.talk.examples == "reference"
+    if wanted != (shards.reference is not None):
+        raise PalaverError(
+            f"examples is {group.talk.examples!r} and the data have {'a' if size else 'no'} reference set: give both, "
+            "or neither"
+        )
+    if wanted and size < group.protocol.batch_size:
+        raise PalaverError(f"the reference set has {size} rows: give at least batch_size, {group.protocol.batch_size}")
+    if wanted and not all(node.encode for node, _ in group.groups):
+        raise PalaverError("a node has no encode, which makes packets about a reference set: see palaver.types.Node")
+
+
 def bits_of(x: Array) -> int:
     """Bits of one of the examples ``[M, ...]``, as they are stored."""
     return 8 * x.dtype.itemsize * math.prod(x.shape[1:])
@@ -113,8 +137,12 @@ def bits_of(x: Array) -> int:
 def _sent(group: Collective, example: int, payload: int, state: State) -> dict[str, np.ndarray]:
     """See ``Simulation.sent``; an example and its payload have so many bits."""
     counts = {name: np.asarray(count, np.float64) for name, count in state.counts._asdict().items()}
-    examples = counts["sent"] * group.protocol.batch_size
-    return {"bits.examples": examples * example, "bits.payload": examples * payload} | counts
+    examples, reference = counts["sent"] * group.protocol.batch_size, group.talk.examples == "reference"
+    return {
+        "bits.examples": examples * (0 if reference else example),
+        "bits.indices": counts["sent"] * (INDEX_BITS if reference else 0),
+        "bits.payload": examples * payload,
+    } | counts
 
 
 def _like(array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
@@ -223,8 +251,15 @@ def _payload(group: Collective, shards: Shards) -> tuple[PyTree, int]:
     return payloads[0], bits[0]
 
 
-def _init(group: Collective, payload: PyTree, keys: Array) -> State:
-    seeds, nodes = keys.shape[0], group.nodes
+def _init(group: Collective, payload: PyTree, size: int, keys: Array) -> State:
+    """The state before the first round; the payload's shapes, and R rows of a reference set."""
+    seeds, nodes, talk = keys.shape[0], group.nodes, group.talk
+    heard, said = [], []
+    if talk.combine == "mean" or talk.least_change:
+        received = received_shapes(group.groups[0][0], payload)
+        tables = [reference.blank(size, received, seeds, count) for _, count in group.groups]
+        heard, said = tables if talk.combine == "mean" else [], [t.total for t in tables] if talk.least_change else []
+        payload = () if talk.combine == "mean" else payload
     keys, init_keys = jax.vmap(lambda k: tuple(jax.random.split(k)))(keys)
     states, offset = [], 0
     for node, count in group.groups:
@@ -235,7 +270,7 @@ def _init(group: Collective, payload: PyTree, keys: Array) -> State:
             )
         )
         offset += count
-    inboxes = inbox.empty(nodes, group.capacity)
+    inboxes = inbox.empty(nodes, group.capacity if talk.combine == "latest" else 1)
     slots = inboxes.references.shape[0]
     zeros = jnp.full((seeds, nodes), 0, jnp.int32)
     return State(
@@ -244,22 +279,14 @@ def _init(group: Collective, payload: PyTree, keys: Array) -> State:
         nodes=tuple(states),
         position=zeros,
         inbox=jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)), inboxes),
-        packets=_blank(payload, group.protocol.batch_size, seeds, slots),
-        outgoing=_blank(payload, group.protocol.batch_size, seeds, nodes),
+        packets=mail.blank(payload, group.protocol.batch_size, seeds, slots),
+        outgoing=mail.blank(payload, group.protocol.batch_size, seeds, nodes),
         slot=jnp.full((seeds, nodes), slots, jnp.int32),
         counts=Counts(zeros, zeros, zeros, zeros),
+        heard=tuple(heard),
+        said=tuple(said),
         loss=jnp.zeros((seeds, nodes)),
         diverged=jnp.full(seeds, -1, jnp.int32),
-    )
-
-
-def _blank(payload: PyTree, batch_size: int, *leading: int) -> Packet:
-    """Packets of zeros with these leading axes."""
-    return Packet(
-        index=jnp.zeros((*leading, batch_size), jnp.int32),
-        payload=jax.tree.map(lambda a: jnp.zeros((*leading, *a.shape), a.dtype), payload),
-        sender=jnp.zeros(leading, jnp.int32),
-        step=jnp.zeros(leading, jnp.int32),
     )
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from palaver.exchange.inbox import InboxState
-from palaver.types import Array, NodeState, Packet, Topology
+from palaver.types import Array, NodeState, Packet, PyTree, Topology
 
 NEVER = np.iinfo(np.int32).max
 """The round of an event that has not happened."""
@@ -22,6 +22,10 @@ class Shards(NamedTuple):
     """``[S, N, L]`` int32: rows of each node's shard, padded."""
     size: Array
     """``[S, N]`` int32: how many of these rows are the shard; the rest is padding."""
+    labelled: Array | None = None
+    """``[S, N]`` int32: so many of a shard's rows have a label that the node knows, the first; ``None``: all."""
+    reference: Array | None = None
+    """``[S, R]`` int32: rows of the reference set, which all nodes share and no shard has; ``None``: there is none."""
 
 
 class Constants(NamedTuple):
@@ -44,6 +48,18 @@ class Counts(NamedTuple):
     """Packets lost on the receiver's side to a full inbox."""
 
 
+class Heard(NamedTuple):
+    """What the nodes of one group on this device have heard about each row of the reference set.
+
+    The mean over everything heard about a row is ``total / weight``.
+    """
+
+    total: Array
+    """``[S, n, R, ...]`` sum of what was received, each times its weight, older ones discounted."""
+    weight: Array
+    """``[S, n, R]`` sum of these weights."""
+
+
 class State(NamedTuple):
     """Everything a run carries: a run that goes on from a saved state gives the same bits as one never interrupted."""
 
@@ -56,7 +72,7 @@ class State(NamedTuple):
     position: Array
     """``[S, N]`` int32: examples of its own each node has read."""
     inbox: InboxState
-    """All inboxes, leaves ``[S, ...]``."""
+    """All inboxes, leaves ``[S, ...]``; of no use, and as small as can be, where nodes remember what they hear."""
     packets: Packet
     """The pool, leaves ``[S, M, ...]``."""
     outgoing: Packet
@@ -64,10 +80,62 @@ class State(NamedTuple):
     slot: Array
     """``[S, N]`` int32: where in the pool they go; ``M`` for those that were not broadcast."""
     counts: Counts
+    heard: tuple[Heard, ...]
+    """A group each; none unless nodes train on the mean of what they heard."""
+    said: tuple[Array, ...]
+    """A group each, ``[S, n, R, ...]``: what its nodes last said about each row of the reference set, decoded; none
+    unless they are silent where they have nothing new to say."""
     loss: Array
     """``[S, N]`` training loss summed over the rounds of the latest ``advance``."""
     diverged: Array
     """``[S]`` int32: first round with a loss that is not finite, -1 if none."""
+
+
+class OwnBatches(NamedTuple):
+    """The next minibatch of every node's own shard, a group each, of the nodes on this device."""
+
+    rows: list[Array]
+    """``[S, n, B]`` int32: rows of the training set."""
+    labels: list[Array]
+    """``[S, n, B]`` int32; ``NO_LABEL`` where the node does not know it."""
+
+
+class Reading(NamedTuple):
+    """What nodes do in a round, and what they train on; lists have a group each, of the nodes on this device."""
+
+    consumed: Array
+    """``[S, N]`` bool: who learns from others."""
+    broadcast: Array
+    """``[S, N]`` bool: who wants to broadcast."""
+    rows: list[Array]
+    """``[S, n, B]`` int32: rows of the training set."""
+    labels: list[Array]
+    """``[S, n, B]`` int32; ``NO_LABEL`` where the node does not know it."""
+    received: list[PyTree]
+    """``[S, n, B, ...]``: decoded payloads; without meaning for those who do not learn from others."""
+    sender: Array
+    """``[S, N]`` int32: as in ``RoundTrace``."""
+    step: Array
+    """``[S, N]`` int32: as in ``RoundTrace``."""
+
+
+class Said(NamedTuple):
+    """What the nodes broadcast in a round."""
+
+    broadcast: Array
+    """``[S, N]`` bool: who does."""
+    index: Array
+    """``[S, N, B]`` int32: the rows of ``Shards.x`` that it is about."""
+    payload: PyTree
+    """``[S, N, B, ...]``."""
+
+
+class Delivered(NamedTuple):
+    """What became of a round's broadcasts, ``[S, N]``, as in ``RoundTrace``."""
+
+    broadcast: Array
+    sent: Array
+    dropped: Array
 
 
 class Losses(NamedTuple):

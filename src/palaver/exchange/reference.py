@@ -1,0 +1,311 @@
+"""Talking about a reference set: what nodes say of its rows, and what they remember of what they heard.
+
+Arrays have the axes ``S`` seeds, ``N`` nodes, and ``n`` nodes of one group on this device; the rows that are talked
+about in a round are the same for all nodes of a seed (``protocol.reference_start``).
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from palaver.data.inputs import to_float
+from palaver.exchange import protocol
+from palaver.exchange.description import Collective
+from palaver.exchange.mapping import by_group, decode, node_keys, node_loop, of_all, of_nodes
+from palaver.exchange.sharding import NodeSharding
+from palaver.exchange.state import Delivered, Heard, OwnBatches, Reading, Said, Shards, State
+from palaver.types import NO_LABEL, NO_PACKET, NO_PEER, Array, Node, NodeState, PyTree
+
+_DENSE = 4
+"""A graph whose nodes have more than one in so many of all nodes as neighbours is a matrix; others are lists."""
+
+_MARGIN = 1.5
+"""How many speakers are computed at once, in multiples of those that are expected."""
+
+
+def blank(size: int, received: jax.ShapeDtypeStruct, seeds: int, nodes: int) -> Heard:
+    """Nothing heard yet.
+
+    Args:
+        size: R.
+        received: shape ``[B, ...]`` of a decoded payload.
+        seeds: S.
+        nodes: n.
+
+    """
+    return Heard(jnp.zeros((seeds, nodes, size, *received.shape[1:])), jnp.zeros((seeds, nodes, size)))
+
+
+def read(
+    state: State,
+    shards: Shards,
+    coins: protocol.Coins,
+    active: Array,
+    own: OwnBatches,
+    *,
+    group: Collective,
+    sharding: NodeSharding,
+) -> tuple[State, Reading]:
+    """What every node trains on: the mean of what it heard about some rows of the reference set, or its own batch.
+
+    Every node goes through the blocks of the reference set in an order of its own. It takes its own batch where it has
+    heard nothing about any row of the block.
+
+    Args:
+        state: before the round.
+        shards: the data.
+        coins: ``[S, N]`` of the round.
+        active: ``[S, N]`` bool: who takes part in it.
+        own: the nodes' own next batches.
+        group: the collective.
+        sharding: where its nodes are.
+
+    Returns:
+        The state as it was, and what was read.
+
+    """
+    table, count = shards.reference, group.protocol.batch_size
+    assert table is not None
+    start = of_nodes(lambda key: protocol.reference_start(group.protocol, key, state.round, table.shape[1]))(
+        node_keys(state.key, group.nodes)
+    )
+    starts = by_group(start, group, sharding)
+    recalled = [recall(heard, first, count) for heard, first in zip(state.heard, starts, strict=True)]
+    known = of_all([known for _, known in recalled], sharding)
+    decided = of_nodes(lambda coins, known: protocol.decide(group.protocol, coins, state.round, known))(coins, known)
+    consumed = decided.consume & active
+    rows, labels = [], []
+    local = zip(starts, by_group(consumed, group, sharding), *own, strict=True)
+    for first, consume, own_rows, own_labels in local:
+        places = first[..., None] + jnp.arange(count)
+        there = jax.vmap(lambda rows, places: rows[places])(table, places)
+        rows.append(jnp.where(consume[..., None], there, own_rows))
+        labels.append(jnp.where(consume[..., None], NO_LABEL, own_labels))
+    nobody = jnp.full(consumed.shape, NO_PACKET, jnp.int32)
+    received = [mean for mean, _ in recalled]
+    return state, Reading(consumed, decided.broadcast & active, rows, labels, received, nobody, nobody)
+
+
+def speak(
+    state: State,
+    nodes: tuple[NodeState, ...],
+    shards: Shards,
+    wants: Array,
+    *,
+    group: Collective,
+    sharding: NodeSharding,
+    loop: str | None,
+) -> tuple[State, Said]:
+    """What nodes say about this round's rows of the reference set.
+
+    Args:
+        state: before the round.
+        nodes: a group each, after their training step.
+        shards: the data.
+        wants: ``[S, N]`` bool: who wants to broadcast.
+        group: the collective.
+        sharding: where its nodes are.
+        loop: see ``palaver.exchange.simulate.simulation``.
+
+    Returns:
+        The state with what nodes last said, where that is kept, and what they say; the payloads are decoded where
+        nodes remember what they hear.
+
+    """
+    talk, table, count = group.talk, shards.reference, group.protocol.batch_size
+    assert table is not None
+    start = _now(state, shards, group)
+    index = jax.vmap(partial(jax.lax.dynamic_slice_in_dim, slice_size=count))(table, start)
+    x = to_float(shards.x[index])
+    speaks, payloads, last = by_group(wants, group, sharding), [], []
+    for place, ((node, _), own) in enumerate(zip(group.groups, nodes, strict=True)):
+        how = loop or node_loop(node)
+        payload = outputs_of_speakers(node, own, x, speaks[place], how, group.protocol.p_broadcast)
+        received = decode(node, payload)
+        payloads.append(received if talk.combine == "mean" else payload)
+        if talk.least_change:
+            before = state.said[place]
+            speaks[place] = speaks[place] & (change(before, start, received) >= talk.least_change)
+            last.append(remember(before, start, received, speaks[place]))
+    speaking = of_all(speaks, sharding) if talk.least_change else wants
+    index = jnp.broadcast_to(index[:, None], (*wants.shape, count))
+    return state._replace(said=tuple(last)), Said(speaking, index, of_all(payloads, sharding))
+
+
+def deliver(
+    state: State, said: Said, neighbours: Array, shards: Shards, *, group: Collective, sharding: NodeSharding
+) -> tuple[State, Delivered]:
+    """Adds what was said to what its receivers remember.
+
+    Args:
+        state: after reading.
+        said: of all nodes, payloads decoded.
+        neighbours: ``[S, N, P]`` or ``[N, P]`` int32: whom each node's packet reaches, padded with ``NO_PEER``.
+        shards: the data.
+        group: the collective.
+        sharding: where its nodes are.
+
+    Returns:
+        The state, and what became of what was said.
+
+    """
+    received: Array = said.payload
+    weight = jnp.broadcast_to(said.broadcast[..., None], received.shape[:3]).astype(received.dtype)
+    weight = weight * confidence(received) if group.talk.weighted else weight
+    arrived = arriving(received, weight, neighbours)
+    start = _now(state, shards, group)
+    local = zip(state.heard, *(by_group(part, group, sharding) for part in arrived), strict=True)
+    heard = tuple(hear(own, start, total, weight, decay=group.talk.decay) for own, total, weight in local)
+    sent = jnp.where(said.broadcast, (neighbours != NO_PEER).sum(-1, dtype=jnp.int32), 0)
+    return state._replace(heard=heard), Delivered(sent > 0, sent, jnp.zeros_like(sent))
+
+
+def _now(state: State, shards: Shards, group: Collective) -> Array:
+    """``[S]`` int32: the first of the rows that are talked about in this round."""
+    assert shards.reference is not None
+    size = shards.reference.shape[1]
+    return jax.vmap(lambda key: protocol.reference_start(group.protocol, key, state.round, size))(state.key)
+
+
+def recall(heard: Heard, start: Array, rows: int) -> tuple[Array, Array]:
+    """The mean of what was heard about ``rows`` rows from ``start [S, n]`` on, and whether anything was.
+
+    Returns:
+        ``[S, n, B, ...]``, 0 about rows of which nothing was heard, and ``[S, n]`` int32: rows of which something was.
+
+    """
+
+    def one(heard: Heard, start: Array) -> tuple[Array, Array]:
+        total, weight = (jax.lax.dynamic_slice_in_dim(part, start, rows) for part in heard)
+        known = weight > 0
+        return total / jnp.where(known, weight, 1).reshape(_like(total, weight)), known.sum(dtype=jnp.int32)
+
+    return of_nodes(one)(heard, start)
+
+
+def hear(heard: Heard, start: Array, total: Array, weight: Array, *, decay: float) -> Heard:
+    """What was heard, with this round's.
+
+    Args:
+        heard: before.
+        start: ``[S]`` int32: the first of this round's rows.
+        total: ``[S, n, B, ...]``: the sum of what arrived at each node, each times its weight.
+        weight: ``[S, n, B]``: the sum of the weights; 0 where nothing arrived.
+        decay: factor of what was heard before, where something arrived.
+
+    """
+    rows = weight.shape[2]
+
+    def one(part: Array, start: Array, new: Array, kept: Array) -> Array:
+        old = jax.lax.dynamic_slice_in_dim(part, start, rows, axis=1)
+        return jax.lax.dynamic_update_slice_in_dim(part, old * kept.reshape(_like(old, kept)) + new, start, axis=1)
+
+    kept = jnp.where(weight > 0, decay, 1.0)
+    return Heard(*(jax.vmap(one)(part, start, new, kept) for part, new in zip(heard, (total, weight), strict=True)))
+
+
+def arriving(said: Array, weight: Array, neighbours: Array) -> tuple[Array, Array]:
+    """Sums of what arrives at each node, ``[S, N, B, ...]``, and of its weights, ``[S, N, B]``.
+
+    Args:
+        said: ``[S, N, B, ...]`` of all nodes, decoded.
+        weight: ``[S, N, B]``: of each row of it; 0 of nodes that do not speak.
+        neighbours: ``[S, N, P]`` or ``[N, P]`` int32: whom each node's packet reaches, padded with ``NO_PEER``.
+
+    """
+    *_, nodes, width = neighbours.shape
+    weighted = said * weight.reshape(_like(said, weight))
+    to = jnp.where(neighbours == NO_PEER, nodes, neighbours)
+
+    def all_at_once(to: Array, part: Array) -> Array:
+        sends = jnp.zeros((nodes, nodes)).at[jnp.arange(nodes)[:, None], to].set(1.0, mode="drop")
+        return jnp.einsum("ij,i...->j...", sends, part)
+
+    def one_by_one(to: Array, part: Array) -> Array:
+        spread = lambda i, total: total.at[to[:, i]].add(part, mode="drop")  # noqa: E731
+        return jax.lax.fori_loop(0, width, spread, jnp.zeros_like(part))
+
+    spread = jax.vmap(all_at_once if width * _DENSE >= nodes else one_by_one, (0 if to.ndim == 3 else None, 0))
+    return spread(to, weighted), spread(to, weight)
+
+
+def confidence(received: Array) -> Array:
+    """``log C − h`` of class probabilities ``[..., C]``, at least 0: how certain a sender is of each row."""
+    entropy = -(received * jnp.log(jnp.maximum(received, 1e-30))).sum(-1)
+    return jnp.maximum(math.log(received.shape[-1]) - entropy, 0.0)
+
+
+def outputs_of_speakers(node: Node, states: NodeState, x: Array, speaks: Array, loop: str, expected: float) -> PyTree:
+    """The payloads ``[S, n, B, ...]`` of the nodes that speak, about the same inputs; zeros for the others.
+
+    The forward pass is a second one beside the step's, so it is computed for the speakers alone: one after the other,
+    or so many at once as are expected to speak.
+
+    Args:
+        node: of the group.
+        states: leaves ``[S, n, ...]``.
+        x: ``[S, B, ...]`` inputs.
+        speaks: ``[S, n]`` bool.
+        loop: ``vmap`` or ``map``, see ``palaver.exchange.round.node_loop``.
+        expected: the share of the nodes that speak in a round.
+
+    """
+    assert node.encode is not None
+    seeds, nodes = speaks.shape
+    learners = seeds * nodes
+    flat = jax.tree.map(lambda a: a.reshape(learners, *a.shape[2:]), states)
+    wanted, seed = speaks.reshape(-1), jnp.repeat(jnp.arange(seeds), nodes)
+    shapes = jax.eval_shape(node.encode, jax.tree.map(lambda a: a[0], flat), x[0])
+    zeros = jax.tree.map(lambda a: jnp.zeros((learners, *a.shape), a.dtype), shapes)
+    if loop == "map":
+
+        def one(args: tuple[NodeState, Array, Array]) -> PyTree:
+            state, seed, wanted = args
+            nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+            return jax.lax.cond(wanted, lambda: node.encode(state, x[seed]), lambda: nothing)  # type: ignore[misc]
+
+        said = jax.lax.map(one, (flat, seed, wanted))
+    else:
+        at_once = min(learners, max(1, math.ceil(_MARGIN * expected * learners)))
+        chunks = -(-learners // at_once)
+        who = jnp.nonzero(wanted, size=chunks * at_once, fill_value=learners)[0]
+
+        def some(chunk: Array, said: PyTree) -> PyTree:
+            ids = jax.lax.dynamic_slice_in_dim(who, chunk * at_once, at_once)
+            own = jax.tree.map(lambda a: a.at[ids].get(mode="clip"), flat)
+            new = jax.vmap(node.encode)(own, x[seed.at[ids].get(mode="clip")])  # type: ignore[arg-type]
+            return jax.tree.map(lambda a, b: a.at[ids].set(b, mode="drop"), said, new)
+
+        said = jax.lax.fori_loop(0, -(-wanted.sum() // at_once), some, zeros)
+    return jax.tree.map(lambda a: a.reshape(seeds, nodes, *a.shape[1:]), said)
+
+
+def change(said: Array, start: Array, now: Array) -> Array:
+    """``[S, n]``: the total variation ``½ Σ |p − p′|`` of what is said now and was said last, mean over the rows.
+
+    Args:
+        said: ``[S, n, R, ...]``: what was last said, 0 about rows of which nothing was.
+        start: ``[S]`` int32: the first of this round's rows.
+        now: ``[S, n, B, ...]``.
+
+    """
+    before = jax.vmap(partial(jax.lax.dynamic_slice_in_dim, slice_size=now.shape[2], axis=1))(said, start)
+    return 0.5 * jnp.abs(now - before).reshape(*now.shape[:3], -1).sum(-1).mean(-1)
+
+
+def remember(said: Array, start: Array, now: Array, speaks: Array) -> Array:
+    """``said [S, n, R, ...]`` with what the nodes that speak, ``[S, n]``, say now, ``[S, n, B, ...]``."""
+
+    def one(said: Array, start: Array, now: Array, speaks: Array) -> Array:
+        old = jax.lax.dynamic_slice_in_dim(said, start, now.shape[1], axis=1)
+        new = jnp.where(speaks.reshape(_like(now, speaks)), now, old)
+        return jax.lax.dynamic_update_slice_in_dim(said, new, start, axis=1)
+
+    return jax.vmap(one)(said, start, now, speaks)
+
+
+def _like(array: Array, leading: Array) -> tuple[int, ...]:
+    """The shape of ``leading`` with axes of 1 behind it, so that it broadcasts against ``array``."""
+    return (*leading.shape, *(1,) * (array.ndim - leading.ndim))
