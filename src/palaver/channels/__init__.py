@@ -5,9 +5,23 @@ from typing import Any
 
 from palaver.channels.exchange import features, labels, labels_logits, logits, none
 from palaver.channels.gaussian import gaussian
+from palaver.channels.packing import Integers, encoded_bits, integers, pack, unpack
 from palaver.types import Channel
 
-__all__ = ["CHANNELS", "features", "gaussian", "labels", "labels_logits", "logits", "none"]
+__all__ = [
+    "CHANNELS",
+    "Integers",
+    "encoded_bits",
+    "features",
+    "gaussian",
+    "integers",
+    "labels",
+    "labels_logits",
+    "logits",
+    "none",
+    "pack",
+    "unpack",
+]
 
 
 CHANNELS: dict[str, Callable[[Any], Channel]] = {

@@ -1,29 +1,12 @@
 """Channels that any model can use: none, labels, logits, both, and the top hidden layer (thesis §2.2.3.2)."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from palaver.arguments import number
-from palaver.types import Array, Channel, Outputs, PyTree
-
-
-def encoded_bits(payload_shapes: PyTree) -> int:
-    """The size of one example's payload in bits: all leaves without their leading (batch) axis, each in its own type.
-
-    >>> encoded_bits(jax.ShapeDtypeStruct((32, 10), jnp.float32))
-    320
-
-    Args:
-        payload_shapes: pytree of ``ShapeDtypeStruct`` (or arrays) ``[B, ...]``.
-
-    Returns:
-        Bits per example.
-
-    """
-    return sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize * 8 for leaf in jax.tree.leaves(payload_shapes))
+from palaver.channels.packing import encoded_bits
+from palaver.types import Array, Channel, Outputs
 
 
 def _label_payload(outputs: Outputs, labels: Array) -> Array:

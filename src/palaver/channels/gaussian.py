@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from palaver.arguments import number
-from palaver.channels.exchange import encoded_bits
+from palaver.channels.packing import encoded_bits
 from palaver.objectives import kl_divergence
 from palaver.types import Array, Channel, Gaussian, Outputs, PalaverError
 
