@@ -223,12 +223,12 @@ def test_python_and_the_command_line_give_the_same_numbers(finished):
     for part in ("metrics", "diverged"):
         assert history.summary[part] == row[part]
     assert {"bits.examples", "bits.payload", "bits.ratio", "rounds_to_target"} <= set(row["metrics"])
-    # By hand: a label is 8 bits beside 64 pixels of 8, a ring has two neighbours, B is 32.
+    # By hand: a label of ten classes is 4 bits beside 64 pixels of 8, a ring has two neighbours, B is 32.
     of_seed = finished.metrics.filter((pl.col("seed") == 6) & (pl.col("round") == 9) & pl.col("node").is_null())
     last = dict(of_seed.select("metric", "value").iter_rows())
     assert last["sent"] == 2 * last["broadcast"] > 0
     assert last["bits.examples"] == last["sent"] * 32 * 64 * 8
-    assert last["bits.payload"] == last["sent"] * 32 * 8
+    assert last["bits.payload"] == last["sent"] * 32 * 4
     parameters = 64 * 8 + 8 + 8 * 10 + 10
     assert last["bits.gradient_exchange"] == 9 * 2 * 32 * parameters
     assert last["bits.ratio"] == last["bits.gradient_exchange"] / (last["bits.examples"] + last["bits.payload"])

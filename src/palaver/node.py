@@ -205,10 +205,7 @@ def _gradients(
 
         values, pull, (outputs, model_state) = jax.vjp(losses, state.params, has_aux=True)
         grads = [pull(tuple(only))[0] for only in np.eye(len(values), dtype=np.float32)]
-        labels = batch.labels
-        if channel.labels_of is not None:
-            labels = jnp.where(consume, channel.labels_of(received).astype(labels.dtype), labels)
-        info = StepInfo(payload=channel.encode(outputs, labels), loss=jnp.mean(jnp.stack(values)))
+        info = StepInfo(payload=channel.encode(outputs, batch.labels), loss=jnp.mean(jnp.stack(values)))
         return Gradients(grads, model_state), info
 
     return gradients
@@ -329,6 +326,7 @@ def learner(
         parameters=lambda: _size(shapes),
         encode=encode,
         decode=channel.decode,
+        labels_of=channel.labels_of,
         gradients=gradients,
         update=update,
         metrics=None if metrics is None else lambda key, state, x: metrics(evaluated(state), x, key),

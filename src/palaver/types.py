@@ -49,14 +49,15 @@ class Batch(NamedTuple):
     x: Array
     """``[B, ...]`` inputs, float32 (images scaled to [0, 1])."""
     labels: Array
-    """``[B]`` class ids, int32; ``NO_LABEL`` on a received batch, where only the payload can give the labels."""
+    """``[B]`` class ids, int32; ``NO_LABEL`` where they are not known. A received batch has those of its payload."""
 
 
 class Channel(NamedTuple):
     """What nodes send each other, and how a receiver learns from it, as pure functions.
 
     ``encode(outputs, labels) -> payload`` turns a sender's outputs on a batch into what is sent: a pytree whose
-    leaves have the batch as leading axis. ``labels`` are ``NO_LABEL`` where the sender itself does not know them.
+    leaves have the batch as leading axis. ``labels`` are ``NO_LABEL`` where the sender itself does not know them; that
+    is no class id, and is never sent.
     ``loss(outputs, received) -> scalar`` is the receiver's objective, a mean over the batch (nats, or squared units);
     its gradient must be finite also against the receiver's own payload, which takes the place of a received one in
     rounds in which nothing was received. ``received`` is the payload, or where the channel has ``decode`` what that
@@ -68,10 +69,11 @@ class Channel(NamedTuple):
     loss: Callable[[Outputs, PyTree], Array]
     bits: Callable[[PyTree], int]
     labels_of: Callable[[PyTree], Array] | None = None
-    """``labels_of(received) -> [B]``: the labels that the payload carries; ``None``: it carries none."""
+    """``labels_of(payload) -> [B]``: the labels that the payload carries; ``None``: it carries none."""
     decode: Callable[[PyTree], PyTree] | None = None
-    """``decode(payload) -> received``: floats with the batch as leading axis, such as class probabilities, whose mean
-    over several senders says what these say together; ``None``: the payload itself, of which no mean is taken."""
+    """``decode(payload) -> received``: what a receiver learns, floats with the batch as leading axis whose mean over
+    several senders says what these say together, such as the distribution over classes; ``None``: the payload itself.
+    """
 
 
 class Packet(NamedTuple):
@@ -128,7 +130,7 @@ class Node(NamedTuple):
     ``parameters() -> int``: how many numbers gradient exchange would have to send.
     Nodes of ``palaver.learner`` also give:
     ``encode(state, x) -> payload``: what it sends about inputs without labels, from a pass in evaluation mode;
-    ``decode(payload) -> received``, as the channel's;
+    ``decode`` and ``labels_of``, the channel's;
     ``gradients(key, state, batch, received, consume) -> (Gradients, StepInfo)`` and
     ``update(state, gradients, consume) -> state``, the two halves of ``step``.
     Nodes that learn without labels also give, in evaluation mode:
@@ -144,6 +146,7 @@ class Node(NamedTuple):
     parameters: Callable[[], int]
     encode: Callable[[NodeState, Array], PyTree] | None = None
     decode: Callable[[PyTree], PyTree] | None = None
+    labels_of: Callable[[PyTree], Array] | None = None
     gradients: Callable[[Array, NodeState, Batch, PyTree, Array], tuple[Gradients, StepInfo]] | None = None
     update: Callable[[NodeState, Gradients, Array], NodeState] | None = None
     metrics: Callable[[Array, NodeState, Array], dict[str, Array]] | None = None

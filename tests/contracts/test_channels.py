@@ -10,9 +10,14 @@ import pytest
 from jax.test_util import check_grads
 
 from palaver import channels
+from palaver.channels.forms import BITS
 from palaver.types import NO_LABEL, Outputs, PalaverError
 
 BATCH, CLASSES, DEPTH = 3, 5, 8
+FORMS = {(bits, 0): f"logits, {bits} bits" for bits in BITS[:-1]} | {
+    (bits, top): f"logits, {bits} bits of {top}"
+    for bits, top in ((32, 1), (0, 1), (32, 3), (16, 3), (4, 3), (1, 3), (0, 3))
+}
 
 CHANNELS = {
     "none": channels.none(),
@@ -22,16 +27,24 @@ CHANNELS = {
     "labels+logits": channels.labels_logits(mix=0.3, temperature=2.0),
     "features": channels.features(weight=2.5),
     "gaussian": channels.gaussian(weight=1.5),
-}
-BITS = {
+    "labels+logits, lean": channels.labels_logits(mix=0.3, temperature=2.0, bits=4, top=3),
+} | {name: channels.logits(temperature=2.0, bits=bits, top=top) for (bits, top), name in FORMS.items()}
+SIZES = {
     "none": 0,
-    "labels": 8,
+    "labels": 3,
     "logits": 5 * 32,
     "logits, hard": 5 * 32,
-    "labels+logits": 8 + 5 * 32,
+    "labels+logits": 3 + 5 * 32,
     "features": 8 * 32,
     "gaussian": 8 * 32,
-}
+    "labels+logits, lean": 3 + 3 * (3 + 4),
+} | {name: top * (3 + bits) if top else 5 * bits for (bits, top), name in FORMS.items()}
+"""Bits of one example: a class id takes 3, since 4 < C = 5 ≤ 8."""
+
+def loss_of(channel, outputs, payload):
+    """The loss of a receiver with these outputs on a payload."""
+    return channel.loss(outputs, payload if channel.decode is None else channel.decode(payload))
+
 
 every_channel = pytest.mark.parametrize("name", CHANNELS)
 
@@ -54,15 +67,45 @@ def softmax(z):
     return e / e.sum(-1, keepdims=True)
 
 
+def received(bits, top):
+    """What a receiver knows of the sender's distributions in this form, in float64."""
+    p = softmax(SENDER.logits)
+    if not 0 < bits <= 8:
+        return p if top == 0 else largest(p, p if bits else np.ones_like(p), top)
+    levels = 2**bits - 1
+    quantised = np.round(p * levels) / levels
+    if top:
+        return largest(p, quantised, top)
+    return np.where(quantised.any(-1, keepdims=True), quantised, 1)
+
+
+def largest(p, sent, top):
+    """``sent`` of the largest classes by ``p``; the others share what is missing to 1."""
+    found = np.zeros_like(p)
+    for row, of_row, values in zip(found, p, sent, strict=True):
+        ids = sorted(range(CLASSES), key=lambda c: -of_row[c])[:top]
+        others = max(0, 1 - values[ids].sum()) / (CLASSES - top)
+        row[:] = others
+        for c in ids:
+            row[c] = max(values[c], others)
+    return found
+
+
+def tempered(p, temperature):
+    return p ** (1 / temperature) / (p ** (1 / temperature)).sum(-1, keepdims=True)
+
+
 def target(name):
     """The target distribution of the receiver."""
     hard = np.eye(CLASSES)[np.asarray(LABELS)]
-    return {
+    found = {
         "labels": hard,
         "logits": softmax(SENDER.logits),
         "logits, hard": softmax(np.asarray(SENDER.logits) / 0.25),
         "labels+logits": 0.3 * hard + 0.7 * softmax(np.asarray(SENDER.logits) / 2.0),
-    }[name]
+        "labels+logits, lean": 0.3 * hard + 0.7 * tempered(received(4, 3), 2.0),
+    } | {other: tempered(received(*form), 2.0) for form, other in FORMS.items()}
+    return found[name]
 
 
 @every_channel
@@ -86,16 +129,32 @@ def test_loss_and_gradient_in_closed_form(name):
     else:
         p, q = softmax(RECEIVER.logits), target(name)
         expected, to_logits = -(q * np.log(p)).sum() / BATCH, (p - q) / BATCH
-    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(gradient.logits, to_logits, rtol=1e-4, atol=1e-6)
+    # Numbers of 16 bits are rounded to 11 binary digits.
+    rounding = 1e-3 if "16 bits" in name else 0
+    np.testing.assert_allclose(loss, expected, rtol=1e-5 + rounding, atol=1e-7)
+    np.testing.assert_allclose(gradient.logits, to_logits, rtol=1e-4, atol=1e-6 + rounding / 4)
     np.testing.assert_allclose(gradient.features, to_features, rtol=1e-4, atol=1e-6)
+
+
+@every_channel
+def test_the_target_is_a_distribution_and_the_loss_its_cross_entropy(name):
+    channel = CHANNELS[name]
+    if channel.decode is None:
+        assert name in ("none", "features", "gaussian")
+        return
+    payload = channel.encode(SENDER, LABELS)
+    found = channel.decode(payload)
+    np.testing.assert_allclose(found.sum(-1), np.ones(BATCH), rtol=1e-6)
+    np.testing.assert_allclose(found, target(name), atol=1e-6 + 3e-4 * ("16 bits" in name))
+    expected = -(found * np.log(softmax(RECEIVER.logits))).sum(-1).mean()
+    np.testing.assert_allclose(loss_of(channel, RECEIVER, payload), expected, rtol=1e-5)
 
 
 @every_channel
 def test_gradient_is_the_numerical_one(name):
     channel = CHANNELS[name]
     payload = channel.encode(SENDER, LABELS)
-    check_grads(lambda own: channel.loss(own, payload), (RECEIVER,), order=1, modes=["rev"], atol=5e-3, rtol=5e-3)
+    check_grads(lambda own: loss_of(channel, own, payload), (RECEIVER,), order=1, modes=["rev"], atol=5e-3, rtol=5e-3)
 
 
 @every_channel
@@ -104,7 +163,7 @@ def test_no_gradient_reaches_the_sender(name):
 
     def loss(sender):
         payload = channel.encode(Outputs(*sender), LABELS)
-        return channel.loss(RECEIVER, payload)
+        return loss_of(channel, RECEIVER, payload)
 
     for leaf in jax.tree.leaves(jax.grad(loss)(SENDER)):
         assert not np.asarray(leaf).any()
@@ -119,12 +178,19 @@ def test_a_payload_has_the_batch_in_front(name):
 
 
 @every_channel
-def test_declared_bits_are_the_encoded_size(name):
+@pytest.mark.parametrize("batch", [1, BATCH])
+def test_declared_bits_are_the_encoded_size_and_the_packet_is_the_payload(name, batch):
     channel = CHANNELS[name]
-    payload = channel.encode(SENDER, LABELS)
-    example = [np.asarray(leaf)[0].tobytes() for leaf in jax.tree.leaves(payload)]
-    shapes = jax.eval_shape(channel.encode, SENDER, LABELS)
-    assert channel.bits(shapes) == 8 * sum(map(len, example)) == BITS[name]
+    sender = jax.tree.map(lambda a: a[:batch], SENDER)
+    payload, shapes = (of(channel.encode, sender, LABELS[:batch]) for of in (lambda f, *a: f(*a), jax.eval_shape))
+    assert channel.bits(shapes) == SIZES[name]
+    packet = channels.pack(payload)
+    assert len(packet) == math.ceil(batch * SIZES[name] / 8)
+    found = channels.unpack(shapes, packet)
+    assert jax.tree.structure(found) == jax.tree.structure(payload)
+    for leaf, sent in zip(jax.tree.leaves(found), jax.tree.leaves(payload), strict=True):
+        assert leaf.dtype == sent.dtype
+        np.testing.assert_array_equal(leaf, sent)
 
 
 @every_channel
@@ -133,7 +199,7 @@ def test_gradient_is_finite_against_its_own_payload(name, labels):
     # In a round that a node spends on its own data the loss is taken against its own payload, and masked; a gradient
     # that is not finite would pass through the mask.
     channel = CHANNELS[name]
-    gradient = jax.grad(lambda own: channel.loss(own, channel.encode(SENDER, labels)))(SENDER)
+    gradient = jax.grad(lambda own: loss_of(channel, own, channel.encode(SENDER, labels)))(SENDER)
     for leaf in jax.tree.leaves(gradient):
         assert np.isfinite(leaf).all()
 
@@ -147,13 +213,13 @@ def test_jit_changes_nothing_and_compiles_once(name):
     def step(receiver, sender, labels):
         traced.append(name)
         payload = channel.encode(sender, labels)
-        return payload, channel.loss(receiver, payload)
+        return payload, loss_of(channel, receiver, payload)
 
     for sender, labels in ((SENDER, LABELS), (RECEIVER, LABELS[::-1])):
         payload, loss = step(RECEIVER, sender, labels)
         plain = channel.encode(sender, labels)
         jax.tree.map(np.testing.assert_array_equal, payload, plain)
-        np.testing.assert_allclose(loss, channel.loss(RECEIVER, plain), rtol=1e-6)
+        np.testing.assert_allclose(loss, loss_of(channel, RECEIVER, plain), rtol=1e-6)
     assert traced == [name]
 
 
@@ -163,8 +229,8 @@ def test_vmap_is_a_loop_over_nodes(name):
     stack = jax.tree.map(lambda *a: jnp.stack(a), RECEIVER, SENDER)
     payloads = jax.vmap(channel.encode, (0, None))(stack, LABELS)
     losses = jax.vmap(channel.loss)(jax.tree.map(lambda a: a[::-1], stack), payloads)
-    one = channel.loss(SENDER, channel.encode(RECEIVER, LABELS))
-    two = channel.loss(RECEIVER, channel.encode(SENDER, LABELS))
+    one = loss_of(channel, SENDER, channel.encode(RECEIVER, LABELS))
+    two = loss_of(channel, RECEIVER, channel.encode(SENDER, LABELS))
     np.testing.assert_allclose(losses, [one, two], rtol=1e-6)
 
 
@@ -182,44 +248,140 @@ def test_names_in_settings():
     for name, channel in expected.items():
         found, payload = channels.CHANNELS[name](settings), channel.encode(SENDER, LABELS)
         jax.tree.map(np.testing.assert_array_equal, found.encode(SENDER, LABELS), payload)
-        assert float(found.loss(RECEIVER, payload)) == float(channel.loss(RECEIVER, payload))
+        assert float(loss_of(found, RECEIVER, payload)) == float(loss_of(channel, RECEIVER, payload))
 
 
 def test_payloads():
-    np.testing.assert_array_equal(CHANNELS["labels"].encode(SENDER, LABELS), LABELS)
+    assert CHANNELS["labels"].encode(SENDER, LABELS).values.tolist() == LABELS.tolist()
     np.testing.assert_array_equal(CHANNELS["logits"].encode(SENDER, LABELS), SENDER.logits)
     np.testing.assert_array_equal(CHANNELS["features"].encode(SENDER, LABELS), SENDER.features)
     both = CHANNELS["labels+logits"].encode(SENDER, LABELS)
-    np.testing.assert_array_equal(both["labels"], LABELS)
+    assert both["labels"].values.tolist() == LABELS.tolist()
     np.testing.assert_array_equal(both["logits"], SENDER.logits)
     assert CHANNELS["none"].encode(SENDER, LABELS) == ()
 
 
-@pytest.mark.parametrize("name", ["logits", "logits, hard", "features", "gaussian"])
-def test_labels_are_not_sent(name):
-    channel = CHANNELS[name]
-    np.testing.assert_array_equal(channel.encode(SENDER, LABELS), channel.encode(SENDER, LABELS * 0))
+def of_probabilities(*rows):
+    return Outputs(logits=jnp.log(jnp.array(rows)), features=jnp.zeros((len(rows), 1)))
+
+
+SKEWED = (0.04, 0.48, 0.06, 0.11, 0.31)
+
+
+def test_payloads_of_few_bits_by_hand():
+    sender = of_probabilities(SKEWED)
+    half = channels.logits(bits=16).encode(sender, None)
+    assert half.dtype == jnp.float16
+    # The logits less their largest, to float16's 11 binary digits.
+    np.testing.assert_allclose(half, np.log([np.divide(SKEWED, 0.48)]), rtol=2**-11)
+    levels = channels.logits(bits=4).encode(sender, None)
+    assert levels.values.tolist() == [[1, 7, 1, 2, 5]]  # 15 p = 0.6, 7.2, 0.9, 1.65, 4.65
+    assert (levels.below, levels.values.dtype) == (16, jnp.uint8)
+    two = channels.logits(bits=4, top=2).encode(sender, None)
+    assert (two["classes"].values.tolist(), two["probabilities"].values.tolist()) == ([[1, 4]], [[7, 5]])
+    exact = channels.logits(top=2).encode(sender, None)
+    np.testing.assert_allclose(exact["probabilities"], [[0.48, 0.31]], rtol=1e-6)
+    assert channels.logits(bits=16, top=2).encode(sender, None)["probabilities"].dtype == jnp.float16
+    best = channels.logits(bits=0, top=1).encode(sender, None)
+    assert (list(best), best["classes"].values.tolist(), best["classes"].below) == (["classes"], [[1]], 5)
 
 
 @pytest.mark.parametrize(
-    ("classes", "dtype"), [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "int32")]
+    ("bits", "top", "sent", "expected"),
+    [
+        (4, 0, SKEWED, np.array([1, 7, 1, 2, 5]) / 16),
+        (1, 0, SKEWED, np.full(5, 0.2)),  # none above a half: all levels are 0
+        (32, 2, SKEWED, np.array([0.07, 0.48, 0.07, 0.07, 0.31])),  # 0.21 are missing
+        (4, 2, SKEWED, np.array([1, 7, 1, 1, 5]) / 15),
+        (1, 2, SKEWED, np.full(5, 0.2)),  # all are missing: the two get no less than the other three
+        (2, 2, (0.01, 0.7, 0.01, 0.14, 0.14), np.array([1, 6, 1, 1, 1]) / 10),  # 2 and 0 of 3 levels, 1 is missing
+        (1, 2, (0.0, 0.5001, 0.0, 0.0, 0.4999), np.eye(5)[1]),  # 1 and 0: nothing is missing
+        (0, 1, SKEWED, np.eye(5)[1]),
+        (0, 2, SKEWED, np.array([0, 1, 0, 0, 1]) / 2),
+    ],
 )
-def test_labels_travel_in_the_smallest_type(classes, dtype):
+def test_what_is_not_sent_by_hand(bits, top, sent, expected):
+    sender = of_probabilities(sent)
+    channel = channels.logits(bits=bits, top=top)
+    np.testing.assert_allclose(channel.decode(channel.encode(sender, None)), [expected], rtol=2e-6, atol=1e-7)
+
+
+def test_forms_of_many_bits_agree():
+    # With p in 8 bits a probability moves by at most half a level, and normalising by as little again.
+    exact = softmax(SENDER.logits)
+    for bits, apart in ((16, 3e-4), (8, 5 / 255), (4, 5 / 15)):
+        channel = channels.logits(bits=bits)
+        assert 0 < abs(channel.decode(channel.encode(SENDER, None)) - exact).max() < apart
+
+
+@every_channel
+@pytest.mark.parametrize("size", [1e30, 1e-30, 0.0])
+def test_extreme_scores_are_sent_as_finite_numbers(name, size):
+    if name in ("features", "gaussian"):
+        return
+    channel = CHANNELS[name]
+    sender = SENDER._replace(logits=jnp.array([[0, 1, 2, 3, 4], [0, 0, 0, 0, 0], [1, 1, -1, -1, -1]]) * size)
+    payload = channel.encode(sender, jnp.full(BATCH, NO_LABEL))
+    for leaf in jax.tree.leaves(payload):
+        assert np.isfinite(np.asarray(leaf, np.float32)).all()
+    loss, gradient = jax.value_and_grad(channel.loss)(RECEIVER, payload)
+    assert np.isfinite(loss) and np.isfinite(gradient.logits).all()
+
+
+@pytest.mark.parametrize("name", ["labels", "labels+logits", "labels+logits, lean"])
+def test_a_label_that_the_sender_does_not_have_is_its_own_best_class(name):
+    channel = CHANNELS[name]
+    best = np.asarray(SENDER.logits).argmax(-1).tolist()
+    assert best != LABELS.tolist()
+    for known, expected in (
+        (LABELS, LABELS.tolist()),
+        (jnp.full_like(LABELS, NO_LABEL), best),
+        (LABELS.at[1].set(NO_LABEL), [4, best[1], 2]),
+    ):
+        payload = channel.encode(SENDER, known)
+        assert channel.labels_of(payload).tolist() == expected
+        shapes = jax.eval_shape(channel.encode, SENDER, known)
+        assert channel.labels_of(channels.unpack(shapes, channels.pack(payload))).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["logits", "logits, hard", "features", "gaussian", *FORMS.values()])
+def test_labels_are_not_sent(name):
+    channel = CHANNELS[name]
+    jax.tree.map(np.testing.assert_array_equal, channel.encode(SENDER, LABELS), channel.encode(SENDER, LABELS * 0))
+
+
+@pytest.mark.parametrize(
+    ("classes", "dtype", "bits"),
+    [
+        (1, "uint8", 0),
+        (2, "uint8", 1),
+        (10, "uint8", 4),
+        (256, "uint8", 8),
+        (257, "uint16", 9),
+        (65536, "uint16", 16),
+        (65537, "int32", 17),
+    ],
+)
+def test_labels_travel_in_the_fewest_bits_and_are_held_in_the_smallest_type(classes, dtype, bits):
     channel = channels.labels()
     uniform = Outputs(logits=jnp.zeros((2, classes)), features=jnp.zeros((2, 1)))
     payload = channel.encode(uniform, jnp.array([0, classes - 1], jnp.int32))
-    assert payload.dtype == dtype
-    assert payload.tolist() == [0, classes - 1]
+    assert payload.values.dtype == dtype
+    assert payload.values.tolist() == [0, classes - 1]
+    assert channel.bits(payload) == bits
+    assert channels.unpack(payload, channels.pack(payload)).values.tolist() == [0, classes - 1]
     # Uniform logits: log C for each, whatever the label; the highest id is not lost on the way.
-    np.testing.assert_allclose(channel.loss(uniform, payload), math.log(classes), rtol=1e-5)
+    np.testing.assert_allclose(loss_of(channel, uniform, payload), math.log(classes), rtol=1e-5)
 
 
 def test_the_mix_at_its_ends():
     payload = CHANNELS["labels+logits"].encode(SENDER, LABELS)
     only_labels, only_logits = channels.labels_logits(mix=1.0), channels.labels_logits(mix=0.0)
-    np.testing.assert_allclose(only_labels.loss(RECEIVER, payload), channels.labels().loss(RECEIVER, LABELS), rtol=1e-6)
     np.testing.assert_allclose(
-        only_logits.loss(RECEIVER, payload), channels.logits().loss(RECEIVER, SENDER.logits), rtol=1e-6
+        loss_of(only_labels, RECEIVER, payload), loss_of(channels.labels(), RECEIVER, payload["labels"]), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        loss_of(only_logits, RECEIVER, payload), loss_of(channels.logits(), RECEIVER, SENDER.logits), rtol=1e-6
     )
 
 
@@ -227,8 +389,8 @@ def test_temperature_hardens_and_softens():
     # τ → 0: the sender's most probable class; τ → ∞: the uniform distribution.
     log_p = np.log(softmax(RECEIVER.logits))
     best = np.asarray(SENDER.logits).argmax(-1)
-    cold = channels.logits(temperature=1e-3).loss(RECEIVER, SENDER.logits)
-    hot = channels.logits(temperature=1e6).loss(RECEIVER, SENDER.logits)
+    cold = loss_of(channels.logits(temperature=1e-3), RECEIVER, SENDER.logits)
+    hot = loss_of(channels.logits(temperature=1e6), RECEIVER, SENDER.logits)
     np.testing.assert_allclose(cold, -log_p[np.arange(BATCH), best].mean(), rtol=1e-5)
     np.testing.assert_allclose(hot, -log_p.mean(), rtol=1e-5)
 
@@ -248,10 +410,33 @@ def test_bad_numbers_are_named(value):
 def test_a_gaussian_has_as_many_means_as_variances():
     odd = Outputs(logits=jnp.zeros((2, 0)), features=jnp.zeros((2, 7)))
     with pytest.raises(PalaverError, match="features are 7 wide"):
-        channels.gaussian().loss(odd, odd.features)
+        loss_of(channels.gaussian(), odd, odd.features)
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, math.inf, math.nan])
 def test_bad_mix_is_named(value):
     with pytest.raises(PalaverError, match=rf"mix is {value}: give a number in \[0, 1\]"):
         channels.labels_logits(mix=value)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"bits": 9}, "bits is 9: give 32 or 16, 8 to 1 for levels, or 0 with top for class ids alone"),
+        ({"bits": 33}, "bits is 33: give 0 to 32"),
+        ({"bits": 4.0}, "bits is 4.0: give a whole number, 0 to 32"),
+        ({"bits": 0}, "bits is 0 without top, so that nothing would be sent: give top, such as 1 for the argmax"),
+        ({"top": -1}, "top is -1: give at least 0"),
+        ({"top": True}, "top is True: give a whole number, at least 0"),
+    ],
+)
+@pytest.mark.parametrize("make", [channels.logits, channels.labels_logits])
+def test_bad_forms_are_named(make, form, words):
+    with pytest.raises(PalaverError) as error:
+        make(**form)
+    assert str(error.value) == words
+
+
+def test_the_largest_of_fewer_classes_are_refused():
+    with pytest.raises(PalaverError, match="top is 5 for 5 classes: give fewer than there are, or 0 for all"):
+        channels.logits(top=5).encode(SENDER, LABELS)

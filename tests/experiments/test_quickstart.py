@@ -83,7 +83,7 @@ def test_bits_are_counted_from_deliveries(quickstart, summary):
         sent = np.array(last.filter(pl.col("metric") == "sent").sort("seed")["value"])
         bits = {name: row["metrics"][f"bits.{name}"] for name in ("examples", "payload", "gradient_exchange", "ratio")}
         assert (sent > 0).all() == (row["configuration"] in (LABELS, LOGITS))
-        examples, payload = sent * 32 * 64 * 8, sent * 32 * {LABELS: 8, LOGITS: 320}.get(row["configuration"], 0)
+        examples, payload = sent * 32 * 64 * 8, sent * 32 * {LABELS: 4, LOGITS: 320}.get(row["configuration"], 0)
         assert bits["examples"]["values"] == examples.tolist()
         assert bits["payload"]["values"] == payload.tolist()
         assert bits["examples"]["mean"] == pytest.approx(examples.mean())

@@ -46,7 +46,7 @@ def check_channel(channel: Channel, outputs: Outputs, labels: jax.ShapeDtypeStru
         raise PalaverError(f"the channel's loss gives {shown(loss)}: make a scalar, the mean over the batch")
     if channel.labels_of is not None:
         with failure_of("the channel's labels_of", "make the labels [batch] of a payload"):
-            found: Any = jax.eval_shape(channel.labels_of, received)
+            found: Any = jax.eval_shape(channel.labels_of, payload)
         if not isinstance(found, jax.ShapeDtypeStruct) or found.shape != labels.shape:
             raise PalaverError(
                 f"the channel's labels_of gives {shown(found)}: make class ids [batch], here {labels.shape}"

@@ -1,27 +1,36 @@
 """Channels that any model can use: none, labels, logits, both, and the top hidden layer (thesis §2.2.3.2)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from palaver.arguments import number
-from palaver.channels.packing import encoded_bits
-from palaver.types import Array, Channel, Outputs
+from palaver.channels.forms import Form, form
+from palaver.channels.packing import Integers, encoded_bits, integers
+from palaver.types import Array, Channel, Outputs, PyTree
 
 
-def _label_payload(outputs: Outputs, labels: Array) -> Array:
-    classes = outputs.logits.shape[-1]
-    return labels.astype(jnp.uint8 if classes <= 256 else jnp.uint16 if classes <= 65536 else jnp.int32)
+def _distillation(
+    encode: Callable[[Outputs, Array], PyTree],
+    decode: Callable[[PyTree], Array],
+    labels_of: Callable[[PyTree], Array] | None = None,
+) -> Channel:
+    """The cross-entropy against the distribution over classes that a payload stands for."""
+
+    def loss(outputs: Outputs, target: Array) -> Array:
+        return optax.softmax_cross_entropy(outputs.logits, jax.lax.stop_gradient(target)).mean()
+
+    return Channel(encode, loss, encoded_bits, labels_of, decode)
 
 
-def _label_loss(outputs: Outputs, labels: Array) -> Array:
-    one_hot = jax.nn.one_hot(labels, outputs.logits.shape[-1], dtype=outputs.logits.dtype)
-    return optax.softmax_cross_entropy(outputs.logits, one_hot).mean()
+def _one_hot(ids: Integers) -> Array:
+    return jax.nn.one_hot(ids.values, ids.below)
 
 
-def _soft_loss(outputs: Outputs, logits: Array, temperature: float) -> Array:
-    target = jax.nn.softmax(jax.lax.stop_gradient(logits) / temperature)
-    return optax.softmax_cross_entropy(outputs.logits, target).mean()
+def _softened(written: Form, temperature: float) -> Callable[[PyTree], Array]:
+    return lambda sent: jax.nn.softmax(written.decode(sent) / temperature)
 
 
 def none() -> Channel:
@@ -37,36 +46,58 @@ def none() -> Channel:
 def labels() -> Channel:
     """The true labels; the loss is the cross-entropy, in nats, as on a node's own data (thesis §2.2.3.2).
 
+    Where the sender does not know the label, it sends the class that its own logits are largest for.
+
     Returns:
-        A channel whose payload is class ids ``[B]``: uint8 (8 bits per example) for up to 256 classes, uint16 for up to
-        65,536, int32 for more.
+        A channel whose payload is class ids ``[B]``, ``palaver.channels.Integers`` below C: ⌈log₂ C⌉ bits an example.
 
     """
-    return Channel(encode=_label_payload, loss=_label_loss, bits=encoded_bits, labels_of=lambda sent: sent)
+
+    def encode(outputs: Outputs, known: Array) -> Integers:
+        return integers(jnp.where(known >= 0, known, outputs.logits.argmax(-1)), outputs.logits.shape[-1])
+
+    return _distillation(encode, _one_hot, labels_of=lambda sent: sent.values)
 
 
-def logits(*, temperature: float = 1.0) -> Channel:
+def logits(*, temperature: float = 1.0, bits: int = 32, top: int = 0) -> Channel:
     """The sender's logits ``v``; cross-entropy against ``softmax(v / τ)`` (eqs. 2.2.1, 2.2.2), in nats.
+
+    In fewer bits, ``v`` are the logarithms of what was sent:
+
+    | bits | of all classes (``top=0``) | of the ``top`` largest, beside their ids of ⌈log₂ C⌉ bits each |
+    |---|---|---|
+    | 32 | ``v`` in its own type | their probabilities in float32 |
+    | 16 | ``v − max v`` in float16 | their probabilities in float16 |
+    | 8 … 1 | probabilities, rounded to the nearest of ``2 ** bits`` levels from 0 to 1 | as of all classes |
+    | 0 | – | nothing: they are equally likely, and the others impossible; with ``top=1`` the argmax |
+
+    Where all levels were 0, every class is equally likely. What the largest classes lack to a sum of 1 is spread evenly
+    over the others, and none of the largest then gets less than they do.
+
+    >>> logits(bits=4, top=2).bits(jax.eval_shape(logits(bits=4, top=2).encode, Outputs(*jnp.zeros((2, 8, 10))), None))
+    16
 
     Args:
         temperature: τ. Below 1 hardens the targets, above 1 softens them.
+        bits: of the number for one class; 32, 16, or 8 to 0.
+        top: how many of the largest classes are sent, below C; 0: all of them.
 
     Returns:
-        A channel whose payload is logits ``[B, C]`` in their own type: 32 · C bits per example in float32.
+        A channel whose payload is ``[B, C]`` floats or ``Integers``, or with ``top`` the classes' ids ``[B, top]`` and
+        their probabilities ``[B, top]``, by these names. ``bits · C`` bits an example, or ``top · (⌈log₂ C⌉ + bits)``.
+        Its ``encode`` raises ``PalaverError`` where ``top`` is not below C.
 
     Raises:
-        PalaverError: if τ is not a finite number above 0.
+        PalaverError: if τ is not a finite number above 0, for other bits, or a negative ``top``; or if both are 0, so
+            that nothing would be sent.
 
     """
     temperature = number("temperature", temperature, "(0, inf)")
-    return Channel(
-        encode=lambda outputs, _labels: outputs.logits,
-        loss=lambda outputs, sent: _soft_loss(outputs, sent, temperature),
-        bits=encoded_bits,
-    )
+    written = form(bits, top)
+    return _distillation(lambda outputs, _labels: written.encode(outputs.logits), _softened(written, temperature))
 
 
-def labels_logits(*, mix: float = 0.5, temperature: float = 1.0) -> Channel:
+def labels_logits(*, mix: float = 0.5, temperature: float = 1.0, bits: int = 32, top: int = 0) -> Channel:
     """Labels and logits ``v``: ``α·H(label) + (1 − α)·H(softmax(v / τ))``, in nats (Hinton et al. 2015).
 
     ``H(y)`` is the receiver's cross-entropy against ``y`` (eq. 2.2.2), mean over the batch.
@@ -74,23 +105,24 @@ def labels_logits(*, mix: float = 0.5, temperature: float = 1.0) -> Channel:
     Args:
         mix: α, the weight of the true label, in [0, 1].
         temperature: τ, as in ``logits``.
+        bits: as in ``logits``.
+        top: as in ``logits``.
 
     Returns:
         A channel whose payload is those of ``labels`` and ``logits``, by these names.
 
     Raises:
-        PalaverError: if α is outside [0, 1], or τ is not a finite number above 0.
+        PalaverError: if α is outside [0, 1], or for what ``logits`` does not take.
 
     """
-    temperature = number("temperature", temperature, "(0, inf)")
+    hard, soft = labels(), logits(temperature=temperature, bits=bits, top=top)
+    softened = _softened(form(bits, top), temperature)
     mix = number("mix", mix, "[0, 1]")
-    return Channel(
-        encode=lambda outputs, classes: {"labels": _label_payload(outputs, classes), "logits": outputs.logits},
-        loss=lambda outputs, sent: (
-            mix * _label_loss(outputs, sent["labels"]) + (1 - mix) * _soft_loss(outputs, sent["logits"], temperature)
-        ),
-        bits=encoded_bits,
-        labels_of=lambda sent: sent["labels"],
+
+    return _distillation(
+        lambda outputs, known: {"labels": hard.encode(outputs, known), "logits": soft.encode(outputs, known)},
+        lambda sent: mix * _one_hot(sent["labels"]) + (1 - mix) * softened(sent["logits"]),
+        labels_of=lambda sent: sent["labels"].values,
     )
 
 

@@ -50,8 +50,9 @@ def read(
     local = zip(*(by_group(x, group, sharding) for x in (slot, consumed)), *own, strict=True)
     for (node, _), (place, consume, own_rows, own_labels) in zip(group.groups, local, strict=True):
         rows.append(jnp.where(consume[..., None], _take(packets.index, place), own_rows))
-        labels.append(jnp.where(consume[..., None], NO_LABEL, own_labels))
         payload = jax.tree.map(lambda pool, place=place: _take(pool, place), packets.payload)
+        sent = NO_LABEL if node.labels_of is None else of_nodes(node.labels_of)(payload).astype(own_labels.dtype)
+        labels.append(jnp.where(consume[..., None], sent, own_labels))
         received.append(decode(node, payload))
     sender = jnp.where(consumed, _take(packets.sender, slot), NO_PACKET)
     step = jnp.where(consumed, _take(packets.step, slot), -1)

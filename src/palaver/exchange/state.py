@@ -110,7 +110,7 @@ class Reading(NamedTuple):
     rows: list[Array]
     """``[S, n, B]`` int32: rows of the training set."""
     labels: list[Array]
-    """``[S, n, B]`` int32; ``NO_LABEL`` where the node does not know it."""
+    """``[S, n, B]`` int32; ``NO_LABEL`` where neither the node nor the payload knows it."""
     received: list[PyTree]
     """``[S, n, B, ...]``: decoded payloads; without meaning for those who do not learn from others."""
     sender: Array
