@@ -55,6 +55,10 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """What nodes send each other; without labels: features (codes) or gaussian (a VAE's code distributions)."""
     temperature: fields.Positive = 1.0
     """Temperature tau of received logits, above 0; below 1 sharpens them."""
+    payload_bits: Literal[32, 16, 8, 7, 6, 5, 4, 3, 2, 1, 0] = 32
+    """Bits of every class score that is sent: 32, 16, or 8 to 1 for probabilities; with top also 0, class ids alone."""
+    top: fields.CountOrZero = 0
+    """How many class scores are sent, the largest, fewer than there are classes; 0: all."""
     mix: fields.Fraction = 0.5
     """Weight alpha of the true label in labels+logits, in [0, 1]."""
     feature_weight: fields.Positive = 1.0
@@ -107,6 +111,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("report_round", self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),
             ("model", labels or self.model in built, f"one of {', '.join(built)} {of_objective}"),
             ("channel", self.channel in channels, f"one of {', '.join(channels)} {of_objective}"),
+            ("payload_bits", self.payload_bits > 0 or self.top > 0, "32, 16, or 8 to 1, or top of at least 1 too"),
             ("projection", codes or not self.projection, "False, or a vae or bigan that sends features or gaussian"),
         ]
         for name, fine, allowed in rules:
