@@ -235,12 +235,12 @@ def test_vmap_is_a_loop_over_nodes(name):
 
 
 def test_names_in_settings():
-    settings = SimpleNamespace(temperature=2.0, mix=0.3, feature_weight=2.5)
+    settings = SimpleNamespace(temperature=2.0, mix=0.3, feature_weight=2.5, payload_bits=4, top=3)
     expected = {
         "none": channels.none(),
         "labels": channels.labels(),
-        "logits": channels.logits(temperature=2.0),
-        "labels+logits": channels.labels_logits(mix=0.3, temperature=2.0),
+        "logits": channels.logits(temperature=2.0, bits=4, top=3),
+        "labels+logits": channels.labels_logits(mix=0.3, temperature=2.0, bits=4, top=3),
         "features": channels.features(weight=2.5),
         "gaussian": channels.gaussian(weight=2.5),
     }

@@ -24,17 +24,21 @@ __all__ = [
 ]
 
 
+def _form(settings: Any) -> dict[str, Any]:
+    return {"temperature": settings.temperature, "bits": settings.payload_bits, "top": settings.top}
+
+
 CHANNELS: dict[str, Callable[[Any], Channel]] = {
     "none": lambda _: none(),
     "labels": lambda _: labels(),
-    "logits": lambda settings: logits(temperature=settings.temperature),
-    "labels+logits": lambda settings: labels_logits(mix=settings.mix, temperature=settings.temperature),
+    "logits": lambda settings: logits(**_form(settings)),
+    "labels+logits": lambda settings: labels_logits(mix=settings.mix, **_form(settings)),
     "features": lambda settings: features(weight=settings.feature_weight),
     "gaussian": lambda settings: gaussian(weight=settings.feature_weight),
 }
 """Every channel by the name that settings give it; an entry that is added here is accepted wherever names are.
 
-The argument is a settings object with ``temperature``, ``mix`` and ``feature_weight``.
+The argument is a settings object with ``temperature``, ``payload_bits``, ``top``, ``mix`` and ``feature_weight``.
 """
 
 OF_CLASSES = {"labels", "logits", "labels+logits"}
