@@ -17,10 +17,19 @@ from palaver.exchange.shards import shards
 from palaver.exchange.simulate import simulation
 from palaver.models import VAE, BiGAN
 from palaver.node import learner
-from palaver.objectives import OBJECTIVES, adversarial, collapsed, elbo, kl_divergence, sample, standard_normal
+from palaver.objectives import (
+    OBJECTIVES,
+    adversarial,
+    collapsed,
+    cross_entropy,
+    elbo,
+    kl_divergence,
+    sample,
+    standard_normal,
+)
 from palaver.objectives import _negative_log_likelihood as pixel_loss
 from palaver.studies.seeds import seed_keys
-from palaver.types import Batch, Gaussian, PalaverError
+from palaver.types import NO_LABEL, Batch, Gaussian, PalaverError
 
 BATCH, SHAPE, LATENT = 6, (4, 5), 3
 X = jnp.asarray(np.random.default_rng(0).random((BATCH, *SHAPE)), jnp.float32)
@@ -45,6 +54,40 @@ def test_kl_is_the_mean_log_ratio_of_samples(q):
     assert (np.abs(ratios.mean(0) - kl_divergence(p, q)) < 4 * error).all()
     assert (error < 0.1).all()
     np.testing.assert_allclose(kl_divergence(p, p), 0, atol=1e-6)
+
+
+SCORES = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("labels", [(3, 0, 1), (3, NO_LABEL, 1), (NO_LABEL, NO_LABEL, 2), (NO_LABEL,) * 3])
+def test_only_examples_with_a_label_are_learned(labels):
+    def loss(scores):
+        batch = Batch(jnp.asarray(scores), jnp.array(labels, jnp.int32))
+        return cross_entropy().losses(lambda x: x, batch, jax.random.key(0))[1][0]
+
+    value, gradient = jax.value_and_grad(loss)(SCORES)
+    known = [row for row, label in enumerate(labels) if label != NO_LABEL]
+    p, expected, to_scores = np.exp(SCORES) / np.exp(SCORES).sum(-1, keepdims=True), 0.0, np.zeros_like(SCORES)
+    for row in known:
+        expected -= np.log(p[row, labels[row]]) / len(known)
+        to_scores[row] = (p[row] - np.eye(4)[labels[row]]) / len(known)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, to_scores, rtol=1e-5, atol=1e-7)
+    others = [row for row in range(3) if row not in known]
+    assert (np.asarray(gradient)[others] == 0).all()
+
+
+def test_where_all_labels_are_known_the_loss_is_the_plain_mean_to_the_last_bit():
+    rng = np.random.default_rng(2)
+    scores, labels = jnp.asarray(rng.normal(size=(50, 7)), jnp.float32), jnp.asarray(rng.integers(0, 7, 50), jnp.int32)
+
+    def plain(scores):
+        return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
+
+    def ours(scores):
+        return cross_entropy().losses(lambda x: x, Batch(scores, labels), jax.random.key(0))[1][0]
+
+    jax.tree.map(np.testing.assert_array_equal, *(jax.jit(jax.value_and_grad(loss))(scores) for loss in (plain, ours)))
 
 
 class Tables:

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from palaver.arguments import number, shown
-from palaver.types import Array, Batch, Gaussian, Outputs, PalaverError
+from palaver.types import NO_LABEL, Array, Batch, Gaussian, Outputs, PalaverError
 
 USED_UNIT = 0.01
 """A latent unit counts as used where the variance of its mean over the examples is above this (Burda et al. 2016)."""
@@ -68,21 +68,31 @@ def as_outputs(returned: Outputs | Array) -> Outputs:
 
 
 def cross_entropy() -> Objective:
-    """The cross-entropy with the labels of the node's own data, in nats, mean over the batch (thesis §2.2.3.1)."""
-    return _of_logits(optax.softmax_cross_entropy_with_integer_labels)
+    """The cross-entropy with the labels of the node's own data, in nats, mean over the batch (thesis §2.2.3.1).
+
+    Examples whose label is ``NO_LABEL`` do not count: the mean is over the others, and 0 where there are none.
+    """
+
+    def loss(logits: Array, labels: Array) -> Array:
+        known = labels != NO_LABEL
+        losses = jnp.where(known, optax.softmax_cross_entropy_with_integer_labels(logits, labels), 0)
+        # The mean over all, and then scaled: where every label is known, to the last bit the plain mean.
+        return losses.mean() * (labels.size / jnp.maximum(known.sum(), 1))
+
+    return _of_logits(loss)
 
 
 def distributions() -> Objective:
     """The cross-entropy with a teacher's distributions ``batch.labels [B, C]``, in nats, mean over the batch."""
-    return _of_logits(optax.softmax_cross_entropy)
+    return _of_logits(lambda logits, labels: optax.softmax_cross_entropy(logits, labels).mean())
 
 
 def _of_logits(loss: Callable[[Array, Array], Array]) -> Objective:
-    """The mean of ``loss(logits [B, C], batch.labels) -> [B]``."""
+    """The scalar ``loss(logits [B, C], batch.labels)``."""
 
     def losses(module: Any, batch: Batch, _key: Array) -> tuple[Outputs, tuple[Array, ...]]:
         outputs = as_outputs(module(batch.x))
-        return outputs, (loss(outputs.logits, batch.labels).mean(),)
+        return outputs, (loss(outputs.logits, batch.labels),)
 
     return Objective(losses)
 
