@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import quick
-from palaver.models import CNN, MLP, MODELS
+from palaver.models import CNN, MLP, MODELS, NORMS
 from palaver.models.convolution import Doubling, patches_conv, patches_conv_transpose
 from palaver.node import supervised
 from palaver.types import Batch, Outputs, PalaverError
@@ -171,6 +171,69 @@ def test_cnn_normalises_by_the_batch_and_keeps_running_statistics():
     np.testing.assert_allclose(running, 0.1 * before.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(("width", "groups"), [(3, 1), (8, 2), (16, 4)])
+def test_group_norm_by_hand(width, groups):
+    # Groups of 4 channels of one example, over its pixels and the group: mean 0 and variance 1, before scale and shift.
+    @quick.jit
+    def first_layer(x):
+        model = CNN((8, 8), 2, channels=(width,), norm="group", rngs=nnx.Rngs(0))
+        before = model.trunk.layers[0](x)
+        return before, model.trunk.norms[0](before), model(x)
+
+    x = np.random.default_rng(0).normal(loc=3, size=(5, 8, 8)).astype(np.float32)
+    before, scores, outputs = jax.tree.map(np.asarray, first_layer(x[..., None]))
+    grouped = before.astype(np.float64).reshape(5, 4, 4, groups, width // groups)
+    expected = (grouped - grouped.mean((1, 2, 4), keepdims=True)) / grouped.std((1, 2, 4), keepdims=True)
+    np.testing.assert_allclose(scores, expected.reshape(before.shape), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(outputs.features, np.maximum(scores, 0).reshape(5, -1), rtol=1e-6)
+
+
+def test_group_norm_has_no_state_and_sees_one_example():
+    # So a network whose weights are averaged needs nothing else to be averaged, and is the same in evaluation.
+    node = supervised(lambda rngs: CNN((8, 8), 5, channels=(8, 16), norm="group", rngs=rngs))
+    assert jax.tree.leaves(jax.eval_shape(node.init, jax.random.key(0)).model_state) == []
+
+    @quick.jit
+    def forward(x):
+        model = CNN((8, 8), 5, channels=(8, 16), norm="group", rngs=nnx.Rngs(0))
+        training = model(x).logits
+        model.eval()
+        return training, model(x).logits, model(x[2:3]).logits
+
+    training, evaluated, alone = forward(np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float32))
+    np.testing.assert_array_equal(training, evaluated)
+    np.testing.assert_allclose(alone, evaluated[2:3], rtol=1e-4, atol=1e-5)
+
+
+def test_parameters_of_every_norm_by_hand():
+    # 16 · 3 · 2 + 16 · 2 · 4 of the kernels, and 2 · 3 · 4 features to 5 classes.
+    kernels, head = 16 * 3 * 2 + 16 * 2 * 4, 2 * 3 * 4 * 5 + 5
+    for norm, of_norm in {"batch": 2 * (2 + 4), "group": 2 * (2 + 4), "none": 2 + 4}.items():
+        node = supervised(lambda rngs, norm=norm: CNN((8, 12, 3), 5, channels=(2, 4), norm=norm, rngs=rngs))
+        assert node.parameters() == kernels + of_norm + head
+    assert set(NORMS) == {"batch", "group", "none"}
+
+
+def test_without_a_norm_a_convolution_has_a_bias():
+    @quick.jit
+    def forward(x):
+        model = CNN((4, 4), 2, channels=(3,), norm="none", rngs=nnx.Rngs(0))
+        layer = model.trunk.layers[0]
+        plain = layer(x)
+        layer.bias[...] = jnp.array([1.0, 2.0, -3.0])
+        return plain, model(x).features
+
+    plain, features = forward(np.random.default_rng(0).normal(size=(2, 4, 4, 1)).astype(np.float32))
+    np.testing.assert_allclose(
+        features, np.maximum(plain + np.array([1, 2, -3]), 0).reshape(2, -1), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_another_norm_is_refused():
+    with pytest.raises(PalaverError, match="^norm is 'layer': choose one of batch, group, none$"):
+        CNN((8, 8), 5, norm="layer", rngs=nnx.Rngs(0))
+
+
 def test_mlp_by_hand():
     assert supervised(mlp).parameters() == (6 * 4 + 4) + (4 * 7 + 7) + (7 * 5 + 5)
 
@@ -191,7 +254,8 @@ def test_mlp_by_hand():
 
 def test_names_in_settings():
     sizes = {"mlp": (64 * 2 + 2) + (2 * 5 + 5), "cnn": (16 * 2 + 2 * 2) + (4 * 4 * 2 * 5 + 5)}
-    assert {name: architecture.convolutional for name, architecture in MODELS.items()} == {"mlp": False, "cnn": True}
+    assert {name for name, architecture in MODELS.items() if architecture.convolutional} == {"cnn"}
+    assert set(sizes) == set(MODELS)
     for name, size in sizes.items():
         made = MODELS[name].classifier
         node = supervised(lambda rngs, made=made: made((8, 8), 5, widths=(2,), dropout=0.1, rngs=rngs))

@@ -6,10 +6,11 @@ from typing import NamedTuple
 from flax import nnx
 
 from palaver.models.bigan import BiGAN
+from palaver.models.blocks import NORMS
 from palaver.models.classifiers import CNN, MLP
 from palaver.models.vae import VAE
 
-__all__ = ["AUTOENCODERS", "CNN", "MLP", "MODELS", "VAE", "Architecture", "BiGAN"]
+__all__ = ["AUTOENCODERS", "CNN", "MLP", "MODELS", "NORMS", "VAE", "Architecture", "BiGAN"]
 
 
 class Architecture(NamedTuple):
@@ -20,7 +21,8 @@ class Architecture(NamedTuple):
     classifier: Callable[..., nnx.Module]
     """``classifier(shape, classes, widths=, dropout=, rngs=)``: the network that learns labels.
 
-    It is called with ``dtype=jnp.bfloat16`` too where settings ask for that precision.
+    It is called with ``dtype=jnp.bfloat16`` too where settings ask for that precision, and if it is convolutional with
+    ``norm=``, one of ``NORMS``, where they ask for another than the batch norm.
     """
     autoencoders: bool = False
     """Whether it is also what the modules of ``AUTOENCODERS`` are made of, convolutional or not."""

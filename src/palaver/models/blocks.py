@@ -11,13 +11,44 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from palaver.arguments import number, sizes
+from palaver.arguments import choice, number, sizes
 from palaver.models.convolution import HE_NORMAL, Doubling, halving
 from palaver.models.precision import dense_product
 from palaver.types import PalaverError
 
 Sizes: TypeAlias = Sequence[int]
 """The shape of one input, or the widths of layers."""
+
+Layer: TypeAlias = Callable[[jax.Array], jax.Array]
+
+NORMS: dict[str, Callable[[int, nnx.Rngs], Layer | None]] = {
+    "batch": lambda width, rngs: nnx.BatchNorm(width, momentum=0.9, rngs=rngs),
+    "group": lambda width, rngs: nnx.GroupNorm(width, groups(width), rngs=rngs),
+    "none": lambda _width, _rngs: None,
+}
+"""What normalises a convolution's outputs, by name; without it the convolution has a bias.
+
+``batch``: over the examples of a batch, whose running mean and variance are used in evaluation. ``group``: over groups
+of channels of one example, so that there is no state, and models whose weights are averaged agree with their statistics
+(Hsieh et al. 2020).
+"""
+
+
+def groups(width: int) -> int:
+    """The number of groups of a group norm: of 4 channels each, but at most 32 groups (Wu & He 2018).
+
+    >>> [groups(width) for width in (2, 6, 8, 16, 64, 128, 512)]
+    [1, 1, 2, 4, 16, 32, 32]
+
+    Args:
+        width: channels.
+
+    Returns:
+        The largest number that divides the channels and is no larger than this.
+
+    """
+    most = min(32, max(1, width // 4))
+    return max(number for number in range(1, most + 1) if width % number == 0)
 
 
 def grid(shape: Sizes, halvings: int) -> tuple[int, int, int]:
@@ -39,7 +70,7 @@ def grid(shape: Sizes, halvings: int) -> tuple[int, int, int]:
 
 
 class Trunk(nnx.Module):
-    """Strided 4 × 4 convolutions with batch norm and no pooling (DCGAN's advice), or dense layers.
+    """Strided 4 × 4 convolutions with a norm and no pooling (DCGAN's advice), or dense layers.
 
     Each convolution halves height and width; the output is flattened.
 
@@ -48,15 +79,16 @@ class Trunk(nnx.Module):
         widths: output channels of the convolutions, or units of the dense layers.
         convolutional: which of the two.
         activation: after every layer.
-        norm_first: whether the first convolution has a batch norm too (not in a discriminator).
+        norm: of the convolutions' outputs, one of ``NORMS``.
+        norm_first: whether the first convolution has a norm too (not in a discriminator).
         dropout: share of every layer's outputs dropped in training.
         may_be_empty: whether a dense trunk may have no layers: its output is the flattened input.
         dtype: type of the operands of all products, ``jnp.float32`` or ``jnp.bfloat16``; all else is float32.
         rngs: random streams of the parameters and the dropout.
 
     Raises:
-        PalaverError: no widths, a size below 1, a dropout outside [0, 1), another dtype, or a shape that the
-            convolutions cannot halve so often.
+        PalaverError: no widths, a size below 1, another norm, a dropout outside [0, 1), another dtype, or a shape that
+            the convolutions cannot halve so often.
 
     """
 
@@ -67,6 +99,7 @@ class Trunk(nnx.Module):
         *,
         convolutional: bool,
         activation: Callable[[jax.Array], jax.Array] = nnx.relu,
+        norm: str = "batch",
         norm_first: bool = True,
         dropout: float = 0.0,
         may_be_empty: bool = False,
@@ -84,10 +117,11 @@ class Trunk(nnx.Module):
                     f"and W divisible by {2 ** len(widths)}, or other widths"
                 )
             height, width, depth = grid(shape, len(widths))
-            self.layers = nnx.List([halving(a, b, dtype=dtype, rngs=rngs) for a, b in pairwise([depth, *widths])])
+            made = NORMS[choice("norm", norm, NORMS)]
+            convolution = partial(halving, bias=norm == "none", dtype=dtype, rngs=rngs)
+            self.layers = nnx.List([convolution(a, b) for a, b in pairwise([depth, *widths])])
             without = [] if norm_first else [None]
-            norms = [nnx.BatchNorm(width, momentum=0.9, rngs=rngs) for width in widths[len(without) :]]
-            self.norms = nnx.List([*without, *norms])
+            self.norms = nnx.List([*without, *(made(width, rngs) for width in widths[len(without) :])])
             self.size = height * width * widths[-1]
         else:
             units = [math.prod(shape), *widths]

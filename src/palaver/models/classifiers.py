@@ -61,10 +61,11 @@ def CNN(
     *,
     channels: Sizes = (32, 64, 128),
     dropout: float = 0.0,
+    norm: str = "batch",
     dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
 ) -> Classifier:
-    """Strided 4 × 4 convolutions with batch norm and ReLU, then a linear classifier (thesis §2.2.2.2).
+    """Strided 4 × 4 convolutions with a norm and ReLU, then a linear classifier (thesis §2.2.2.2).
 
     There is no pooling, as in DCGAN (Radford et al. 2016).
     Each layer halves height and width. The features are the last convolution's output, flattened.
@@ -74,6 +75,8 @@ def CNN(
         classes: C.
         channels: output channels of the convolutions.
         dropout: share of every convolution's outputs dropped in training.
+        norm: ``"batch"``, as in the thesis; ``"group"``, which suits models whose weights are averaged, with groups of
+            4 channels or at most 32 groups; or ``"none"``, with biases in its place.
         dtype: type of the operands of all products, ``jnp.float32`` or ``jnp.bfloat16``; all else is float32.
         rngs: random streams of the parameters and the dropout.
 
@@ -81,10 +84,10 @@ def CNN(
         The module: ``[B, *shape]`` to logits ``[B, C]`` and features ``[B, D]``.
 
     Raises:
-        PalaverError: no channels, a size or a number of classes below 1, a dropout outside [0, 1), another dtype, or a
-            shape that the convolutions cannot halve so often.
+        PalaverError: no channels, a size or a number of classes below 1, a dropout outside [0, 1), another norm or
+            dtype, or a shape that the convolutions cannot halve so often.
 
     """
     channels = sizes("channels", channels)
-    trunk = Trunk(shape, channels, convolutional=True, dropout=dropout, dtype=dtype, rngs=rngs)
+    trunk = Trunk(shape, channels, convolutional=True, norm=norm, dropout=dropout, dtype=dtype, rngs=rngs)
     return Classifier(trunk, classes, dtype=dtype, rngs=rngs)

@@ -230,12 +230,15 @@ def _convolution(dtype: np.dtype) -> Callable[..., Array]:
     return native
 
 
-def halving(inputs: int, outputs: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> nnx.Conv:
-    """A 4 × 4 convolution of stride 2 without bias: ``[B, H, W, inputs]`` to ``[B, H/2, W/2, outputs]``.
+def halving(
+    inputs: int, outputs: int, *, bias: bool = False, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+) -> nnx.Conv:
+    """A 4 × 4 convolution of stride 2: ``[B, H, W, inputs]`` to ``[B, H/2, W/2, outputs]``.
 
     Args:
         inputs: channels of the input, whose height and width must be even.
         outputs: channels of the output.
+        bias: whether it has one.
         dtype: type of the operands of the product.
         rngs: random streams of the parameters.
 
@@ -249,7 +252,7 @@ def halving(inputs: int, outputs: int, *, dtype: DTypeLike = jnp.float32, rngs: 
         (4, 4),
         strides=2,
         padding=_PADDING,
-        use_bias=False,
+        use_bias=bias,
         conv_general_dilated=_convolution(product_type(dtype)),
         kernel_init=HE_NORMAL,
         rngs=rngs,
@@ -257,7 +260,7 @@ def halving(inputs: int, outputs: int, *, dtype: DTypeLike = jnp.float32, rngs: 
 
 
 class Doubling(nnx.Module):
-    """The transpose of ``halving``, if asked for with a bias: ``[B, H, W, inputs]`` to ``[B, 2H, 2W, outputs]``."""
+    """The transpose of ``halving``: ``[B, H, W, inputs]`` to ``[B, 2H, 2W, outputs]``."""
 
     def __init__(
         self, inputs: int, outputs: int, *, bias: bool = False, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
