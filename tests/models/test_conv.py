@@ -234,6 +234,21 @@ def test_another_norm_is_refused():
         CNN((8, 8), 5, norm="layer", rngs=nnx.Rngs(0))
 
 
+def test_linear_has_no_hidden_layers():
+    node = supervised(lambda rngs: MODELS["linear"].classifier((2, 3), 5, widths=(7, 9), dropout=0.5, rngs=rngs))
+    assert (node.parameters(), MODELS["linear"].hidden) == (6 * 5 + 5, False)
+
+    @quick.jit
+    def forward(x):
+        model = MODELS["linear"].classifier((2, 3), 5, widths=(7,), dropout=0.5, rngs=nnx.Rngs(0))
+        return model(x), model.head.kernel[...]
+
+    x = np.random.default_rng(0).normal(size=(3, 2, 3)).astype(np.float32)
+    outputs, kernel = forward(x)
+    np.testing.assert_array_equal(outputs.features, x.reshape(3, 6))
+    np.testing.assert_allclose(outputs.logits, x.reshape(3, 6) @ kernel, rtol=1e-5, atol=1e-6)
+
+
 def test_mlp_by_hand():
     assert supervised(mlp).parameters() == (6 * 4 + 4) + (4 * 7 + 7) + (7 * 5 + 5)
 
@@ -253,7 +268,7 @@ def test_mlp_by_hand():
 
 
 def test_names_in_settings():
-    sizes = {"mlp": (64 * 2 + 2) + (2 * 5 + 5), "cnn": (16 * 2 + 2 * 2) + (4 * 4 * 2 * 5 + 5)}
+    sizes = {"mlp": (64 * 2 + 2) + (2 * 5 + 5), "cnn": (16 * 2 + 2 * 2) + (4 * 4 * 2 * 5 + 5), "linear": 64 * 5 + 5}
     assert {name for name, architecture in MODELS.items() if architecture.convolutional} == {"cnn"}
     assert set(sizes) == set(MODELS)
     for name, size in sizes.items():

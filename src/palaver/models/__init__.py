@@ -1,12 +1,12 @@
 """Small models for nodes. Any flax nnx module can be used in their place: see ``palaver.node``."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import nnx
 
 from palaver.models.bigan import BiGAN
-from palaver.models.blocks import NORMS
+from palaver.models.blocks import NORMS, Sizes
 from palaver.models.classifiers import CNN, MLP
 from palaver.models.vae import VAE
 
@@ -26,11 +26,19 @@ class Architecture(NamedTuple):
     """
     autoencoders: bool = False
     """Whether it is also what the modules of ``AUTOENCODERS`` are made of, convolutional or not."""
+    hidden: bool = True
+    """Whether it has hidden layers; without, widths and dropout mean nothing."""
+
+
+def _linear(shape: Sizes, classes: int, *, widths: Sizes, dropout: float, **rest: Any) -> nnx.Module:
+    """No hidden layers, so no widths and nothing to drop."""
+    return MLP(shape, classes, hidden=(), **rest)
 
 
 MODELS: dict[str, Architecture] = {
     "mlp": Architecture(False, lambda *args, widths, **rest: MLP(*args, hidden=widths, **rest), True),
     "cnn": Architecture(True, lambda *args, widths, **rest: CNN(*args, channels=widths, **rest), True),
+    "linear": Architecture(False, _linear, hidden=False),
 }
 """Every kind of network by the name that settings give it; an entry that is added is accepted wherever names are."""
 
