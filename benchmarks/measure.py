@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from palaver.data import Dataset, load
+from palaver.exchange.build import make_collective, make_shards
 from palaver.exchange.mapping import node_keys
 from palaver.exchange.round import own_batches, train_round
-from palaver.exchange.settings import CollectiveSettings, make_collective, make_shards
+from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.sharding import ONE_DEVICE, auto_sharding
 from palaver.exchange.simulate import compiler_options, simulation
 from palaver.exchange.state import Reading, Shards, State

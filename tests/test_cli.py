@@ -13,7 +13,8 @@ import pytest
 import palaver as pv
 from palaver.cli import main
 from palaver.data import load
-from palaver.exchange.settings import CollectiveSettings, make_collective
+from palaver.exchange.build import make_collective
+from palaver.exchange.settings import CollectiveSettings
 from palaver.experiments import CHAPTERS, EXPERIMENTS
 from palaver.studies.results import read_result
 

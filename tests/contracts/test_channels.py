@@ -1,6 +1,7 @@
 """What every channel must keep to, and each one's loss and gradient in closed form."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -40,6 +41,7 @@ SIZES = {
     "labels+logits, lean": 3 + 3 * (3 + 4),
 } | {name: top * (3 + bits) if top else 5 * bits for (bits, top), name in FORMS.items()}
 """Bits of one example: a class id takes 3, since 4 < C = 5 ≤ 8."""
+
 
 def loss_of(channel, outputs, payload):
     """The loss of a receiver with these outputs on a payload."""
@@ -112,7 +114,7 @@ def target(name):
 def test_loss_and_gradient_in_closed_form(name):
     channel = CHANNELS[name]
     payload = channel.encode(SENDER, LABELS)
-    loss, gradient = jax.value_and_grad(channel.loss)(RECEIVER, payload)
+    loss, gradient = jax.value_and_grad(partial(loss_of, channel))(RECEIVER, payload)
     assert loss.shape == ()
     to_logits, to_features = np.zeros((BATCH, CLASSES)), np.zeros((BATCH, DEPTH))
     if name == "none":
@@ -228,7 +230,7 @@ def test_vmap_is_a_loop_over_nodes(name):
     channel = CHANNELS[name]
     stack = jax.tree.map(lambda *a: jnp.stack(a), RECEIVER, SENDER)
     payloads = jax.vmap(channel.encode, (0, None))(stack, LABELS)
-    losses = jax.vmap(channel.loss)(jax.tree.map(lambda a: a[::-1], stack), payloads)
+    losses = jax.vmap(partial(loss_of, channel))(jax.tree.map(lambda a: a[::-1], stack), payloads)
     one = loss_of(channel, SENDER, channel.encode(RECEIVER, LABELS))
     two = loss_of(channel, RECEIVER, channel.encode(SENDER, LABELS))
     np.testing.assert_allclose(losses, [one, two], rtol=1e-6)
@@ -324,7 +326,7 @@ def test_extreme_scores_are_sent_as_finite_numbers(name, size):
     payload = channel.encode(sender, jnp.full(BATCH, NO_LABEL))
     for leaf in jax.tree.leaves(payload):
         assert np.isfinite(np.asarray(leaf, np.float32)).all()
-    loss, gradient = jax.value_and_grad(channel.loss)(RECEIVER, payload)
+    loss, gradient = jax.value_and_grad(partial(loss_of, channel))(RECEIVER, payload)
     assert np.isfinite(loss) and np.isfinite(gradient.logits).all()
 
 

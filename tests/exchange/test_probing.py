@@ -11,8 +11,9 @@ import palaver as pv
 from palaver import probe
 from palaver.cli import main
 from palaver.data import load
+from palaver.exchange.build import make_collective
 from palaver.exchange.probing import probing
-from palaver.exchange.settings import CollectiveSettings, make_collective
+from palaver.exchange.settings import CollectiveSettings
 from palaver.studies.results import read_result
 
 SETTINGS = CollectiveSettings(

@@ -15,7 +15,7 @@ import pytest
 from palaver import commands
 from palaver.cli import main
 from palaver.data import Dataset
-from palaver.exchange.settings import make_collective
+from palaver.exchange.build import make_collective
 from palaver.studies.results import read_result
 from tables import configurations
 

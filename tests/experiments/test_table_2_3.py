@@ -11,7 +11,7 @@ import pytest
 from palaver.cli import main
 from palaver.data import load
 from palaver.decision import RULES
-from palaver.exchange.settings import make_collective
+from palaver.exchange.build import make_collective
 from tables import configurations
 
 DIGITS = load("digits")

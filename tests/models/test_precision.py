@@ -14,7 +14,8 @@ import palaver as pv
 import quick
 from palaver import channels
 from palaver.data import load
-from palaver.exchange.settings import CollectiveSettings, make_collective
+from palaver.exchange.build import make_collective
+from palaver.exchange.settings import CollectiveSettings
 from palaver.models import CNN, MLP, VAE, BiGAN, convolution
 from palaver.models.convolution import Doubling, halving, patches_conv, patches_conv_transpose
 from palaver.models.precision import dense_product

@@ -13,8 +13,9 @@ import pytest
 from palaver import host
 from palaver.cli import main
 from palaver.data import load
+from palaver.exchange.build import make_collective
 from palaver.exchange.footprint import footprint as of_collective
-from palaver.exchange.settings import CollectiveSettings, make_collective
+from palaver.exchange.settings import CollectiveSettings
 from palaver.language.footprint import footprint as of_language
 from palaver.language.generators import GENERATORS
 from palaver.language.information import CRITICS

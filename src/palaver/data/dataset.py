@@ -33,6 +33,8 @@ class Dataset(NamedTuple):
     """``[M]`` as ``y_train``."""
     classes: int
     """How many classes there are; labels run from 0 to ``classes - 1``."""
+    reference: np.ndarray | None = None
+    """``[R, ...]`` as ``x_train``: inputs without labels that all nodes of a collective share; ``None``: none."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,8 +44,7 @@ class Dataset(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The size of all parts in memory, in bytes."""
-        parts = self.x_train, self.y_train, self.x_validation, self.y_validation, self.x_test, self.y_test
-        return sum(part.nbytes for part in parts)
+        return sum(part.nbytes for part in self if isinstance(part, np.ndarray))
 
     @property
     def bits_per_example(self) -> int:

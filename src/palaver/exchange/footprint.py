@@ -1,17 +1,22 @@
 """What a collective takes: parameters, bits and memory, from shapes alone."""
 
+import math
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from palaver.data import Dataset
 from palaver.data.inputs import CHUNK, to_float
+from palaver.exchange.build import make_collective
 from palaver.exchange.description import Collective
 from palaver.exchange.mapping import node_loop, received_shapes
-from palaver.exchange.settings import CollectiveSettings, make_collective
+from palaver.exchange.settings import CollectiveSettings
+from palaver.exchange.simulate import INDEX_BITS
 from palaver.models import AUTOENCODERS
 from palaver.studies.memory import WORD, Footprint, abstract, nbytes, peak
 from palaver.topology import mean_degree
-from palaver.types import Batch, Node
+from palaver.types import Batch, Node, PyTree
 
 
 def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: int) -> Footprint:
@@ -31,29 +36,57 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
 
     """
     group = make_collective(settings, data)
-    node, state = group.groups[0][0], jax.eval_shape(group.groups[0][0].init, jax.random.key(0))
     protocol, learners = group.protocol, seeds * group.nodes
     x = abstract(protocol.batch_size, *data.shape)
     labels = abstract(protocol.batch_size, dtype=jnp.int32)
-    payload = node.payload(x, labels)
+    kinds = [_kind(node, x, labels) for node, _ in group.groups]
+    payload, received = kinds[0].payload, kinds[0].received
     packet = nbytes(payload) + (protocol.batch_size + 2) * WORD
-    consume = abstract(dtype=jnp.bool_)
-    # The state before the step is given up for the one after it.
-    received = received_shapes(node, payload)
-    step = peak(node.step, jax.random.key(0), state, Batch(x, labels), received, consume) - nbytes(state)
-    at_once = learners if node_loop(node) == "vmap" else min(devices, group.nodes)
+    # A convolution's nodes take their steps one after the other.
+    steps = [
+        kind.step * (seeds * many if node_loop(node) == "vmap" else min(devices, many))
+        for kind, (node, many) in zip(kinds, group.groups, strict=True)
+    ]
+    evaluated = [_evaluation(settings, data, node, seeds, many) for node, many in group.groups]
     memory = {
-        "learners": learners * nbytes(state),
+        "learners": seeds * sum(many * kind.state for kind, (_, many) in zip(kinds, group.groups, strict=True)),
         "packets": learners * (group.capacity + 2) * packet,
-        "data": data.x_train.nbytes,
-        "working memory": max(at_once * step, _evaluation(settings, data, node, seeds, group.nodes)),
+        "data": data.x_train.nbytes + (0 if data.reference is None else data.reference.nbytes),
+        "working memory": max(*steps, sum(evaluated)),
     }
-    example = node.bits(payload) + data.bits_per_example
+    talk, rows = group.talk, len(data.y_train) * settings.reference if data.reference is None else len(data.reference)
+    row = nbytes(received) // protocol.batch_size
+    if talk.combine == "mean":
+        memory |= {"packets": learners * packet, "heard": round(learners * rows) * (row + WORD)}
+    if talk.least_change:
+        memory["said"] = round(learners * rows) * row
+    batch = protocol.batch_size * kinds[0].bits
+    batch += INDEX_BITS if talk.examples == "reference" else protocol.batch_size * data.bits_per_example
     return Footprint(
         parameters=sum(count * each.parameters() for each, count in group.groups),
-        bits=None if settings.silent else _deliveries(group, settings.rounds) * protocol.batch_size * example,
+        bits=None if settings.silent else _deliveries(group, settings.rounds) * batch,
         memory=memory,
     )
+
+
+class _Kind(NamedTuple):
+    """Shapes and sizes of one kind of node, in bytes."""
+
+    payload: PyTree
+    received: PyTree
+    bits: int
+    """Of one example's payload."""
+    state: int
+    step: int
+    """Arrays that are alive at once during a step, beside the state."""
+
+
+def _kind(node: Node, x: Any, labels: Any) -> _Kind:
+    state, payload = jax.eval_shape(node.init, jax.random.key(0)), node.payload(x, labels)
+    received = received_shapes(node, payload)
+    # The state before the step is given up for the one after it.
+    taken = jax.random.key(0), state, Batch(x, labels), received, abstract(dtype=jnp.bool_)
+    return _Kind(payload, received, node.bits(payload), nbytes(state), peak(node.step, *taken) - nbytes(state))
 
 
 def _evaluation(settings: CollectiveSettings, data: Dataset, node: Node, seeds: int, nodes: int) -> int:
@@ -70,8 +103,15 @@ def _evaluation(settings: CollectiveSettings, data: Dataset, node: Node, seeds: 
 
 
 def _deliveries(group: Collective, rounds: int) -> float:
-    """Packets times receivers that are expected of all nodes: without re-broadcast, of own batches alone."""
+    """Packets times receivers that are expected of all nodes, at most: all are there and have something new to say.
+
+    Without re-broadcast they are of own batches alone.
+    """
     protocol = group.protocol
     share = 1.0 if protocol.rebroadcast else 1 - protocol.p_consume
-    sends = protocol.p_broadcast * share * max(0, rounds - protocol.burn_in)
+    talking = max(0, rounds - protocol.burn_in)
+    if protocol.half_life < math.inf:  # the sum of the falling probabilities
+        decay = 0.5 ** (1 / protocol.half_life)
+        talking = decay**protocol.burn_in * (1 - decay**talking) / (1 - decay)
+    sends = protocol.p_broadcast * share * talking
     return group.nodes * mean_degree(group.topology) * sends

@@ -1,28 +1,56 @@
-"""The settings of one collective, and how they become nodes, a topology and shards."""
+"""The settings of one collective."""
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
 
-import jax.numpy as jnp
-import optax
 from pydantic import Field
 
 from palaver.channels import CHANNELS, OF_CLASSES
 from palaver.data import SPLITS, Dataset
-from palaver.data.inputs import check_unit_inputs
-from palaver.exchange.description import Collective, collective
+from palaver.exchange.description import COMBINE
 from palaver.exchange.inbox import OVERFLOW
-from palaver.exchange.shards import shards
-from palaver.exchange.state import Shards
-from palaver.models import AUTOENCODERS, MODELS, Architecture
-from palaver.node import learner
+from palaver.models import AUTOENCODERS, MODELS, NORMS
 from palaver.objectives import OBJECTIVES
 from palaver.studies import fields
 from palaver.studies.settings import GraphSettings, StudySettings, settings
 from palaver.types import PalaverError
 
-"""Channels that only nodes with class scores can use."""
+_OF_CLASSES = f"one of {', '.join(sorted(OF_CLASSES))} with weighted or least_change, which compare probabilities"
+
+
+class Kind(NamedTuple):
+    """Nodes of one kind in a collective of several."""
+
+    model: str
+    widths: tuple[int, ...]
+    count: int
+
+
+def kind(text: str) -> Kind:
+    """One entry of the setting ``group``.
+
+    >>> kind("cnn:16-32:4")
+    Kind(model='cnn', widths=(16, 32), count=4)
+
+    Args:
+        text: ``model:count`` or ``model:widths:count``, widths with ``-`` between them.
+
+    Raises:
+        PalaverError: anything else.
+
+    """
+    model, *widths, many = text.split(":") if ":" in text else (text, "", "")
+    numbers = [*(widths[0].split("-") if widths else []), many]
+    if (
+        model not in MODELS
+        or len(widths) > 1
+        or not all(each.isdecimal() and 0 < int(each) <= 10**6 for each in numbers)
+    ):
+        raise PalaverError(
+            f"group has {text!r}: give model:count or model:widths:count, such as mlp:6 or cnn:16-32-64:4, "
+            f"with a model of {', '.join(MODELS)}"
+        )
+    return Kind(model, tuple(map(int, numbers[:-1])), int(many))
 
 
 @settings
@@ -35,8 +63,27 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """How the training set is divided among the nodes: at random, with label skew, or sorted by class."""
     skew: fields.PositiveDouble = 0.5
     """Dirichlet concentration alpha of the label skew, above 0; smaller is more skewed."""
+    labelled: fields.PositiveFraction = 1.0
+    """Share of every node's examples whose labels it knows, in (0, 1]."""
+    reference: fields.FractionBelowOne = 0.0
+    """Share of the training set that becomes a reference set, in [0, 1): all nodes have its inputs and talk about them
+    alone, their own examples stay where they are; 0: none."""
+    reference_data: str = ""
+    """Another data set of the same shape whose training inputs are the reference set."""
+    combine: Annotated[str, fields.OneOf(COMBINE)] = "latest"
+    """With a reference set, what a node learns: a packet as it is, or the mean of what it heard about the same rows."""
+    decay: fields.Fraction = 0.8
+    """With combine mean, the factor of what was heard before, in [0, 1]."""
+    weighted: bool = False
+    """With combine mean, weigh what is heard by the sender's confidence."""
+    least_change: fields.Fraction = 0.0
+    """With a reference set, be silent where outputs changed less than this since they were last sent (total variation,
+    in [0, 1])."""
     nodes: fields.Count = 10
     """Number of nodes N."""
+    group: tuple[str, ...] = ()
+    """Nodes of several kinds in one collective, as model:count or model:widths:count, such as mlp:6 cnn:16-32-64:4; in
+    place of nodes, model and widths."""
     objective: Annotated[str, fields.OneOf(OBJECTIVES)] = "labels"
     """A node's local objective: labels (supervised), or without labels vae or bigan (evaluated by a linear probe)."""
     model: Annotated[str, fields.OneOf(MODELS, "auto")] = "auto"
@@ -47,6 +94,8 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Latent dimension (vae, bigan)."""
     beta: fields.NotNegative = 1.0
     """Weight of a VAE's KL term, 0 or more."""
+    norm: Annotated[str, fields.OneOf(NORMS)] = "batch"
+    """Normalisation after each convolution of a cnn."""
     dropout: fields.FractionBelowOne = 0.0
     """Dropout rate after every hidden layer, in [0, 1)."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -77,6 +126,20 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Whether a consumed batch may be broadcast again."""
     burn_in: fields.CountOrZero = 0
     """Rounds before any node broadcasts; a probe's best evaluation comes after them."""
+    half_life: fields.NotNegative = 0.0
+    """Rounds in which the probability of broadcasting falls to half; 0: it stays the same."""
+    asleep: fields.FractionBelowOne = 0.0
+    """Probability that a node sleeps through a stretch of rounds, in [0, 1)."""
+    asleep_rounds: fields.Count = 1
+    """Rounds in a stretch of sleep."""
+    slow: fields.CountOrZero = 0
+    """How many nodes are slow."""
+    slow_every: fields.Count = 2
+    """A slow node takes part in one round of so many."""
+    vanish: fields.CountOrZero = 0
+    """How many nodes vanish for good."""
+    vanish_at: fields.CountOrZero = 0
+    """The round in which they vanish."""
     adam_beta1: fields.FractionBelowOne = 0.9
     """Adam's beta1, in [0, 1); DCGAN recommends 0.5 for adversarial training."""
     rounds: fields.CountOrZero = 1000
@@ -93,7 +156,12 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Also report test accuracies with one temperature per node, fitted on validation data."""
 
     def __post_init__(self) -> None:
-        """Raises ``PalaverError`` for values that do not go together."""
+        """Raises ``PalaverError`` for values that do not go together; with ``group``, counts the nodes."""
+        if self.group:
+            counted = sum(each.count for each in self.kinds)
+            if self.nodes not in (10, counted) or self.model != "auto" or self.widths:
+                raise PalaverError(f"group is {' '.join(self.group)}: leave out nodes, model and widths, which it says")
+            object.__setattr__(self, "nodes", counted)
         reported, labels = self.report_round or self.rounds, self.objective not in AUTOENCODERS
         of_objective = f"for objective {self.objective}"
         codes = not labels and self.channel != "none"
@@ -111,6 +179,15 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("report_round", self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),
             ("model", labels or self.model in built, f"one of {', '.join(built)} {of_objective}"),
             ("channel", self.channel in channels, f"one of {', '.join(channels)} {of_objective}"),
+            ("reference", not (self.reference and self.reference_data), "0 with reference_data"),
+            ("combine", self.refers or self.combine == "latest", "latest without a reference set"),
+            ("weighted", self.combine == "mean" or not self.weighted, "False unless combine is mean"),
+            ("least_change", self.refers or self.least_change == 0, "0 without a reference set"),
+            ("channel", self.channel in OF_CLASSES or not (self.weighted or self.least_change), _OF_CLASSES),
+            ("labelled", labels or self.labelled == 1, f"1 {of_objective}, which uses no labels"),
+            ("slow", self.slow <= self.nodes, f"0 to nodes ({self.nodes})"),
+            ("vanish", self.vanish < self.nodes, f"0 to {self.nodes - 1}, so that a node is left"),
+            ("vanish_at", self.vanish > 0 or self.vanish_at == 0, "0, or vanish of at least 1 too"),
             ("payload_bits", self.payload_bits > 0 or self.top > 0, "32, 16, or 8 to 1, or top of at least 1 too"),
             ("projection", codes or not self.projection, "False, or a vae or bigan that sends features or gaussian"),
         ]
@@ -126,89 +203,40 @@ class CollectiveSettings(StudySettings, GraphSettings):
         return self.objective not in AUTOENCODERS or channel not in OF_CLASSES
 
     @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of nodes, one unless ``group`` gives several."""
+        return tuple(map(kind, self.group)) or (Kind(self.model, self.widths, self.nodes),)
+
+    @property
+    def refers(self) -> bool:
+        """Whether there is a reference set, so that packets are about it."""
+        return self.reference > 0 or bool(self.reference_data)
+
+    @property
     def silent(self) -> bool:
         """Whether nothing is ever sent."""
         return self.channel == "none" or self.nodes == 1
 
+    def load(self, by_name: Callable[[str], Dataset]) -> Dataset:
+        """The data set, cut to the examples that are used, with the other one that is its reference set.
 
-def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
-    """The collective that the settings describe, for inputs of this data set's shape.
+        Args:
+            by_name: loads a data set by its name, as ``palaver.data.load``.
 
-    Raises:
-        PalaverError: more nodes than examples, images too small for the network, or inputs outside [0, 1] for nodes
-            that learn without labels.
+        Returns:
+            The data set.
 
-    """
-    owned = round(settings.fraction * len(data.y_train))
-    if settings.nodes > owned:
-        share, advice = "", f"give at most {owned}"
-        if settings.fraction < 1:
-            share, advice = f" (fraction {settings.fraction:g} of them)", "give fewer nodes or a larger fraction"
-        raise PalaverError(f"nodes is {settings.nodes} for {owned} training examples of {data.name}{share}: {advice}")
-    network, widths = _network(settings, data)
-    if settings.objective in AUTOENCODERS:
-        _check_unlabelled(settings, data)
-        how = {"latent": settings.latent, "convolutional": network.convolutional}
-        model = partial(AUTOENCODERS[settings.objective], data.shape, widths=widths, **how)
-    else:
-        model = partial(network.classifier, data.shape, data.classes, widths=widths, dropout=settings.dropout)
-    if settings.precision != "float32":  # a network of your own need not know the argument otherwise
-        model = partial(model, dtype=jnp.dtype(settings.precision))
-    code = 2 * settings.latent if settings.objective == "vae" else settings.latent
-    node = learner(
-        lambda rngs: model(rngs=rngs),
-        OBJECTIVES[settings.objective](settings),
-        CHANNELS[settings.channel](settings),
-        optimizer=optax.adam(settings.learning_rate, b1=settings.adam_beta1),
-        projection=code if settings.projection else 0,
-    )
-    silent = settings.silent
-    return collective(
-        node,
-        settings.make_topology(settings.nodes, settings.rounds),
-        p_consume=0.0 if silent else settings.p_consume,
-        p_broadcast=0.0 if silent else None if settings.p_broadcast == -1 else settings.p_broadcast,
-        capacity=1 if silent else settings.inbox,
-        overflow=settings.overflow,
-        rebroadcast=settings.rebroadcast,
-        burn_in=settings.burn_in,
-        batch_size=settings.batch_size,
-    )
+        Raises:
+            PalaverError: a reference set of another shape or type, or as ``StudySettings.load``.
 
-
-def _network(settings: CollectiveSettings, data: Dataset) -> tuple[Architecture, tuple[int, ...]]:
-    """The kind of network and the widths of its layers."""
-    image = len(data.shape) in (2, 3)
-    auto = "cnn" if image and min(data.shape[:2]) >= 32 else "mlp"
-    network = MODELS[auto if settings.model == "auto" else settings.model]
-    dense = (256, 128) if settings.objective in AUTOENCODERS else (32, 32)
-    widths = settings.widths or ((32, 64, 128) if network.convolutional else dense)
-    if network.convolutional and (not image or any(side % 2 ** len(widths) for side in data.shape[:2])):
-        raise PalaverError(
-            f"a cnn with {len(widths)} layers needs images with sides divisible by {2 ** len(widths)}, "
-            f"{data.name} has inputs of shape {data.shape}: use fewer widths or model mlp"
-        )
-    return network, widths
-
-
-def _check_unlabelled(settings: CollectiveSettings, data: Dataset) -> None:
-    """Raises ``PalaverError`` for data that nodes without labels cannot learn from."""
-    if len(data.y_validation) < 2:
-        raise PalaverError(
-            f"{data.name} has {len(data.y_validation)} validation examples here: objective {settings.objective} needs "
-            "2 or more, so give more examples"
-        )
-    check_unit_inputs(data, f"objective {settings.objective}")
-
-
-def make_shards(settings: CollectiveSettings, data: Dataset, seeds: Sequence[int]) -> Shards:
-    """The training set and who owns what, for each seed."""
-    return shards(
-        data.x_train,
-        data.y_train,
-        settings.nodes,
-        seeds,
-        split=settings.split,
-        alpha=settings.skew,
-        fraction=settings.fraction,
-    )
+        """
+        data = StudySettings.load(self, by_name)
+        if not self.reference_data:
+            return data
+        other = by_name(self.reference_data)
+        if (other.shape, other.x_train.dtype) != (data.shape, data.x_train.dtype):
+            raise PalaverError(
+                f"reference_data {other.name} has inputs of shape {other.shape} and type {other.x_train.dtype}, "
+                f"{data.name} of {data.shape} and {data.x_train.dtype}: give one with the same"
+            )
+        return data._replace(reference=other.x_train)

@@ -23,6 +23,7 @@ def shards(
     split: str = "iid",
     alpha: float = 0.5,
     fraction: float = 1.0,
+    labelled: float = 1.0,
     reference: float | np.ndarray = 0.0,
 ) -> Shards:
     """The training set and, for each seed, which node has which examples: each example is at one node only.
@@ -43,6 +44,7 @@ def shards(
         alpha: Dirichlet concentration.
         fraction: share of the examples that are distributed, of those that are not in the reference set, drawn anew for
             each seed.
+        labelled: share of every shard whose labels its node knows, at least one example.
         reference: the share of the examples that becomes the reference set, drawn anew for each seed, or the inputs
             ``[R, ...]`` of another one; 0: there is none. Shards of the same seed and number of examples are the same
             with a reference set and without.
@@ -52,13 +54,14 @@ def shards(
 
     Raises:
         PalaverError: examples that are no finite numbers with one label each, more nodes than examples, no seed or one
-            given twice, an unknown split, an alpha that is not above 0, a fraction outside (0, 1], or a reference
-            set of another shape or type, or with all the examples.
+            given twice, an unknown split, an alpha that is not above 0, a fraction or a labelled
+            share outside (0, 1], or a reference set of another shape or type, or with all the examples.
 
     """
     x, y = check_examples("x", x, "y", y)
     check_finite("x", x)
     seeds, fraction = check_seeds(seeds), number("fraction", fraction, "(0, 1]")
+    labelled = number("labelled", labelled, "(0, 1]")
     share = 0.0 if isinstance(reference, np.ndarray) else number("reference", reference, "[0, 1)")
     examples, apart = len(y), max(1, round(share * len(y))) if share else 0
     owned = max(1, round(fraction * (examples - apart)))
@@ -73,11 +76,13 @@ def shards(
         references = [examples + np.random.default_rng([seed, 2]).permutation(len(reference)) for seed in seeds]
     longest = max(index.shape[1] for index, _ in per_seed)
     index = np.stack([np.pad(index, ((0, 0), (0, longest - index.shape[1]))) for index, _ in per_seed])
+    size = np.stack([size for _, size in per_seed])
     return Shards(
         x=jnp.asarray(x),
         y=jnp.asarray(y, jnp.int32),
         index=jnp.asarray(index, jnp.int32),
-        size=jnp.asarray(np.stack([size for _, size in per_seed]), jnp.int32),
+        size=jnp.asarray(size, jnp.int32),
+        labelled=None if labelled == 1 else jnp.asarray(np.maximum(1, np.round(labelled * size)), jnp.int32),
         reference=jnp.asarray(np.stack(references), jnp.int32) if references[0].size else None,
     )
 

@@ -83,7 +83,7 @@ def simulation(
         raise PalaverError(f"shards for {shards.index.shape[1]} nodes: make them for {group.nodes}")
     if int(jnp.min(shards.size)) < 1:
         raise PalaverError("a node has no example: split the data among fewer nodes")
-    check_reference(group, shards)
+    _check_reference(group, shards)
     payload, bits = _payload(group, shards)
     specs = State(*[sharding.replicated] * len(State._fields))
     specs = specs._replace(nodes=sharding.nodes, heard=sharding.nodes, said=sharding.nodes)
@@ -114,18 +114,14 @@ def simulation(
     )
 
 
-def check_reference(group: Collective, shards: Shards) -> None:
+def _check_reference(group: Collective, shards: Shards) -> None:
     """Raises ``PalaverError`` for packets about a reference set that is not there, or nodes that cannot send them."""
+    if group.talk.examples != "reference":
+        return
     size = 0 if shards.reference is None else shards.reference.shape[1]
-    wanted = group.talk.examples == "reference"
-    if wanted != (shards.reference is not None):
-        raise PalaverError(
-            f"examples is {group.talk.examples!r} and the data have {'a' if size else 'no'} reference set: give both, "
-            "or neither"
-        )
-    if wanted and size < group.protocol.batch_size:
+    if size < group.protocol.batch_size:
         raise PalaverError(f"the reference set has {size} rows: give at least batch_size, {group.protocol.batch_size}")
-    if wanted and not all(node.encode for node, _ in group.groups):
+    if not all(node.encode for node, _ in group.groups):
         raise PalaverError("a node has no encode, which makes packets about a reference set: see palaver.types.Node")
 
 
@@ -137,10 +133,10 @@ def bits_of(x: Array) -> int:
 def _sent(group: Collective, example: int, payload: int, state: State) -> dict[str, np.ndarray]:
     """See ``Simulation.sent``; an example and its payload have so many bits."""
     counts = {name: np.asarray(count, np.float64) for name, count in state.counts._asdict().items()}
-    examples, reference = counts["sent"] * group.protocol.batch_size, group.talk.examples == "reference"
+    examples, refers = counts["sent"] * group.protocol.batch_size, group.talk.examples == "reference"
     return {
-        "bits.examples": examples * (0 if reference else example),
-        "bits.indices": counts["sent"] * (INDEX_BITS if reference else 0),
+        "bits.examples": examples * (0 if refers else example),
+        "bits.indices": counts["sent"] * (INDEX_BITS if refers else 0),
         "bits.payload": examples * payload,
     } | counts
 

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from palaver.data import Dataset
+from palaver.exchange.build import make_collective, make_shards
 from palaver.exchange.measurements import Measure, measure
 from palaver.exchange.report.metrics import METRICS
-from palaver.exchange.settings import CollectiveSettings, make_collective, make_shards
+from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.simulate import Simulation, simulation
 from palaver.models import AUTOENCODERS

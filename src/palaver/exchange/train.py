@@ -1,6 +1,7 @@
 """Training a collective from Python: the same study as the command line's, the history as arrays."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +56,8 @@ def train(
     eval_every: int = 100,
     split: str = "iid",
     alpha: float = 0.5,
+    labelled: float = 1.0,
+    reference: float | np.ndarray = 0.0,
     rules: Mapping[str, DecisionRule] | None = None,
     target: float | None = None,
     devices: int | None = None,
@@ -73,6 +76,10 @@ def train(
         eval_every: rounds between evaluations.
         split: how the training set is divided, see ``shards``.
         alpha: Dirichlet concentration of the split.
+        labelled: share of every shard whose labels its node knows.
+        reference: for a collective with ``examples="reference"``: the share of the training set that becomes the
+            reference set and that no shard gets, or the inputs ``[R, ...]`` of another one; see ``shards``. A data
+            set's own ``reference`` takes its place.
         rules: decision rules by name, for example ``RULES | {"mine": mine}``; None: ``palaver.decision.RULES``.
         target: accuracy in [0, 1] whose first evaluated round the summary gives, ``rounds_to_target``; None: none.
         devices: distribute the nodes over at most so many devices; ``None``: all. Where a round is short, they are
@@ -96,7 +103,9 @@ def train(
     rules = check_rules(rules, group.nodes, data.classes)
     check_topology(group.topology, group.nodes, rounds=rounds)
     check_nodes(group, data)
-    parts = shards(data.x_train, data.y_train, group.nodes, seeds, split=split, alpha=alpha)
+    reference = reference if data.reference is None else data.reference
+    how = partial(shards, split=split, alpha=alpha, labelled=labelled, reference=reference)
+    parts = how(data.x_train, data.y_train, group.nodes, seeds)
     sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))
     sim = simulation(group, parts, sharding=sharding)
     measured = measure(group, data, sim, len(seeds), rules=rules)

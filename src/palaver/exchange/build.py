@@ -1,0 +1,138 @@
+"""From settings to nodes, a topology and shards."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from palaver.channels import CHANNELS
+from palaver.data import Dataset
+from palaver.data.inputs import check_unit_inputs
+from palaver.exchange.description import Collective, collective
+from palaver.exchange.presence import presence
+from palaver.exchange.settings import CollectiveSettings, Kind
+from palaver.exchange.shards import shards
+from palaver.exchange.state import Shards
+from palaver.models import AUTOENCODERS, MODELS, Architecture
+from palaver.node import learner
+from palaver.objectives import OBJECTIVES
+from palaver.types import Node, PalaverError
+
+
+def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
+    """The collective that the settings describe, for inputs of this data set's shape.
+
+    Raises:
+        PalaverError: more nodes than examples, images too small for the network, or inputs outside [0, 1] for nodes
+            that learn without labels.
+
+    """
+    owned = round(settings.fraction * (1 - settings.reference) * len(data.y_train))
+    if settings.nodes > owned:
+        share, advice = "", f"give at most {owned}"
+        if owned < len(data.y_train):
+            share = f" (fraction {settings.fraction:g}, reference {settings.reference:g} of them)"
+            advice = "give fewer nodes, a larger fraction or a smaller reference"
+        raise PalaverError(f"nodes is {settings.nodes} for {owned} training examples of {data.name}{share}: {advice}")
+    groups = [(_node(settings, kind, data), kind.count) for kind in settings.kinds]
+    silent = settings.silent
+    return collective(
+        groups,
+        settings.make_topology(settings.nodes, settings.rounds),
+        p_consume=0.0 if silent else settings.p_consume,
+        p_broadcast=0.0 if silent else None if settings.p_broadcast == -1 else settings.p_broadcast,
+        capacity=1 if silent else settings.inbox,
+        overflow=settings.overflow,
+        rebroadcast=settings.rebroadcast,
+        burn_in=settings.burn_in,
+        half_life=settings.half_life or math.inf,
+        batch_size=settings.batch_size,
+        presence=presence(
+            settings.nodes,
+            asleep=settings.asleep,
+            asleep_rounds=settings.asleep_rounds,
+            slow=settings.slow,
+            slow_every=settings.slow_every,
+            vanish=settings.vanish,
+            vanish_at=settings.vanish_at,
+        ),
+        **_talk(settings),
+    )
+
+
+def _talk(settings: CollectiveSettings) -> dict[str, Any]:
+    """What packets are about, as arguments of ``collective``."""
+    if not settings.refers or settings.silent:
+        return {}
+    remembers = {"decay": settings.decay, "weighted": settings.weighted} if settings.combine == "mean" else {}
+    return {
+        "examples": "reference",
+        "combine": settings.combine,
+        "least_change": settings.least_change,
+    } | remembers
+
+
+def _node(settings: CollectiveSettings, kind: Kind, data: Dataset) -> Node:
+    """A node of one kind."""
+    network, widths = _network(settings, kind, data)
+    if settings.objective in AUTOENCODERS:
+        _check_unlabelled(settings, data)
+        how = {"latent": settings.latent, "convolutional": network.convolutional}
+        model = partial(AUTOENCODERS[settings.objective], data.shape, widths=widths, **how)
+    else:
+        model = partial(network.classifier, data.shape, data.classes, widths=widths, dropout=settings.dropout)
+        if network.convolutional and settings.norm != "batch":
+            model = partial(model, norm=settings.norm)
+    if settings.precision != "float32":  # a network of your own need not know the argument otherwise
+        model = partial(model, dtype=jnp.dtype(settings.precision))
+    code = 2 * settings.latent if settings.objective == "vae" else settings.latent
+    return learner(
+        lambda rngs: model(rngs=rngs),
+        OBJECTIVES[settings.objective](settings),
+        CHANNELS[settings.channel](settings),
+        optimizer=optax.adam(settings.learning_rate, b1=settings.adam_beta1),
+        projection=code if settings.projection else 0,
+    )
+
+
+def _network(settings: CollectiveSettings, kind: Kind, data: Dataset) -> tuple[Architecture, tuple[int, ...]]:
+    """The kind of network and the widths of its layers."""
+    image = len(data.shape) in (2, 3)
+    auto = "cnn" if image and min(data.shape[:2]) >= 32 else "mlp"
+    network = MODELS[auto if kind.model == "auto" else kind.model]
+    dense = (256, 128) if settings.objective in AUTOENCODERS else (32, 32)
+    widths = kind.widths or ((32, 64, 128) if network.convolutional else dense)
+    if network.convolutional and (not image or any(side % 2 ** len(widths) for side in data.shape[:2])):
+        raise PalaverError(
+            f"a cnn with {len(widths)} layers needs images with sides divisible by {2 ** len(widths)}, "
+            f"{data.name} has inputs of shape {data.shape}: use fewer widths or model mlp"
+        )
+    return network, widths
+
+
+def _check_unlabelled(settings: CollectiveSettings, data: Dataset) -> None:
+    """Raises ``PalaverError`` for data that nodes without labels cannot learn from."""
+    if len(data.y_validation) < 2:
+        raise PalaverError(
+            f"{data.name} has {len(data.y_validation)} validation examples here: objective {settings.objective} needs "
+            "2 or more, so give more examples"
+        )
+    check_unit_inputs(data, f"objective {settings.objective}")
+
+
+def make_shards(settings: CollectiveSettings, data: Dataset, seeds: Sequence[int]) -> Shards:
+    """The training set and who owns what, for each seed."""
+    return shards(
+        data.x_train,
+        data.y_train,
+        settings.nodes,
+        seeds,
+        split=settings.split,
+        alpha=settings.skew,
+        fraction=settings.fraction,
+        labelled=settings.labelled,
+        reference=settings.reference if data.reference is None else data.reference,
+    )
