@@ -35,7 +35,7 @@ from palaver.types import NO_PEER, PalaverError
 
 REFUSED = [
     ("collective", {"topology": "star"}, "topology is 'star': choose one of ring, full, random, random-changing"),
-    ("collective", {"model": "transformer"}, "model is 'transformer': choose one of auto, mlp, cnn"),
+    ("collective", {"model": "transformer"}, "model is 'transformer': choose one of auto, mlp, cnn, linear"),
     ("collective", {"channel": "gradients"}, f"channel is 'gradients': choose one of {', '.join(CHANNELS)}"),
     ("language", {"estimator": "magic"}, f"estimator is 'magic': choose one of {', '.join(ESTIMATORS)}"),
     ("teaching", {"difficulty": "vibes"}, f"difficulty is 'vibes': choose one of {', '.join(MEASURES)}"),
