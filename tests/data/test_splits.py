@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palaver.data import SPLITS, pad, split
-from palaver.data.splits import by_class, dirichlet, iid
+from palaver.data.splits import by_class, dirichlet, iid, one_large
 from palaver.types import PalaverError
 
 
@@ -57,6 +57,12 @@ def test_iid_shares_differ_by_one_at_most():
     # Hypergeometric: variance 10 * 0.9 * (900 / 999) = 8.1, so the mean squared deviation is near it.
     assert ((counts - expected) ** 2).mean() == pytest.approx(8.1, abs=2.5)
     assert not np.array_equal(iid(LABELS, 7, 0)[0], iid(LABELS, 7, 1)[0])
+
+
+def test_one_large_gives_half_to_the_first_node_and_shares_the_rest():
+    assert [len(shard) for shard in one_large(LABELS, 10, 3)] == [500, *[56] * 5, *[55] * 4]
+    assert [len(shard) for shard in one_large(np.zeros(5), 4, 0)] == [2, 1, 1, 1]
+    assert [len(shard) for shard in one_large(np.zeros(5), 1, 0)] == [5]
 
 
 def test_by_class_gives_few_classes_a_node():

@@ -121,10 +121,39 @@ def by_class(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
     return np.array_split(order[np.argsort(labels[order], kind="stable")], nodes)
 
 
+def one_large(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
+    """Gives half of the examples to the first node, at random, and shares the rest equally among the others.
+
+    One node of a single one has everything.
+
+    >>> [len(shard) for shard in one_large(np.zeros(12), nodes=4, seed=0)]
+    [6, 2, 2, 2]
+
+    Args:
+        labels: ``[M]`` class ids; only their number matters here.
+        nodes: ``N``.
+        seed: of the draw.
+
+    Returns:
+        ``N`` arrays of int32 indices into the examples.
+
+    Raises:
+        PalaverError: as ``iid``.
+
+    """
+    labels = _check(labels, nodes, seed)
+    order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
+    if nodes == 1:
+        return [order]
+    half = min(max(1, len(labels) // 2), len(labels) - nodes + 1)
+    return [order[:half], *np.array_split(order[half:], nodes - 1)]
+
+
 SPLITS: dict[str, Callable[[ArrayLike, int, int, float], list[np.ndarray]]] = {
     "iid": lambda labels, nodes, seed, _alpha: iid(labels, nodes, seed),
     "dirichlet": dirichlet,
     "class": lambda labels, nodes, seed, _alpha: by_class(labels, nodes, seed),
+    "one-large": lambda labels, nodes, seed, _alpha: one_large(labels, nodes, seed),
 }
 """Every split by name, as functions of labels, nodes, seed and alpha; an entry that is added here is accepted wherever
 names are."""

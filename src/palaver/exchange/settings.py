@@ -15,6 +15,7 @@ from palaver.studies import fields
 from palaver.studies.settings import GraphSettings, StudySettings, settings
 from palaver.types import PalaverError
 
+_LINEAR = "none of it to a model without hidden layers"
 _OF_CLASSES = f"one of {', '.join(sorted(OF_CLASSES))} with weighted or least_change, which compare probabilities"
 
 
@@ -58,9 +59,10 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """One collective: its data, nodes, topology, channel and training. Defaults are the thesis's where it has one."""
 
     fraction: fields.PositiveFraction = 1.0
-    """Share of the training set that the collective owns, in (0, 1]."""
+    """Share of the training set, without the reference set, that the collective owns, in (0, 1]."""
     split: Annotated[str, fields.OneOf(SPLITS)] = "iid"
-    """How the training set is divided among the nodes: at random, with label skew, or sorted by class."""
+    """How the training set is divided among the nodes: at random, with label skew, sorted by class, or one half to the
+    first node."""
     skew: fields.PositiveDouble = 0.5
     """Dirichlet concentration alpha of the label skew, above 0; smaller is more skewed."""
     labelled: fields.PositiveFraction = 1.0
@@ -183,6 +185,8 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("combine", self.refers or self.combine == "latest", "latest without a reference set"),
             ("weighted", self.combine == "mean" or not self.weighted, "False unless combine is mean"),
             ("least_change", self.refers or self.least_change == 0, "0 without a reference set"),
+            ("widths", all(MODELS[k.model].hidden or not k.widths for k in self.kinds if k.model in MODELS), _LINEAR),
+            ("dropout", self.model not in MODELS or MODELS[self.model].hidden or self.dropout == 0, _LINEAR),
             ("channel", self.channel in OF_CLASSES or not (self.weighted or self.least_change), _OF_CLASSES),
             ("labelled", labels or self.labelled == 1, f"1 {of_objective}, which uses no labels"),
             ("slow", self.slow <= self.nodes, f"0 to nodes ({self.nodes})"),

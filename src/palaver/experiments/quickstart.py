@@ -1,27 +1,37 @@
-"""The main job in a minute: ten nodes on real handwriting, each with a tenth of it, communicating or not."""
+"""The main job in half a minute: ten sites with skewed handwriting digits, silent, averaging weights, or talking."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from palaver.exchange.settings import CollectiveSettings
 from palaver.studies.chapter import Row
+from palaver.studies.settings import following
 
+_BASE = CollectiveSettings(split="dirichlet", skew=0.1, reference=0.25, target=0.85)
 SCALES = {
-    "tiny": CollectiveSettings(rounds=40, eval_every=20, target=0.5),
-    "cpu": CollectiveSettings(rounds=500, eval_every=25, target=0.95),
-    "thesis": CollectiveSettings(rounds=5000, eval_every=100, target=0.95),
+    "tiny": replace(_BASE, rounds=40, eval_every=20, target=0.5),
+    "cpu": replace(_BASE, rounds=1000, eval_every=100),
+    "thesis": replace(_BASE, rounds=5000, eval_every=100),
 }
 
 
-def rows(scale: str, _overrides: Mapping[str, Any]) -> list[Row]:
-    """Two baselines of one node, the silent ten, and three channels."""
-    one, ten = {"nodes": 1, "channel": "none"}, {"nodes": 10, "fraction": 1.0}
+def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
+    """Ten sites that are silent, average their weights, talk about a reference set, or send examples; and one model.
+
+    A quarter of the training set, without its labels, is the reference set. No other configuration uses it, and one
+    model with everything has what the ten sites have together. A site alone is the average node of the silent ten.
+    """
+    base = following(SCALES[scale], overrides, "reference", "rounds")
+    outputs = {"channel": "logits", "combine": "mean", "weighted": True, "payload_bits": 4, "p_broadcast": 0.05}
+    few = {"topology": "random-changing", "neighbours": 3, "redraw_every": 10}
+    own = {"reference": 0.0, "fraction": 1 - base.reference}
+    ten = {"nodes": 10}
     found = {
-        "1 node, everything": one | {"fraction": 1.0},
-        "1 node, a tenth": one | {"fraction": 0.1},
-        "10 nodes, silent": ten | {"channel": "none"},
-        "10 nodes, labels": ten | {"channel": "labels"},
-        "10 nodes, logits": ten | {"channel": "logits"},
-        "10 nodes, labels+logits": ten | {"channel": "labels+logits"},
+        "10 sites, silent": ten | {"channel": "none"},
+        "10 sites, averaged weights (FedAvg)": ten | {"method": "fedavg", "period": min(100, base.rounds)},
+        "10 sites, outputs on a reference set": ten | outputs | few,
+        "10 sites, own examples and labels": ten | own | {"channel": "labels"},
+        "1 model with everything": {"nodes": 1, "channel": "none"},
     }
     return [Row(name, SCALES[scale], own) for name, own in found.items()]
