@@ -8,13 +8,17 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from palaver.baselines import METHODS
 from palaver.channels import CHANNELS
 from palaver.data import Dataset
 from palaver.data.inputs import check_unit_inputs
 from palaver.exchange.description import Collective, collective
 from palaver.exchange.presence import presence
+from palaver.exchange.rivals import rival
 from palaver.exchange.settings import CollectiveSettings, Kind
+from palaver.exchange.sharding import NodeSharding
 from palaver.exchange.shards import shards
+from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import Shards
 from palaver.models import AUTOENCODERS, MODELS, Architecture
 from palaver.node import learner
@@ -136,3 +140,13 @@ def make_shards(settings: CollectiveSettings, data: Dataset, seeds: Sequence[int
         labelled=settings.labelled,
         reference=settings.reference if data.reference is None else data.reference,
     )
+
+
+def make_simulation(
+    settings: CollectiveSettings, group: Collective, parts: Shards, seeds: Sequence[int], sharding: NodeSharding
+) -> Simulation:
+    """The compiled program of the settings' method, for the collective and the shards that they describe."""
+    if settings.method == "exchange":
+        return simulation(group, parts, sharding=sharding)
+    method = METHODS[settings.method](settings)
+    return rival(method, group, parts, seeds, reference=parts.reference, sharding=sharding)

@@ -10,8 +10,10 @@ from palaver.studies.chapter import Chapter
 
 
 def _name(settings: CollectiveSettings) -> str:
-    """How many nodes, and what they send to whom."""
+    """How many nodes, and what they send to whom, or by which other method they train."""
     who = f"{settings.nodes} node{'s' if settings.nodes > 1 else ''}"
+    if settings.method != "exchange":
+        return f"{who}, {settings.method}"
     return f"{who}, silent" if settings.silent else f"{who}, {settings.channel}, {settings.topology}"
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
+from palaver.baselines import METHODS
 from palaver.channels import CHANNELS, OF_CLASSES
 from palaver.data import SPLITS, Dataset
 from palaver.exchange.description import COMBINE
@@ -102,6 +103,19 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Dropout rate after every hidden layer, in [0, 1)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the operands of the networks' products; bfloat16: mixed precision, all other numbers are float32."""
+    method: Annotated[str, fields.OneOf(METHODS, "exchange")] = "exchange"
+    """How nodes train together: by exchanging packets, or a baseline to compare that with, which averages weights or
+    gradients, distils predictions, or shares data."""
+    period: fields.CountOrZero = 0
+    """Of a baseline: rounds between two averages, or the length of a cycle; 0: the method's own."""
+    digest: fields.CountOrZero = 0
+    """Of fedmd, ds-fl and scarlet: rounds of a cycle on the reference set; 0: a fifth of the period."""
+    peer_weight: fields.Positive = 1.0
+    """Of codistillation and fd: weight of what peers predict."""
+    outer_rate: fields.Positive = 0.7
+    """Of diloco: learning rate of the outer Nesterov step."""
+    outer_momentum: fields.FractionBelowOne = 0.9
+    """Of diloco: its momentum."""
     channel: Annotated[str, fields.OneOf(CHANNELS)] = "labels"
     """What nodes send each other; without labels: features (codes) or gaussian (a VAE's code distributions)."""
     temperature: fields.Positive = 1.0
@@ -218,8 +232,8 @@ class CollectiveSettings(StudySettings, GraphSettings):
 
     @property
     def silent(self) -> bool:
-        """Whether nothing is ever sent."""
-        return self.channel == "none" or self.nodes == 1
+        """Whether no packet is ever sent."""
+        return self.channel == "none" or self.nodes == 1 or self.method != "exchange"
 
     def load(self, by_name: Callable[[str], Dataset]) -> Dataset:
         """The data set, cut to the examples that are used, with the other one that is its reference set.

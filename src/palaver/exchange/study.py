@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 
 from palaver.data import Dataset
-from palaver.exchange.build import make_collective, make_shards
+from palaver.exchange.build import make_collective, make_shards, make_simulation
 from palaver.exchange.measurements import Measure, measure
 from palaver.exchange.report.metrics import METRICS
 from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.sharding import auto_sharding
-from palaver.exchange.simulate import Simulation, simulation
+from palaver.exchange.simulate import Simulation
 from palaver.models import AUTOENCODERS
 from palaver.objectives import CERTAIN, CODES, collapsed
 from palaver.studies.chapter import Configuration, Evaluation, Study
@@ -153,7 +153,7 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     settings: CollectiveSettings = row.settings
     group = make_collective(settings, data)
     sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))
-    sim = simulation(group, make_shards(settings, data, seeds), sharding=sharding)
+    sim = make_simulation(settings, group, make_shards(settings, data, seeds), seeds, sharding)
     measured = measure(
         group, data, sim, len(seeds), eval_examples=settings.eval_examples, calibrated=settings.calibrate
     )

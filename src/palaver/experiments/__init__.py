@@ -51,7 +51,12 @@ CHAPTERS: dict[str, ChapterEntry] = {
 
 EXPERIMENTS: dict[str, Experiment] = {
     "quickstart": Experiment(
-        "ten nodes on digits, silent or communicating, beside one node alone (a minute on two cores)", "collective", 5
+        "ten sites with skewed digits: silent, averaging weights, or talking (half a minute on two cores)",
+        "collective",
+        5,
+    ),
+    "versus": Experiment(
+        "talking against every rival on one axis of bits, on more and more skewed shards", "collective", 5
     ),
     "table-2.1": Experiment(
         "thesis Tables 2.1 and 2.2: what ten nodes should send each other, on CIFAR-10", "collective", 3

@@ -30,8 +30,8 @@ RATES = 0.0003, 0.001, 0.003
 
 _LOGITS = {"channel": "logits"}
 _MEAN = _LOGITS | {"combine": "mean", "weighted": True}
-_LEAN = _MEAN | {"payload_bits": 4, "p_broadcast": 0.05, "topology": "random-changing", "neighbours": 3}
-_LEAN |= {"redraw_every": 10}
+_FEW = {"topology": "random-changing", "neighbours": 3, "redraw_every": 10}
+_LEAN = _MEAN | _FEW | {"payload_bits": 4, "p_broadcast": 0.1, "least_change": 0.1}
 _GROUPED = {"norm": "group"}
 
 
@@ -47,13 +47,13 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "outputs, remembered": _MEAN | {"payload_bits": 16},
     "outputs, 4 bits": _MEAN | {"payload_bits": 4},
     "outputs, lean": _LEAN,
+    "outputs, lean, without schedule": _LEAN | {"least_change": 0.0},
     "outputs, lean, two classes": _LEAN | {"top": 2},
-    "outputs, lean, if changed": _LEAN | {"p_broadcast": 0.1, "least_change": 0.1},
     "outputs, labels": {"channel": "labels", "combine": "mean"},
     "outputs, features": {"channel": "features"},
 }
-"""What nodes say on a reference set: from the plainest form, 16-bit probabilities to everybody every other round, to few
-bits to few nodes."""
+"""What nodes say on a reference set: from the plainest form, 16-bit probabilities to everybody in every other round, to
+few bits to few nodes."""
 
 AVERAGING: dict[str, dict[str, Any]] = {
     "synchronous SGD": {"method": "sync-sgd"},

@@ -1,0 +1,74 @@
+"""What else a user could run on the same nodes, data, batches, budget, seeds and evaluation.
+
+Each baseline is a ``palaver.baselines.method.Method`` made by a factory; ``palaver.exchange.rivals`` runs it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from palaver.baselines.codistillation import codistillation, stale_codistillation
+from palaver.baselines.diloco import diloco
+from palaver.baselines.dsfl import dsfl, scarlet
+from palaver.baselines.fd import fd
+from palaver.baselines.fedavg import fedavg
+from palaver.baselines.fedmd import fedmd
+from palaver.baselines.gossip import gossip
+from palaver.baselines.gradients import asynchronous, synchronous
+from palaver.baselines.method import Method
+from palaver.baselines.pooled import bagging, ensemble, ship, silent
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "asynchronous",
+    "bagging",
+    "codistillation",
+    "diloco",
+    "dsfl",
+    "ensemble",
+    "fd",
+    "fedavg",
+    "fedmd",
+    "gossip",
+    "scarlet",
+    "ship",
+    "silent",
+    "stale_codistillation",
+    "synchronous",
+]
+
+
+def _cycle(settings: Any) -> dict[str, int]:
+    """A cycle's length and the fifth of it that trains on the consensus."""
+    period = settings.period or 500
+    return {"period": period, "rounds": settings.digest or max(1, period // 5)}
+
+
+def _learning(settings: Any) -> dict[str, Any]:
+    """The weight of peers, and a burn-in of a third of the rounds unless another is given."""
+    return {"weight": settings.peer_weight, "burn_in": settings.burn_in or settings.rounds // 3}
+
+
+METHODS: dict[str, Callable[[Any], Method]] = {
+    "sync-sgd": lambda _: synchronous(),
+    "async-sgd": lambda _: asynchronous(),
+    "fedavg": lambda settings: fedavg(period=settings.period or 16),
+    "diloco": lambda settings: diloco(
+        period=settings.period or 500, outer_rate=settings.outer_rate, momentum=settings.outer_momentum
+    ),
+    "gossip": lambda _: gossip(),
+    "codistillation": lambda settings: codistillation(**_learning(settings)),
+    "codistillation-stale": lambda settings: stale_codistillation(**_learning(settings), period=settings.period or 50),
+    "fedmd": lambda settings: fedmd(**_cycle(settings)),
+    "fd": lambda settings: fd(period=settings.period or 16, weight=settings.peer_weight),
+    "ds-fl": lambda settings: dsfl(**_cycle(settings)),
+    "scarlet": lambda settings: scarlet(**_cycle(settings)),
+    "bagging": lambda _: bagging(),
+    "ensemble": lambda _: ensemble(),
+    "ship": lambda _: ship(),
+}
+"""Every baseline by the name that settings give it; an entry that is added here is accepted wherever names are.
+
+The argument is a settings object with ``rounds``, ``burn_in``, ``period`` and ``digest`` (0: the method's own),
+``peer_weight``, ``outer_rate`` and ``outer_momentum``.
+"""

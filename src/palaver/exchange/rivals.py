@@ -1,0 +1,230 @@
+"""A baseline as one compiled program, on the same nodes, data, random draws and evaluation as a collective.
+
+It is a ``Simulation`` as a collective's, so that study, evaluation, checkpoints and report work on it as they are. The
+nodes begin with the parameters that they have in a collective, and draw the same minibatches in the same order: a
+method that never communicates is a silent collective to the bit.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.stages import Wrapped
+from jax.tree_util import Partial
+
+from palaver.baselines.method import Memory, Method, Sent, Sizes, States, floats, halves
+from palaver.data.inputs import to_float
+from palaver.devices import once
+from palaver.exchange import protocol
+from palaver.exchange.cohort import Given, Placed, cohort, received
+from palaver.exchange.description import Collective
+from palaver.exchange.mapping import node_keys, of_nodes
+from palaver.exchange.sharding import ONE_DEVICE, NodeSharding
+from palaver.exchange.simulate import Simulation, bits_of, compiler_options, simulation
+from palaver.exchange.state import RoundTrace, Shards
+from palaver.types import Array, NodeState, PalaverError
+
+_AT_ONCE = 16
+"""Rounds whose random keys are drawn at once."""
+
+
+class RivalState(NamedTuple):
+    """What a run of a baseline carries from round to round; the fields that a collective's ``State`` has mean the same.
+
+    A run that goes on from a saved state gives the same bits as one never interrupted.
+    """
+
+    round: Array
+    """Scalar int32: rounds done."""
+    key: Array
+    """``[S]`` keys: all randomness after initialisation is drawn from key, round and node id."""
+    nodes: States
+    """A group each, leaves ``[S, n, ...]``."""
+    position: Array
+    """``[S, N]`` int32: examples of its own each node has read."""
+    memory: Memory
+    """The method's."""
+    sent: Sent
+    """``[S, N]`` int32 each: since the start."""
+    loss: Array
+    """``[S, N]`` training loss summed over the rounds of the latest ``advance``."""
+    diverged: Array
+    """``[S]`` int32: first round with a loss that is not finite, -1 if none."""
+
+
+def rival(
+    method: Method,
+    group: Collective,
+    shards: Shards,
+    seeds: Sequence[int],
+    *,
+    reference: Array | None = None,
+    sharding: NodeSharding = ONE_DEVICE,
+    loop: str | None = None,
+) -> Simulation:
+    """Compiles a baseline for a training set.
+
+    Args:
+        method: from ``palaver.baselines``.
+        group: from ``collective``; of its exchange only the topology is used, by methods that have neighbours.
+        shards: the data and each node's part of it, for S seeds.
+        seeds: S of them, for what a method draws before training.
+        reference: ``[S, R]`` int32 rows of the training set that all nodes share; ``None``: there are none.
+        sharding: one device, or the node axis over a mesh (``palaver.exchange.sharding``).
+        loop: ``vmap`` or ``map`` over the nodes of a device; ``None`` chooses by ``node_loop``.
+
+    Returns:
+        The compiled functions. ``trace`` raises ``PalaverError``: no packets are read.
+
+    Raises:
+        PalaverError: nodes or data that the method cannot use; otherwise as ``simulation``.
+
+    """
+    # It never trains: it checks nodes and data, and its functions of all nodes serve any state that has ``nodes``.
+    quiet = group.protocol._replace(p_consume=0.0, p_broadcast=0.0)
+    base = simulation(group._replace(protocol=quiet, capacity=1), shards, sharding=sharding, loop=loop)
+    reference = jnp.zeros((len(shards.index), 0), jnp.int32) if reference is None else reference
+    sizes = _sizes(group, shards, reference.shape[1])
+    _check(method, group, shards, sizes)
+    before = Sent()
+    if method.pool is not None:
+        pool = method.pool(np.asarray(shards.index), np.asarray(shards.size), list(seeds))
+        shards, before = shards._replace(index=jnp.asarray(pool.index), size=jnp.asarray(pool.size)), pool.sent
+    specs = RivalState(*[sharding.replicated] * len(RivalState._fields))
+    specs = specs._replace(nodes=sharding.nodes, memory=Memory(sharding.replicated, sharding.nodes))
+    init = jax.jit(
+        partial(_init, method, group, sizes, before), out_shardings=sharding.shardings(specs), compiler_options=once()
+    )
+    advance = _program(method, Placed(group, sharding, loop), specs)
+    topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
+    given = jax.device_put(Given(shards, topology, reference), sharding.shardings(sharding.replicated))
+
+    def trace(_state: Any, _rounds: int) -> tuple[Any, RoundTrace]:
+        raise PalaverError(f"{method.name} reads no packets: trace a collective")
+
+    # Where a program on several devices fails, reading its results waits for ever; only ``block_until_ready`` raises.
+    return base._replace(
+        init=lambda keys: jax.block_until_ready(init(keys)),
+        advance=lambda state, rounds: jax.block_until_ready(advance(state, given, jnp.int32(rounds))),
+        trace=trace,
+        bits=0,
+        sent=partial(_sent, method.bits(sizes), bits_of(shards.x)),
+        compile=partial(_compile, init, advance, given, sharding),
+    )
+
+
+def _sizes(group: Collective, shards: Shards, reference: int) -> Sizes:
+    node, _ = group.groups[0]
+    x = jax.eval_shape(to_float, jax.ShapeDtypeStruct((1, *shards.x.shape[1:]), shards.x.dtype))
+    logits = jax.eval_shape(lambda x: node.predict(node.init(jax.random.key(0)), x).logits, x)
+    parameters = round(sum(count * node.parameters() for node, count in group.groups) / group.nodes)
+    return Sizes(group.nodes, group.protocol.batch_size, logits.shape[-1], parameters, reference)
+
+
+def _check(method: Method, group: Collective, shards: Shards, sizes: Sizes) -> None:
+    """Raises ``PalaverError`` for nodes or data that the method cannot use."""
+    name = method.name
+    if sizes.nodes < 2:
+        raise PalaverError(f"{name} is for nodes that work together, here is 1: give 2 or more")
+    if method.averages and len(group.groups) > 1:
+        raise PalaverError(f"{name} averages nodes of one kind, here are {len(group.groups)} groups: give one")
+    if method.public and not sizes.reference:
+        raise PalaverError(f"{name} needs a reference set, here is none: give some of the training set as one")
+    for node, _ in group.groups:
+        halves(node)
+        leaves = jax.tree.leaves(received(node, shards, sizes.batch_size))
+        shapes = [(leaf.shape, jnp.issubdtype(leaf.dtype, jnp.floating)) for leaf in leaves]
+        if method.soft and shapes != [((sizes.batch_size, sizes.classes), True)]:
+            raise PalaverError(f"{name} trains on predictions: give its nodes the channel logits()")
+    method.check(sizes, np.asarray(group.topology(jnp.int32(0))))
+
+
+def _init(method: Method, group: Collective, sizes: Sizes, before: Sent, keys: Array) -> RivalState:
+    """The state before the first round, with keys and parameters as ``simulate._init`` makes them."""
+    keys, init_keys = jax.vmap(lambda key: tuple(jax.random.split(key)))(keys)
+    states, offset = list[NodeState](), 0
+    for node, count in group.groups:
+        ids = offset + jnp.arange(count)
+        of_seed = jax.vmap(lambda key, i, node=node: node.init(jax.random.fold_in(key, i)), (None, 0))
+        state = jax.vmap(of_seed, (0, None))(init_keys, ids)
+        states.append(_alike(state) if method.averages else state)
+        offset += count
+    shape = len(keys), group.nodes
+    return RivalState(
+        round=jnp.int32(0),
+        key=keys,
+        nodes=tuple(states),
+        position=jnp.zeros(shape, jnp.int32),
+        memory=method.start(sizes, tuple(states)),
+        sent=jax.tree.map(lambda count: jnp.broadcast_to(jnp.asarray(count, jnp.int32), shape), before),
+        loss=jnp.zeros(shape),
+        diverged=jnp.full(shape[0], -1, jnp.int32),
+    )
+
+
+def _alike(state: NodeState) -> NodeState:
+    """All nodes with the first one's parameters and batch statistics; each keeps its random streams."""
+    return floats(lambda leaf: jnp.broadcast_to(leaf[:, :1], leaf.shape), state)
+
+
+def _program(method: Method, placed: Placed, specs: RivalState) -> Wrapped:
+    """``Simulation.advance``, compiled, with the constants as second argument."""
+    group, sharding = placed.group, placed.sharding
+
+    def play(state: RivalState, given: Given, keys: Array) -> RivalState:
+        now = cohort(state.round, state.key, state.position, keys, given, placed)
+        played = method.play(now, state.nodes, state.memory)
+        broken = (state.diverged < 0) & ~jnp.isfinite(played.loss).all(1)
+        return state._replace(
+            round=state.round + 1,
+            nodes=played.nodes,
+            memory=played.memory,
+            position=state.position + jnp.where(played.read, group.protocol.batch_size, 0),
+            sent=jax.tree.map(lambda total, now: total + now, state.sent, played.sent),
+            loss=state.loss + played.loss,
+            diverged=jnp.where(broken, state.round, state.diverged),
+        )
+
+    def advance(state: RivalState, given: Given, rounds: Array) -> RivalState:
+        def some(block: Array, state: RivalState) -> RivalState:
+            keys = _step_keys(state, group)
+            left = jnp.minimum(rounds - block * _AT_ONCE, _AT_ONCE)
+            return jax.lax.fori_loop(0, left, lambda i, state: play(state, given, keys[i]), state)
+
+        start = state._replace(loss=jnp.zeros_like(state.loss))
+        return jax.lax.fori_loop(0, -(-rounds // _AT_ONCE), some, start)
+
+    whole = sharding.replicated
+    return jax.jit(
+        sharding.program(advance, (specs, whole, whole), specs),
+        donate_argnums=0,
+        compiler_options=compiler_options(group, placed.loop),
+    )
+
+
+def _step_keys(state: RivalState, group: Collective) -> Array:
+    """The keys ``[R, S, N]`` of the nodes' steps in the next rounds, the same as a collective's."""
+    keys = node_keys(state.key, group.nodes)
+    steps = state.round + jnp.arange(_AT_ONCE, dtype=jnp.int32)
+    return jax.vmap(lambda step: of_nodes(lambda key: protocol.toss(group.protocol, key, step).key)(keys))(steps)
+
+
+def _sent(message: float, example: int, state: RivalState) -> dict[str, np.ndarray]:
+    """See ``Simulation.sent``; a message and an example have so many bits."""
+    messages, examples, indices = (np.asarray(count, np.float64) for count in state.sent)
+    return {"bits.examples": examples * example, "bits.indices": indices * 32, "bits.payload": messages * message}
+
+
+def _compile(init: Wrapped, advance: Wrapped, given: Given, sharding: NodeSharding, keys: Array) -> None:
+    """See ``Simulation.compile``."""
+    made, state = init.lower(keys).compile(), jax.eval_shape(init, keys)
+    if sharding.nodes is not None:
+        state = jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            state,
+            made.output_shardings,
+        )
+    advance.lower(state, given, jnp.int32(0)).compile()
