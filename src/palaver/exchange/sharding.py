@@ -84,27 +84,37 @@ def mesh_sharding(mesh: Mesh) -> NodeSharding:
 def auto_sharding(counts: list[int], devices: int | None = None, *, work: float = math.inf) -> NodeSharding:
     """The node axis over as many devices as divide the number of nodes in every group, and have enough to do.
 
+    Where several hosts take part, each gives as many of its devices as any other. Where they do not divide the nodes,
+    or would have too little to do, every host trains all nodes, on its own devices.
+
     >>> auto_sharding([4, 6], devices=1) is ONE_DEVICE
     True
 
     Args:
         counts: nodes in each group.
-        devices: use at most so many; ``None``: all.
+        devices: use at most so many, of all hosts together; ``None``: all.
         work: of a round, from ``Collective.work``.
 
     Returns:
         The sharding; ``ONE_DEVICE`` where only one device can be used.
 
     Raises:
-        PalaverError: if ``devices`` is below 1 or above the number that there are.
+        PalaverError: if ``devices`` is below the number of hosts or above the number of devices that there are.
 
     """
-    have = jax.devices()
+    have, hosts = jax.devices(), jax.process_count()
     most = len(have) if devices is None else devices
-    if not 1 <= most <= len(have):
-        raise PalaverError(f"devices is {most}: this machine shows {len(have)}; give 1 to {len(have)}")
+    if not hosts <= most <= len(have):
+        shows = "this machine shows" if hosts == 1 else f"{hosts} hosts show"
+        raise PalaverError(f"devices is {most}: {shows} {len(have)}; give {hosts} to {len(have)}")
     if jax.default_backend() == "cpu":
         most = min(most, max(1, work / _LEAST_WORK))
-    common = math.gcd(*counts)
-    used = max(d for d in range(1, int(most) + 1) if common % d == 0)
-    return ONE_DEVICE if used == 1 else mesh_sharding(Mesh(np.array(have[:used]), (AXIS,)))
+    common, each = math.gcd(*counts), [[d for d in have if d.process_index == host] for host in range(hosts)]
+    fitting = [d for d in range(1, int(most) + 1) if common % d == 0]
+    shared = [d for d in fitting if d % hosts == 0 and d // hosts <= min(map(len, each))]
+    if shared:
+        used = [device for own in each for device in own[: shared[-1] // hosts]]
+    else:
+        own = jax.local_devices()
+        used = own[: max(d for d in fitting if d <= len(own))]
+    return ONE_DEVICE if len(used) == 1 else mesh_sharding(Mesh(np.array(used), (AXIS,)))
