@@ -47,9 +47,10 @@ def main() -> int:
 
 def _stop(*_: Any) -> None:
     """Ends the process; nothing is half-written, since every file gets its name when it is whole."""
-    if os.isatty(1):
-        os.write(1, _SHOW_CURSOR)
-    os.write(2, f"palaver: {last_words()}\n".encode())
+    if sys.stdout and not sys.stdout.closed and sys.stdout.isatty():
+        os.write(sys.stdout.fileno(), _SHOW_CURSOR)
+    with suppress(AttributeError, OSError, ValueError):  # it is closed
+        os.write(sys.stderr.fileno(), f"palaver: {last_words()}\n".encode())
     _exit(130)
 
 

@@ -1,5 +1,6 @@
 """What the commands do: settings to a plan, the run with its progress, the report of folders, their comparison."""
 
+import json
 import math
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import pooch
 from rich.console import Console
 
@@ -21,12 +23,12 @@ from palaver.options import Options
 from palaver.report.grids import compare_grid
 from palaver.report.page import write_report
 from palaver.report.terminal import live, print_table, show, to_table
-from palaver.studies import runner
+from palaver.studies import hosts, runner
 from palaver.studies.budget import budget_grid, check_budget, footprints, room_ahead
 from palaver.studies.chapter import AnyChapter, Configuration, Row
 from palaver.studies.folder import PARTIAL, Folder, open_folder
 from palaver.studies.memory import allocation_errors
-from palaver.studies.plan import Plan, check_plan, stored_plan
+from palaver.studies.plan import Plan, check_plan, shared_plan, stored_plan
 from palaver.studies.results import read_result
 from palaver.studies.settings import changed, read_toml
 from palaver.studies.stopping import resumable
@@ -75,21 +77,44 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
         MachineError: the disk is full or the memory does not suffice.
 
     """
-    use_cores()
-    keep_compiled(Path(pooch.os_cache("palaver")) / "compiled")
-
-    @cache
-    def by_name(dataset: str) -> Dataset:
-        return load(dataset, options.data_root)
-
     if not 0 <= options.checkpoint_seconds < math.inf:
         raise PalaverError(f"checkpoint_seconds is {options.checkpoint_seconds}: give 0 or more, and finite")
+    together = hosts.check_hosts(options.hosts, options.host_id, options.coordinator)
+    if together and not chapter_of(name).sharded:
+        raise PalaverError(f"{chapter_of(name).name} trains on one device: leave out --hosts")
+    use_cores()
+    keep_compiled(Path(pooch.os_cache("palaver")) / "compiled")
+    if together:
+        hosts.join(options.hosts or 1, options.host_id, options.coordinator)
+    with hosts.lost_hosts():
+        if hosts.first():
+            _lead(name, options, given, overrides)
+        else:
+            _follow(options)
+    return 0
+
+
+def _follow(options: Options) -> None:
+    """Takes part in what host 0 runs."""
+    by_name = _loader(options)
+    content = hosts.share()
+    if content:  # otherwise host 0 only shows what would be run
+        plan = shared_plan(content, experiments.chapter)
+        _check(plan, by_name, None)
+        _check_data(plan, by_name)
+        runner.follow(plan, by_name)
+    hosts.leave()
+
+
+def _lead(name: str, options: Options, given: frozenset[str], overrides: Mapping[str, Any]) -> None:
+    """Runs an experiment, or goes on with an interrupted run, on this host and those that follow it."""
+    by_name = _loader(options)
     console = Console(width=None if sys.stdout.isatty() else 120)
     if options.resume is not None:
-        if overrides or given - {"resume", "data_root", "checkpoint_seconds"}:
+        if overrides or given - _BESIDE_RESUME:
+            beside = ", ".join(f"--{option.replace('_', '-')}" for option in sorted(_BESIDE_RESUME - {"resume"}))
             raise PalaverError(
-                f"--resume {options.resume} goes on with the settings it was started with: "
-                "beside it give only --data-root and --checkpoint-seconds"
+                f"--resume {options.resume} goes on with the settings it was started with: beside it give only {beside}"
             )
         out = options.resume
         if out.name.endswith(PARTIAL):  # as the folder is called until it is complete
@@ -98,6 +123,7 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
             plan = stored_plan(folder, experiments.chapter)
             if plan.experiment != name:
                 raise PalaverError(f"{out} is a run of {plan.experiment}: resume it with that name")
+            plan = plan._replace(devices=_devices_now(plan, options))
             console.print(f"resuming {out} with the settings it was started with")
             _run(plan, by_name, folder, console, options, _check(plan, by_name, None))
     else:
@@ -105,20 +131,50 @@ def run(name: str, options: Options, given: frozenset[str], overrides: Mapping[s
         plan = _plan(name, options, overrides)
         ahead = _check(plan, by_name, console if options.dry_run else None)
         if options.dry_run:
-            return 0
+            hosts.share(b"")
+            hosts.leave()
+            return
         with _opened(name, out, overwrite=options.overwrite) as folder:
             _run(plan, by_name, folder, console, options, ahead)
+    hosts.leave()
     result = read_result(out, experiments.chapter)
     show(console, result, plan.chapter.report(result))
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
-    return 0
+
+
+_BESIDE_RESUME = frozenset({"resume", "data_root", "checkpoint_seconds", "hosts", "host_id", "coordinator"})
+"""The options that an interrupted run may be given."""
+
+
+def _devices_now(plan: Plan, options: Options) -> int:
+    """Over how many devices an interrupted run goes on: all of these hosts, otherwise as many as before, if it can."""
+    have = len(jax.devices()) if plan.chapter.sharded else 1
+    return have if options.hosts else min(plan.devices, have)
+
+
+def _loader(options: Options) -> Callable[[str], Dataset]:
+    """``by_name(dataset)``, which loads a data set once."""
+
+    @cache
+    def by_name(dataset: str) -> Dataset:
+        return load(dataset, options.data_root)
+
+    return by_name
+
+
+def _check_data(plan: Plan, by_name: Callable[[str], Dataset]) -> None:
+    """Raises ``PalaverError`` on every host unless all have the same data."""
+    if jax.process_count() > 1:
+        datasets = [plan.chapter.load(row.settings, by_name) for row in plan.configurations]
+        hosts.check_same("data set", (part for data in datasets for part in data if isinstance(part, np.ndarray)))
 
 
 @contextmanager
 def _opened(name: str, out: Path, *, resume: bool = False, overwrite: bool = False) -> Generator[Folder]:
     """The result folder, which this process holds; what stops it tells how to go on with the run."""
     command = f"palaver run {name} --resume {out}"
-    with open_folder(out, resume=resume, overwrite=overwrite) as folder, resumable(folder.settings, command):
+    opened = open_folder(out, resume=resume, overwrite=overwrite)
+    with opened as folder, resumable(folder.settings, command), hosts.lost_hosts():
         yield folder
 
 
@@ -126,6 +182,8 @@ def _run(
     plan: Plan, by_name: Callable[[str], Dataset], folder: Folder, console: Console, options: Options, ahead: int
 ) -> None:
     """Runs the plan, or what is left of it, with its progress on the console."""
+    hosts.share(json.dumps(plan.to_json()).encode())
+    _check_data(plan, by_name)
     with live(console, plan) as progress:
         runner.run(
             *(plan, by_name, folder),

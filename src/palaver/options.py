@@ -32,7 +32,15 @@ class Options:
     dry_run: bool = False
     """Only show what would be run: configurations, parameters, bits and memory."""
     devices: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: all)")] = None
-    """Distribute nodes over at most so many devices; on a CPU there is one per core."""
+    """Distribute nodes over at most so many devices, of all hosts together; on a CPU there is one per core."""
+    hosts: Annotated[int | Literal["auto"] | None, arg(metavar="INT|auto", help_behavior_hint="(default: 1)")] = None
+    """Distribute nodes over so many machines, each of which runs this command; auto: those of a Slurm, Open MPI 4 or
+    cloud TPU job. Host 0 alone writes results, and its flags count (docs/scaling.md).
+    """
+    host_id: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    """This machine's number among the hosts, from 0; not with auto."""
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint="")] = None
+    """Where host 0 can be reached by all hosts, and a free port there; not with auto."""
     settings: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """TOML file of settings; flags override it."""
     checkpoint_seconds: float = 30.0

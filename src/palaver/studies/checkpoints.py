@@ -1,5 +1,6 @@
 """The latest states of one configuration of an interrupted run, each with its checksum."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from palaver.errors import PalaverError
+from palaver.studies import hosts
 from palaver.studies.files import (
     DamagedError,
     check_digests,
@@ -41,7 +43,8 @@ class Checkpoints(NamedTuple):
     """The saved states of one configuration, a pair of files each.
 
     ``N.npz`` holds the arrays of the state after step N in the order of its tree, ``N.json`` its SHA-256 and what else
-    was saved with it. ``N.json`` is written last: without it there is no checkpoint.
+    was saved with it. ``N.json`` is written last: without it there is no checkpoint. Host 0 alone writes and reads
+    them; all hosts must save and restore together.
     """
 
     folder: Path
@@ -52,14 +55,16 @@ class Checkpoints(NamedTuple):
 
         Args:
             step: after which it is saved, in the chapter's unit of progress.
-            state: tree of arrays and random keys, on any devices of this process.
+            state: tree of arrays and random keys, on any devices, also divided among hosts.
             about: what ``json.dumps`` takes, to be saved with it.
 
         Raises:
             MachineError: a file cannot be written; the older ones are still there.
 
         """
-        arrays = {str(place): np.asarray(_storable(leaf)) for place, leaf in enumerate(jax.tree.leaves(state))}
+        arrays = {str(place): hosts.whole(_storable(leaf)) for place, leaf in enumerate(jax.tree.leaves(state))}
+        if not hosts.first():
+            return
         path = self.folder / f"{step}.npz"
         write_arrays(path, arrays)
         write_sealed(path.with_suffix(".json"), {"sha256": digest(path), "about": about})
@@ -81,6 +86,17 @@ class Checkpoints(NamedTuple):
             PalaverError: none of those that were saved is whole.
 
         """
+        found = self._read(like, check) if hosts.first() else None
+        step, about = json.loads(hosts.share(json.dumps([found and found.step, found and found.about]).encode()))
+        if step is None:
+            return None
+        leaves, tree = jax.tree.flatten(like)
+        arrays = [_blank(leaf) for leaf in leaves] if found is None else found.state
+        state = [_as(hosts.share_array(array), leaf) for array, leaf in zip(arrays, leaves, strict=True)]
+        return Checkpoint(step, jax.tree.unflatten(tree, state), about)
+
+    def _read(self, like: PyTree, check: Callable[[Mapping[str, Any]], None]) -> Checkpoint | None:
+        """As ``restore``, with the state's arrays in the order of its tree."""
         damage: DamagedError | None = None
         for step in self._steps():
             try:
@@ -127,13 +143,17 @@ def _storable(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _restored(path: Path, like: PyTree) -> PyTree:
-    """The state in a file, whose arrays must be those of ``like`` in number, shape and type."""
-    arrays = read_arrays([path])
-    leaves, tree = jax.tree.flatten(like)
+def _restored(path: Path, like: PyTree) -> list[np.ndarray]:
+    """The arrays of the state in a file, which must be those of ``like`` in number, shape and type."""
+    arrays, leaves = read_arrays([path]), jax.tree.leaves(like)
     if len(arrays) != len(leaves) or not all(_fits(arrays.get(str(n)), leaf) for n, leaf in enumerate(leaves)):
         raise DamagedError(f"{path} holds the arrays of another state")
-    return jax.tree.unflatten(tree, [_as(arrays[str(n)], leaf) for n, leaf in enumerate(leaves)])
+    return [arrays[str(n)].view(_storable(leaf).dtype) for n, leaf in enumerate(leaves)]
+
+
+def _blank(leaf: Any) -> np.ndarray:
+    bare = _storable(leaf)
+    return np.zeros(bare.shape, bare.dtype)
 
 
 def _fits(stored: np.ndarray | None, like: Any) -> bool:
@@ -146,8 +166,7 @@ def _fits(stored: np.ndarray | None, like: Any) -> bool:
 def _as(stored: np.ndarray, like: Any) -> Any:
     """A stored array as the leaf that it was, on its devices."""
     bare = _storable(like)
-    found = stored.view(bare.dtype)
     if not isinstance(bare, jax.Array):
-        return found
-    found = jax.device_put(found, bare.sharding)
+        return stored
+    found = hosts.put_like(stored, bare)
     return jax.random.wrap_key_data(found, impl=jax.random.key_impl(like)) if _is_key(like) else found

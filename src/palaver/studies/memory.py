@@ -115,8 +115,11 @@ def allocation_errors() -> Generator[None]:
 
 
 def available(devices: int = 1) -> int:
-    """Bytes that are free for a run: on accelerators the memory of so many, otherwise the machine's or container's."""
-    stats = jax.devices()[0].memory_stats()
+    """Bytes that are free for a run: on accelerators the memory of so many, otherwise the machine's or container's.
+
+    Other hosts count as much as this one.
+    """
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return devices * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return free_memory()
+    return free_memory() * jax.process_count()

@@ -122,24 +122,51 @@ def stored_plan(folder: Folder, chapters: Callable[[str], AnyChapter]) -> Plan:
 
     """
     try:
-        found = _Stored.model_validate(json.loads(folder.settings.read_bytes()))
+        content = folder.settings.read_bytes()
+        plan = _plan_of(content, chapters)
+        if _seal(folder).exists():
+            check_digests(folder.partial, {folder.settings.name: _seal(folder).read_text()})
+        return plan
+    except DamagedError:
+        reason = "it is not as the run wrote it"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise PalaverError(f"{folder.settings} cannot be resumed from ({reason}): start anew with --overwrite")
+
+
+def shared_plan(content: bytes, chapters: Callable[[str], AnyChapter]) -> Plan:
+    """The plan of host 0, from the JSON of its ``to_json``.
+
+    Args:
+        content: the JSON.
+        chapters: a chapter by its name.
+
+    Raises:
+        PalaverError: this host has another version of palaver, or lacks what the plan is made of.
+
+    """
+    try:
+        return _plan_of(content, chapters)
+    except ValueError as error:
+        raise PalaverError(f"host 0's plan is not understood ({error}): install the same on every host") from None
+
+
+def _plan_of(content: bytes, chapters: Callable[[str], AnyChapter]) -> Plan:
+    """The plan in ``settings.json``; raises ``ValueError`` with a reason of one line for what is not allowed in it."""
+    try:
+        found = _Stored.model_validate(json.loads(content))
         if found.version != __version__:
             raise ValueError(f"palaver {found.version} wrote it, this is {__version__}")
         chapter = chapters(found.chapter)
         rows = [_configuration(chapter, row) for row in found.rows]
-        if _seal(folder).exists():
-            check_digests(folder.partial, {folder.settings.name: _seal(folder).read_text()})
         own = (found.seeds, found.devices, found.overrides, found.only, found.date)
         return Plan(found.experiment, found.scale, chapter, rows, *own)
-    except DamagedError:
-        reason = "it is not as the run wrote it"
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc'])) or 'its content'}: {first['msg']}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = str(error) or type(error).__name__
-    reason = " ".join(reason.split())[:1000]
-    raise PalaverError(f"{folder.settings} cannot be resumed from ({reason}): start anew with --overwrite")
+    raise ValueError(" ".join(reason.split())[:1000])
 
 
 def _configuration(chapter: AnyChapter, row: _StoredRow) -> Configuration:

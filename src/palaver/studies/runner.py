@@ -1,8 +1,10 @@
 """Runs the configurations of an experiment one after the other, can be stopped at any time, and writes the results."""
 
 import json
+import math
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -15,8 +17,9 @@ import polars as pl
 
 from palaver.data import Dataset
 from palaver.errors import MachineError, PalaverError
+from palaver.studies import hosts
 from palaver.studies.ahead import in_turn
-from palaver.studies.chapter import Configuration, Study
+from palaver.studies.chapter import Configuration, Evaluation, Study
 from palaver.studies.checkpoints import Checkpoints
 from palaver.studies.files import DamagedError, check_digests, digest, write_arrays, write_frame, write_json
 from palaver.studies.folder import Folder, clear_drafts, publish, recoverable
@@ -25,6 +28,7 @@ from palaver.studies.plan import Plan, store_plan
 from palaver.studies.record import TIMINGS, apart, take_timings
 from palaver.studies.results import PICTURES
 from palaver.studies.stopping import graceful
+from palaver.types import PyTree
 from palaver.version import __version__
 
 Progress: TypeAlias = Callable[[str, int, bool, dict[str, float]], None]
@@ -50,7 +54,7 @@ def run(
     checkpoint_seconds: float = 30.0,
     ahead: int = 0,
 ) -> dict[str, Any]:
-    """Runs a plan, or what is left of it, and publishes the result folder.
+    """Runs a plan, or what is left of it, and publishes the result folder; the other hosts ``follow``.
 
     Args:
         plan: what to run.
@@ -75,6 +79,7 @@ def run(
         clear_drafts(folder)
         complete = folder.partial / "summary.json"
         if complete.exists() and not folder.history.exists():  # stopped between its last file and its name
+            hosts.share(b"[]")
             report(folder.partial)
         else:
             _run(plan, load, folder, progress, checkpoint_seconds, ahead)
@@ -85,6 +90,24 @@ def run(
                 raise
         publish(folder)
     return json.loads((folder.final / "summary.json").read_bytes())
+
+
+def follow(plan: Plan, load: Callable[[str], Dataset]) -> None:
+    """Trains with host 0, which runs the plan, what is left of it; writes nothing.
+
+    Args:
+        plan: host 0's.
+        load: gives a data set by its name.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C or SIGTERM at any host, once host 0 has saved the state.
+
+    """
+    for number in json.loads(hosts.share()):
+        row = plan.configurations[number]
+        study = _ready(plan, row, load)
+        with graceful() as asked:
+            _train(row.name, study, Checkpoints(Path()), lambda _: {}, asked=asked)
 
 
 def _run(
@@ -102,7 +125,10 @@ def _run(
     histories = [History(folder.history, number) for number in range(len(plan.configurations))]
     finished = {number: found for number, history in enumerate(histories) if (found := history.finished()) is not None}
     left = [number for number in range(len(histories)) if number not in finished]
+    hosts.share(json.dumps(left).encode())
     jobs = [partial(_ready, plan, plan.configurations[number], load) for number in left]
+    if jax.process_count() > 1:  # arrays are put on all hosts' devices, by all hosts in the same order
+        ahead = 0
     with closing(in_turn(jobs, ahead)) as studies:
         for number, study in zip(left, studies, strict=True):
             row, history = plan.configurations[number], histories[number]
@@ -177,33 +203,93 @@ class _Row(NamedTuple):
 
 def _run_row(row: _Row, progress: Progress, asked: Callable[[], bool], checkpoint_seconds: float) -> dict[str, Any]:
     """One configuration from its start, or from its latest whole checkpoint, to its summary and how long it took."""
-    # An array of a program that has failed, of memory for example, raises its error here; int() of it waits for ever.
-    state = jax.block_until_ready(row.study.begin())
-    finished, before, digests = False, 0.0, dict[str, str]()
-    began = saved = time.monotonic()
-    latest = row.checkpoints.restore(state, lambda about: check_digests(row.history.pieces, about["pieces"]))
-    if latest is not None:
-        state, (before, finished, digests) = latest.state, (latest.about[name] for name in _SAVED)
-    while not finished:
-        state, evaluation = row.study.advance(state)
-        finished, step = evaluation.finished, evaluation.step
-        digests |= row.history.add(evaluation)
-        progress(row.name, step, finished, evaluation.latest)
-        if asked() or (time.monotonic() - saved > checkpoint_seconds and not finished):
-            stands = (before + time.monotonic() - began, finished, digests)
-            row.checkpoints.save(step, state, dict(zip(_SAVED, stands, strict=True)))
-            saved = time.monotonic()
-        if asked():
-            raise KeyboardInterrupt
+
+    def keep(evaluation: Evaluation) -> dict[str, str]:
+        written = row.history.add(evaluation)
+        progress(row.name, evaluation.step, evaluation.finished, evaluation.latest)
+        return written
+
+    def check(about: Mapping[str, Any]) -> None:
+        check_digests(row.history.pieces, about["pieces"])
+
+    trained = _train(
+        row.name, row.study, row.checkpoints, keep, check=check, asked=asked, checkpoint_seconds=checkpoint_seconds
+    )
     try:
-        rows, pictures = row.history.gather(digests)
+        rows, pictures = row.history.gather(trained.pieces)
     except DamagedError as error:  # since this process or its checkpoint saw it whole
         raise MachineError(f"{error}: mend its disk") from None
-    summary = row.study.summarise(state, rows)
-    found = {"summary": summary, "seconds": before + time.monotonic() - began}
+    summary = row.study.summarise(trained.state, rows)
+    found = {"summary": summary, "seconds": time.monotonic() - trained.began}
     row.history.finish(rows, pictures, found)
     row.checkpoints.discard()
     return found
+
+
+class _Trained(NamedTuple):
+    """A configuration at the end of its training."""
+
+    state: PyTree
+    began: float
+    """When it began by this process's clock, had it never been interrupted."""
+    pieces: dict[str, str]
+    """Digests of its history's files by their names."""
+
+
+def _train(
+    name: str,
+    study: Study,
+    checkpoints: Checkpoints,
+    keep: Callable[[Evaluation], dict[str, str]],
+    *,
+    check: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    asked: Callable[[], bool],
+    checkpoint_seconds: float = math.inf,
+) -> _Trained:
+    """Trains a configuration, or what is left of it, on all hosts together.
+
+    Args:
+        name: of the configuration.
+        study: made ready.
+        checkpoints: its states.
+        keep: keeps an evaluation; gives the digests of its files by their names.
+        check: for ``Checkpoints.restore``.
+        asked: whether this host is to stop; all hosts stop where one is.
+        checkpoint_seconds: as in ``run``; host 0's counts.
+
+    Raises:
+        KeyboardInterrupt: a host was asked to stop, and the state is saved.
+
+    """
+    # An array of a program that has failed, of memory for example, raises its error here; int() of it waits for ever.
+    state = jax.block_until_ready(study.begin())
+    if hosts.first() and hosts.undivided(state):
+        why = "its nodes cannot be divided among them, or are too little work for it"
+        print(f"palaver: every host trains all of “{name}”: {why}", file=sys.stderr)
+    finished, before, pieces = False, 0.0, dict[str, str]()
+    began = saved = time.monotonic()
+    latest = checkpoints.restore(state, check)
+    if latest is not None:
+        state, (before, finished, pieces) = latest.state, (latest.about[name] for name in _SAVED)
+    while not finished:
+        state, evaluation = study.advance(state)
+        finished = evaluation.finished
+        pieces |= keep(evaluation)
+        stop, due = _agreed(asked(), time.monotonic() - saved > checkpoint_seconds and not finished)
+        if stop or due:
+            stands = (before + time.monotonic() - began, finished, pieces)
+            checkpoints.save(evaluation.step, state, dict(zip(_SAVED, stands, strict=True)))
+            saved = time.monotonic()
+        if stop:
+            hosts.leave()
+            raise KeyboardInterrupt
+    return _Trained(state, began - before, pieces)
+
+
+def _agreed(asked: bool, due: bool) -> tuple[bool, bool]:
+    """Whether any host was asked to stop, and whether host 0 finds that a checkpoint is due."""
+    votes = hosts.gather(np.array([asked, due]))
+    return bool(votes[:, 0].any()), bool(votes[0, 1])
 
 
 _SAVED = ("seconds", "finished", "pieces")

@@ -34,8 +34,12 @@ def resumable(settings: Path, command: str) -> Generator[None]:
 
 def last_words() -> str:
     """What to say when a signal ends this process."""
-    hints = [f"; {command} goes on from here" for settings, command in _RESUMABLE if settings.exists()]
-    return "stopped" + "".join(hints)
+    return "stopped" + goes_on()
+
+
+def goes_on() -> str:
+    """Which command goes on with the run that is open; empty where there is nothing to go on with."""
+    return "".join(f"; {command} goes on from here" for settings, command in _RESUMABLE if settings.exists())
 
 
 @contextmanager
