@@ -28,16 +28,17 @@ LOST = "palaver: another host has ended or cannot be reached"
 GOES_ON = "; palaver run collective --resume run goes on from here"
 
 
-def start(folder, arguments, *, devices=1, stop=signal.SIGKILL, at=0):
+def start(folder, arguments, *, devices=1, at=0, job=None):
     quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {quick}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")]),
     }
+    environment |= job or {}
     child = Path(__file__).with_name("hosts_child.py")
     return subprocess.Popen(
-        [sys.executable, child, str(int(stop)), str(at), "run", *arguments.split()],
+        [sys.executable, child, str(at), "run", *arguments.split()],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -56,12 +57,20 @@ def ends(*processes):
     return [process.returncode for process in processes], [err for _, err in wrote], [out for out, _ in wrote]
 
 
-def on_two(folder, arguments, *, stops=(0, 0), stop=signal.SIGKILL):
-    """Both hosts of a run, each of one device; host i gets the signal at its ``stops[i]``-th call."""
+def on_two(folder, arguments, *, stops=(0, 0), auto=False):
+    """Both hosts of a run, each of one device; host i is killed at its ``stops[i]``-th call.
+
+    ``auto``: in what looks to each like a job of Slurm, of one machine.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        place = f"--hosts 2 --coordinator 127.0.0.1:{probe.getsockname()[1]}"
-    pair = [start(folder, f"{arguments} {place} --host-id {i}", stop=stop, at=stops[i]) for i in range(2)]
+        port = probe.getsockname()[1]
+    pair = []
+    for host, at in enumerate(stops):
+        told = {"JOB_ID": 1, "STEP_NODELIST": "127.0.0.1", "NTASKS": 2, "PROCID": host, "LOCALID": host}
+        job = {f"SLURM_{name}": str(value) for name, value in told.items()} | {"JAX_COORDINATOR_PORT": str(port)}
+        place = "--hosts auto" if auto else f"--hosts 2 --host-id {host} --coordinator 127.0.0.1:{port}"
+        pair.append(start(folder, f"{arguments} {place}", at=at, job=job if auto else None))
     return ends(*pair)
 
 
@@ -76,7 +85,7 @@ def test_results_are_those_of_one_process_whichever_host_was_lost(tmp_path):
     assert errors == [f"{LOST}{GOES_ON}\n", ""]
     assert not (tmp_path / "run").exists()
     assert ends(start(tmp_path, resume, devices=2))[:2] == ([0], [""])
-    codes, errors, outs = on_two(tmp_path, f"{SETTINGS} --out whole")
+    codes, errors, outs = on_two(tmp_path, f"{SETTINGS} --out whole", auto=True)
     assert (codes, errors) == ([0, 0], ["", ""])
     assert "report: whole/report.html" in outs[0] and outs[1] == ""
     folders = [tmp_path / "run", tmp_path / "whole"]

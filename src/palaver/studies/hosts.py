@@ -36,7 +36,7 @@ _COLLECTIVE = re.compile("gloo|nccl|rccl|coordination service|UNAVAILABLE|DEADLI
 """In an error that another host's end causes here."""
 
 _KEPT: list[Any] = []
-"""What must live as long as the process: the handler of its abort, and the file that C++ writes to."""
+"""What must live as long as the process: the file that C++ writes to, and the handlers of its abort."""
 
 
 def check_hosts(hosts: int | str | None, host_id: int | None, coordinator: str | None) -> bool:
@@ -229,7 +229,7 @@ def _answer_aborts(words: Callable[[], str]) -> None:
         os.write(sys.stderr.fileno(), wrote)  # of something else; the abort goes on
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(answer)
-    _KEPT[1:] = [handler]
+    _KEPT.append(handler)
     ctypes.CDLL(None).signal(signal.SIGABRT, handler)
 
 
