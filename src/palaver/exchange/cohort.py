@@ -11,7 +11,7 @@ from palaver.baselines.method import Cohort, States, Trained, halves
 from palaver.data.inputs import to_float
 from palaver.exchange import protocol
 from palaver.exchange.description import Collective
-from palaver.exchange.mapping import by_group, node_keys, node_loop, of_nodes, vmap_nodes
+from palaver.exchange.mapping import by_group, node_keys, node_loop, of_nodes, received_shapes, vmap_nodes
 from palaver.exchange.sharding import NodeSharding
 from palaver.exchange.state import Shards
 from palaver.types import Array, Batch, Gradients, Node, NodeState, PyTree, StepInfo, Topology
@@ -56,11 +56,15 @@ class Placed(NamedTuple):
         return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *gathered)
 
 
+def sent_shapes(node: Node, shards: Shards, batch: int) -> PyTree:
+    """Shapes of what a node's channel makes of so many examples."""
+    x = jax.eval_shape(to_float, jax.ShapeDtypeStruct((batch, *shards.x.shape[1:]), shards.x.dtype))
+    return node.payload(x, jax.ShapeDtypeStruct((batch,), jnp.int32))
+
+
 def received(node: Node, shards: Shards, batch: int) -> PyTree:
     """Shapes of what a node's channel compares its outputs with, for so many examples."""
-    x = jax.eval_shape(to_float, jax.ShapeDtypeStruct((batch, *shards.x.shape[1:]), shards.x.dtype))
-    payload = node.payload(x, jax.ShapeDtypeStruct((batch,), jnp.int32))
-    return jax.eval_shape(node.decode, payload) if node.decode else payload
+    return received_shapes(node, sent_shapes(node, shards, batch))
 
 
 def cohort(step: Array, key: Array, position: Array, keys: Array, given: Given, placed: Placed) -> Cohort:
@@ -175,7 +179,7 @@ def _batch(
     """One node's minibatch and target ``[B, C]``, and whether the step is on the latter; without one on the labels."""
     batch = Batch(x=to_float(shards.x[rows]), labels=shards.y[rows])
     if target:
-        return batch, target[0], jnp.asarray(consume)
+        return batch, jnp.exp(target[0]), jnp.asarray(consume)
     shapes = received(node, shards, len(rows))
     return batch, jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes), jnp.bool_(False)
 

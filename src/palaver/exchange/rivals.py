@@ -19,7 +19,7 @@ from palaver.baselines.method import Memory, Method, Sent, Sizes, States, floats
 from palaver.data.inputs import to_float
 from palaver.devices import once
 from palaver.exchange import protocol
-from palaver.exchange.cohort import Given, Placed, cohort, received
+from palaver.exchange.cohort import Given, Placed, cohort, sent_shapes
 from palaver.exchange.description import Collective
 from palaver.exchange.mapping import node_keys, of_nodes
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding
@@ -135,7 +135,7 @@ def _check(method: Method, group: Collective, shards: Shards, sizes: Sizes) -> N
         raise PalaverError(f"{name} needs a reference set, here is none: give some of the training set as one")
     for node, _ in group.groups:
         halves(node)
-        leaves = jax.tree.leaves(received(node, shards, sizes.batch_size))
+        leaves = jax.tree.leaves(sent_shapes(node, shards, sizes.batch_size))
         shapes = [(leaf.shape, jnp.issubdtype(leaf.dtype, jnp.floating)) for leaf in leaves]
         if method.soft and shapes != [((sizes.batch_size, sizes.classes), True)]:
             raise PalaverError(f"{name} trains on predictions: give its nodes the channel logits()")

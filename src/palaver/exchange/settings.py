@@ -195,6 +195,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("report_round", self.report_round <= self.rounds, f"0 to rounds ({self.rounds})"),
             ("model", labels or self.model in built, f"one of {', '.join(built)} {of_objective}"),
             ("channel", self.channel in channels, f"one of {', '.join(channels)} {of_objective}"),
+            *self._rules_of_method(),
             ("reference", not (self.reference and self.reference_data), "0 with reference_data"),
             ("combine", self.refers or self.combine == "latest", "latest without a reference set"),
             ("weighted", self.combine == "mean" or not self.weighted, "False unless combine is mean"),
@@ -213,6 +214,18 @@ class CollectiveSettings(StudySettings, GraphSettings):
             if not fine:
                 raise PalaverError(f"{name} is {getattr(self, name)}: give {allowed}")
         self.check_graph(self.nodes)
+
+    def _rules_of_method(self) -> list[tuple[str, bool, str]]:
+        """What a baseline does not take, and what only baselines take."""
+        if self.method == "exchange":
+            names = "period", "digest", "peer_weight", "outer_rate", "outer_momentum"
+            own, advice = True, "{} unless method is a baseline's"
+        else:
+            names = "labelled", "asleep", "slow", "vanish", "half_life", "least_change", "combine"
+            own, advice = False, f"{{}} for method {self.method}, which exchanges no packets"
+        defaults = {name: field.default for name, field in type(self).__dataclass_fields__.items()}
+        rules = [(name, getattr(self, name) == defaults[name], advice.format(defaults[name])) for name in names]
+        return rules if own else [("objective", self.objective not in AUTOENCODERS, "labels"), *rules]
 
     def _fits(self, channel: str) -> bool:
         """Whether nodes with this objective have what the channel sends."""

@@ -23,8 +23,8 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     model with everything has what the ten sites have together. A site alone is the average node of the silent ten.
     """
     base = following(SCALES[scale], overrides, "reference", "rounds")
-    outputs = {"channel": "logits", "combine": "mean", "weighted": True, "payload_bits": 4, "p_broadcast": 0.05}
-    few = {"topology": "random-changing", "neighbours": 3, "redraw_every": 10}
+    outputs = {"channel": "logits", "combine": "mean", "weighted": True, "payload_bits": 4, "top": 2}
+    few = {"topology": "random-changing", "neighbours": 3, "redraw_every": 10, "p_broadcast": 0.3, "least_change": 0.1}
     own = {"reference": 0.0, "fraction": 1 - base.reference}
     ten = {"nodes": 10}
     found = {

@@ -8,7 +8,7 @@ from palaver.exchange.settings import CollectiveSettings
 from palaver.studies.chapter import Row
 from palaver.studies.settings import following
 
-_DENSE = CollectiveSettings(reference=0.1, eval_examples=2000, target=0.85)
+_DENSE = CollectiveSettings(reference=0.03, eval_examples=2000, target=0.85)
 _CONVOLUTIONAL = replace(
     _DENSE, data="cifar10", model="cnn", widths=(16, 32, 64), batch_size=64, eval_examples=1000, target=0.4
 )
@@ -31,7 +31,7 @@ RATES = 0.0003, 0.001, 0.003
 _LOGITS = {"channel": "logits"}
 _MEAN = _LOGITS | {"combine": "mean", "weighted": True}
 _FEW = {"topology": "random-changing", "neighbours": 3, "redraw_every": 10}
-_LEAN = _MEAN | _FEW | {"payload_bits": 4, "p_broadcast": 0.1, "least_change": 0.1}
+_LEAN = _MEAN | _FEW | {"payload_bits": 4, "top": 2, "p_broadcast": 0.3, "least_change": 0.1}
 _GROUPED = {"norm": "group"}
 
 
@@ -46,14 +46,15 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "outputs, as read": _LOGITS,
     "outputs, remembered": _MEAN | {"payload_bits": 16},
     "outputs, 4 bits": _MEAN | {"payload_bits": 4},
+    "outputs, 4 bits of 2 classes": _MEAN | {"payload_bits": 4, "top": 2},
+    "outputs, 4 bits of 2 classes, 3 listeners": _LEAN | {"least_change": 0.0, "p_broadcast": 0.1},
     "outputs, lean": _LEAN,
-    "outputs, lean, without schedule": _LEAN | {"least_change": 0.0},
-    "outputs, lean, two classes": _LEAN | {"top": 2},
+    "outputs, lean, speaking less and less": _LEAN | {"half_life": 500.0},
     "outputs, labels": {"channel": "labels", "combine": "mean"},
     "outputs, features": {"channel": "features"},
 }
 """What nodes say on a reference set: from the plainest form, 16-bit probabilities to everybody in every other round, to
-few bits to few nodes."""
+the two largest in 4 bits to three nodes, and only where they changed (lean)."""
 
 AVERAGING: dict[str, dict[str, Any]] = {
     "synchronous SGD": {"method": "sync-sgd"},
