@@ -95,7 +95,7 @@ def test_bad_flags_get_one_line(flags, words, tmp_path, monkeypatch, capsys):
         (["table-2.1", "--only", "10*", "--only", "x"], ["--only 'x' fits no configuration"]),
         (["table-2.1", "--resume", "x", "--rounds", "4"], ["--resume x", "settings it was started with"]),
         (["quickstart", "--nodez", "4"], ["--nodez", "palaver run quickstart"]),
-        (["quickstart", "--p-consume", "2"], ["“1 node, everything”: p_consume is 2", "[0, 1]"]),
+        (["quickstart", "--p-consume", "2"], ["“10 sites, silent”: p_consume is 2", "[0, 1]"]),
         # All rows but one take it, or all of one family: that one is named.
         (["quickstart", "--examples", "9"], ["nodes is 10 for 9 training examples"]),
         (["table-2.3", "--beta", "2"], ["“BiGAN, 10 nodes, untrained”: beta is 2", "objective bigan"]),
