@@ -22,7 +22,7 @@ from palaver.exchange import protocol
 from palaver.exchange.cohort import Given, Placed, cohort, sent_shapes
 from palaver.exchange.description import Collective
 from palaver.exchange.mapping import node_keys, of_nodes
-from palaver.exchange.sharding import ONE_DEVICE, NodeSharding
+from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, on_every_device
 from palaver.exchange.simulate import Simulation, bits_of, compiler_options, simulation
 from palaver.exchange.state import RoundTrace, Shards
 from palaver.types import Array, NodeState, PalaverError
@@ -100,7 +100,7 @@ def rival(
     )
     advance = _program(method, Placed(group, sharding, loop), specs)
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
-    given = jax.device_put(Given(shards, topology, reference), sharding.shardings(sharding.replicated))
+    given = on_every_device(Given(shards, topology, reference), sharding)
 
     def trace(_state: Any, _rounds: int) -> tuple[Any, RoundTrace]:
         raise PalaverError(f"{method.name} reads no packets: trace a collective")

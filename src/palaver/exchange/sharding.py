@@ -81,6 +81,20 @@ def mesh_sharding(mesh: Mesh) -> NodeSharding:
     )
 
 
+def on_every_device(tree: PyTree, sharding: NodeSharding) -> PyTree:
+    """Arrays on all devices of a sharding.
+
+    Every host of several puts them on its own devices: ``jax.device_put`` would send them from host to host to compare
+    them.
+    """
+    where = sharding.shardings(sharding.replicated)
+    if jax.process_count() == 1 or where is None:
+        return jax.device_put(tree, where)
+    return jax.tree.map(
+        lambda array: jax.make_array_from_callback(array.shape, where, np.asarray(array).__getitem__), tree
+    )
+
+
 def auto_sharding(counts: list[int], devices: int | None = None, *, work: float = math.inf) -> NodeSharding:
     """The node axis over as many devices as divide the number of nodes in every group, and have enough to do.
 

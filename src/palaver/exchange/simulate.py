@@ -23,7 +23,7 @@ from palaver.exchange.description import Collective
 from palaver.exchange.mapping import by_group, node_loop, received_shapes, vmap_nodes
 from palaver.exchange.protocol import Coins
 from palaver.exchange.round import play_round, toss_rounds
-from palaver.exchange.sharding import ONE_DEVICE, NodeSharding
+from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, on_every_device
 from palaver.exchange.state import NEVER, Constants, Counts, Losses, RoundTrace, Shards, State
 from palaver.types import Array, NodeState, PalaverError, PyTree
 
@@ -93,7 +93,7 @@ def simulation(
     )
     advance, trace = _programs(group, sharding, loop, specs)
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
-    constants = jax.device_put(Constants(shards, topology), sharding.shardings(sharding.replicated))
+    constants = on_every_device(Constants(shards, topology), sharding)
     map_nodes = partial(_map_nodes, group, sharding, loop)
 
     def compile_both(keys: Array) -> None:
