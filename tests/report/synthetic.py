@@ -86,6 +86,8 @@ def make_result(folder: Path, **changes) -> Path:
             for suffix, measured in (("", "collective_accuracy"), (".average", "average_accuracy")):
                 reached = [r for r, v in series[measured].items() if v >= TARGET]
                 last[f"rounds_to_target{suffix}"] = float(reached[0]) if reached else None
+            last |= {"own_accuracy": average + 0.1, "worst_accuracy": average - 0.1, "spread_accuracy": 0.05}
+            last |= {f"subset_accuracy.{percent}": collective - 1 / percent for percent in (10, 25, 50)}
             last |= {"test_average_accuracy": average - 0.02, "test_collective_accuracy": collective - 0.02}
             for metric, value in last.items():
                 values.setdefault(metric, []).append(value)

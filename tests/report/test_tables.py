@@ -18,7 +18,7 @@ from palaver.studies.results import read_result
 from palaver.teaching.report import report as of_students
 from palaver.types import PalaverError
 
-TITLES = ("Results", "On the test set", "Decision rules", "Bits")
+TITLES = ("Results", "On the test set", "Decision rules", "Nodes", "Who answers", "Bits")
 """Columns of a terminal that each table fits; 120 is also what is printed where there is no terminal."""
 
 COMPARED = [metric for metric in CHAPTER.metrics if metric.compare]
@@ -102,6 +102,14 @@ def test_results(labelled):
     assert reached[place].split()[-2:] == ["1,000", "–"]
     assert reached[place + 1].split()[-4:] == ["(1", "of", "3", "seeds)"]
     assert "exchange <tiny> (tiny, 3 seeds): validation accuracy" in lines[0]
+
+
+def test_nodes_apart_and_decisions_of_some(labelled):
+    # Average 53.4, its own labels 10 points above, the worst node 10 below; collective 61.1, less 10, 4 and 2 points.
+    assert line_of(section(labelled, "Nodes"), "10 nodes, logits").split()[-3:] == ["63.4", "43.4", "5.0"]
+    lines = section(labelled, "Who answers")
+    assert line_of(lines, "10 nodes, logits").split()[-3:] == ["51.1", "57.1", "59.1"]
+    assert "10 % of them 25 % of them 50 % of them" in " ".join(" ".join(lines).split())
 
 
 def test_a_row_without_the_thesis_has_no_such_column(labelled):

@@ -1,21 +1,25 @@
 """Accuracies of the nodes and of the collective, under every decision rule."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from palaver import decision
-from palaver.arguments import failure_of
+from palaver.arguments import count, failure_of
 from palaver.data.dataset import check_examples
 from palaver.data.inputs import CHUNK, chunks
+from palaver.decision import DEFAULT_RULE
 from palaver.exchange.checks import check_rules
 from palaver.exchange.simulate import Simulation
 from palaver.exchange.state import State
-from palaver.types import Array, DecisionRule
+from palaver.types import Array, DecisionRule, PalaverError
+
+_SUBSETS = 2**32 - 3
+"""Folded into a seed's key for who decides in a subset."""
 
 
 class Scores(NamedTuple):
@@ -23,20 +27,70 @@ class Scores(NamedTuple):
 
     nodes: np.ndarray
     """``[S, N]`` each node alone."""
+    by_class: np.ndarray
+    """``[S, N, C]`` each node alone, on the examples of each class; NaN for a class without examples."""
     rules: dict[str, np.ndarray]
     """``[S]`` the collective, by decision rule."""
+    subsets: dict[int, np.ndarray]
+    """``[S]`` the default rule with so many percent of the nodes that answer, drawn anew for each example."""
 
 
-@partial(jax.jit, static_argnames="rules")
-def _hits(logits: Array, y: Array, weight: Array, rules: tuple[tuple[str, DecisionRule], ...]):
-    """Weighted number of right predictions of every node ``[S, N]`` and every rule ``[S]``."""
-    nodes = ((logits.argmax(-1) == y) * weight).sum(-1)
-    answered = jnp.ones(logits.shape[1:3], bool)
+_Hits: TypeAlias = tuple[Array, dict[str, Array], dict[int, Array]]
+"""Right predictions: of every node by class ``[S, N, C]``, and ``[S]`` by rule and by subset."""
 
-    def decided(rule: DecisionRule) -> Array:
-        return ((jax.vmap(lambda z: rule(z, answered))(logits).argmax(-1) == y) * weight).sum(-1)
 
-    return nodes, {name: decided(rule) for name, rule in rules}
+@partial(jax.jit, static_argnames=("rules", "subsets"))
+def _hits(
+    logits: Array,
+    y: Array,
+    weight: Array,
+    answered: Array,
+    keys: Array,
+    rules: tuple[tuple[str, DecisionRule], ...],
+    subsets: tuple[int, ...],
+) -> _Hits:
+    """Weighted numbers of right predictions.
+
+    Args:
+        logits: ``[S, N, B, C]``.
+        y: ``[B]`` class ids.
+        weight: ``[B]``.
+        answered: ``[S, N]`` bool: who takes part in decisions.
+        keys: ``[S]`` for the draws of subsets.
+        rules: by name.
+        subsets: in percent.
+
+    """
+    right = (logits.argmax(-1) == y) * weight
+    by_class = jnp.einsum("snb,bc->snc", right, jax.nn.one_hot(y, logits.shape[-1]))
+
+    def decided(rule: DecisionRule, asked: Array) -> Array:
+        return ((jax.vmap(rule)(logits, asked).argmax(-1) == y) * weight).sum(-1)
+
+    everyone = jnp.broadcast_to(answered[..., None], logits.shape[:3])
+    by_rule = {name: decided(rule, everyone) for name, rule in rules}
+    by_subset = {}
+    if subsets:
+        # The same order for every share: a smaller subset is part of a larger one.
+        order = jnp.where(everyone, jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:3]))(keys), jnp.inf)
+        place, there = order.argsort(1).argsort(1), answered.sum(1)[:, None, None]
+        by_subset = {
+            percent: decided(
+                dict(rules)[DEFAULT_RULE], everyone & (place < jnp.maximum(1, (percent * there + 50) // 100))
+            )
+            for percent in subsets
+        }
+    return by_class, by_rule, by_subset
+
+
+def _scores(hits: Sequence[_Hits], y: np.ndarray) -> Scores:
+    """The accuracies, from the hits in every chunk of the examples with these labels."""
+    exact = [jax.tree.map(lambda part: np.asarray(part, np.float64), found) for found in hits]
+    by_class, by_rule, by_subset = jax.tree.map(lambda *parts: np.sum(parts, 0), *exact)
+    with np.errstate(invalid="ignore"):
+        of_class = by_class / np.bincount(y, minlength=by_class.shape[-1])
+    rules, subsets = jax.tree.map(lambda total: total / len(y), (by_rule, by_subset))
+    return Scores(by_class.sum(-1) / len(y), of_class, rules, subsets)
 
 
 def evaluate(
@@ -47,6 +101,8 @@ def evaluate(
     *,
     rules: Mapping[str, DecisionRule] | None = None,
     temperatures: Array | None = None,
+    answered: np.ndarray | None = None,
+    subsets: Sequence[int] = (),
 ) -> Scores:
     """Accuracy of every node and of every rule on the same examples (thesis §2.2.3.1).
 
@@ -57,46 +113,66 @@ def evaluate(
         y: ``[B]`` class ids.
         rules: decision rules by name; ``None``: ``palaver.decision.RULES``, with all that has been added to it.
         temperatures: ``[S, N]``: divide each node's logits by its own, from ``calibrate``; ``None``: 1.
+        answered: ``[S, N]`` bool: the nodes that take part in decisions; ``None``: all.
+        subsets: also decide with so many percent of these nodes, rounded and at least one, under the default rule if it
+            is among the rules. Which ones is drawn for every seed and example: whoever answers in time.
 
     Returns:
         The accuracies.
 
     Raises:
-        PalaverError: inputs that the model does not take, labels that are not theirs, or a rule that does not give what
-            it should (``palaver.exchange.checks``).
+        PalaverError: inputs that the model does not take, labels that are not theirs, a rule that does not give what it
+            should (``palaver.exchange.checks``), a mask of another shape, or a percentage outside 1 to 100.
 
     """
     with failure_of("the model on x", "give inputs [examples, ...] of the shape that it was made for"):
         shape = jax.eval_shape(simulation.logits, state, np.asarray(x)[:CHUNK]).shape
     x, y = check_examples("x", x, "y", y, classes=shape[-1])
     rules = check_rules(rules, shape[1], shape[-1])
-    nodes, decided = 0.0, dict.fromkeys(rules, 0.0)
-    for inputs, labels, weight in chunks(x, y):
+    answered = np.ones(shape[:2], bool) if answered is None else np.asarray(answered, bool)
+    if answered.shape != shape[:2]:
+        raise PalaverError(f"answered has shape {answered.shape}: give [seeds, nodes], {shape[:2]}")
+    subsets = tuple(count("subsets", percent, most=100, unit="percent") for percent in subsets)
+    subsets = subsets if DEFAULT_RULE in rules else ()
+    hits: list[_Hits] = []
+    for number, (inputs, labels, weight) in enumerate(chunks(x, y)):
         logits = simulation.logits(state, inputs)
         if temperatures is not None:
             logits = logits / temperatures[..., None, None]
-        hits, by_rule = _hits(logits, labels, weight, tuple(rules.items()))
-        nodes = nodes + np.asarray(hits, np.float64)
-        decided = {name: decided[name] + np.asarray(by_rule[name], np.float64) for name in decided}
-    return Scores(np.asarray(nodes) / len(y), {name: np.asarray(value) / len(y) for name, value in decided.items()})
+        keys = _chunk_keys(state.key, number) if subsets else state.key
+        hits.append(_hits(logits, labels, weight, answered, keys, tuple(rules.items()), subsets))
+    return _scores(hits, y)
 
 
-def score(logits: np.ndarray, y: np.ndarray, *, rules: Mapping[str, DecisionRule] | None = None) -> Scores:
+@jax.jit
+def _chunk_keys(keys: Array, number: Array) -> Array:
+    """The keys ``[S]`` by which the subsets of a chunk's examples are drawn."""
+    return jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, _SUBSETS), number))(keys)
+
+
+def score(
+    logits: np.ndarray,
+    y: np.ndarray,
+    *,
+    rules: Mapping[str, DecisionRule] | None = None,
+    answered: np.ndarray | None = None,
+) -> Scores:
     """Accuracies of nodes and rules, as ``evaluate``, from logits that are already computed.
 
     Args:
         logits: ``[S, N, B, C]``.
         y: ``[B]`` class ids.
         rules: as for ``evaluate``.
+        answered: as for ``evaluate``.
 
     Returns:
         The accuracies.
 
     """
     rules = decision.RULES if rules is None else rules
-    weight = np.ones(len(y), np.float32)
-    nodes, decided = _hits(jnp.asarray(logits), jnp.asarray(y, jnp.int32), weight, tuple(rules.items()))
-    return Scores(np.asarray(nodes) / len(y), {name: np.asarray(value) / len(y) for name, value in decided.items()})
+    answered = np.ones(logits.shape[:2], bool) if answered is None else answered
+    weight, keys = np.ones(len(y), np.float32), jnp.zeros(0)
+    return _scores([_hits(logits, np.asarray(y, np.int32), weight, answered, keys, tuple(rules.items()), ())], y)
 
 
 def calibrate(simulation: Simulation, state: State, x: np.ndarray, y: np.ndarray) -> Array:

@@ -13,12 +13,16 @@ from palaver.decision import DEFAULT_RULE
 from palaver.exchange.description import Collective
 from palaver.exchange.evaluate import Scores, calibrate, evaluate, score
 from palaver.exchange.probing import probing
+from palaver.exchange.round import who_is_there
 from palaver.exchange.simulate import Simulation
-from palaver.exchange.state import State
-from palaver.types import DecisionRule, PalaverError, PyTree
+from palaver.exchange.state import Shards, State
+from palaver.types import NO_LABEL, DecisionRule, PalaverError, PyTree
 
 PICTURED = 8
 """Examples in a row of pictures."""
+
+SUBSETS = (10, 25, 50)
+"""Percent of the nodes that decide where not all of them answer in time."""
 
 _STATISTICS = 512
 """Validation examples for the objective's terms and the statistics of codes."""
@@ -81,7 +85,7 @@ def measure(
     group: Collective,
     data: Dataset,
     sim: Simulation,
-    seeds: int,
+    shards: Shards,
     *,
     rules: Mapping[str, DecisionRule] | None = None,
     eval_examples: int = 0,
@@ -93,7 +97,7 @@ def measure(
         group: the collective.
         data: its data set.
         sim: its simulation.
-        seeds: S.
+        shards: each node's part of the data, for S seeds.
         rules: decision rules by name; None: ``decision.RULES``.
         eval_examples: validation examples used where an evaluation is not ``full``; 0: all.
         calibrated: whether a full evaluation also measures nodes with calibrated temperatures.
@@ -107,36 +111,43 @@ def measure(
 
     """
     if not learns_labels(group, data):
-        return _of_probes(group, data, sim, seeds, rules)
+        return _of_probes(group, data, sim, shards, rules)
+
+    own, awake = label_shares(shards, data.classes), _awake(group)
 
     def take(state: State, _memory: PyTree, full: bool) -> Measurement:
-        """Validation accuracies; where ``full``, of all validation examples and of the test set too."""
+        """Validation accuracies; where ``full``, of all validation examples, of subsets and of the test set too."""
         x, y = data.x_validation, data.y_validation
         if eval_examples and not full:
             some = np.random.default_rng(0).permutation(len(y))[:eval_examples]
             x, y = x[some], y[some]
-        scores = evaluate(sim, state, x, y, rules=rules)
-        collective, test = accuracies(scores), partial(evaluate, sim, state, data.x_test, data.y_test, rules=rules)
+        there = awake(state)
+        scored = partial(evaluate, sim, state, rules=rules, answered=there)
+        scores = scored(x, y, subsets=SUBSETS if full and group.nodes > 1 else ())
+        collective = of_nodes(scores, own) | of_rules(scores) | _share(there)
         if full:
-            collective |= accuracies(test(), "test_")
+            test = scored(data.x_test, data.y_test)
+            collective |= of_nodes(test, own, "test_") | of_rules(test, "test_")
         if full and calibrated:
             # Fitted on validation, so only the test examples can say what it is worth.
-            collective |= accuracies(test(temperatures=calibrate(sim, state, x, y)), "test_calibrated_")
+            temperatures = calibrate(sim, state, x, y)
+            collective |= of_rules(scored(data.x_test, data.y_test, temperatures=temperatures), "test_calibrated_")
         return Measurement((), {"accuracy": scores.nodes}, collective | _sent(group, sim, state), {})
 
     return Measure((), take, labels=True)
 
 
 def _of_probes(
-    group: Collective, data: Dataset, sim: Simulation, seeds: int, rules: Mapping[str, DecisionRule] | None
+    group: Collective, data: Dataset, sim: Simulation, shards: Shards, rules: Mapping[str, DecisionRule] | None
 ) -> Measure:
     """One probe per node, trained on the whole training set: test accuracy at the node's best evaluation by validation.
 
     The memory is each node's best validation accuracy so far, and its probe's test logits at that evaluation. An
     evaluation no later than the last round of the burn-in is not remembered: nothing had been sent yet.
     """
-    best = np.full((seeds, group.nodes), -1.0, np.float32)
-    logits = np.zeros((seeds, group.nodes, len(data.y_test), data.classes), np.float32)
+    own, awake = label_shares(shards, data.classes), _awake(group)
+    best = np.full(own.shape[:2], -1.0, np.float32)
+    logits = np.zeros((*own.shape[:2], len(data.y_test), data.classes), np.float32)
     probe = probing(sim, data)
 
     def of_each(name: str, key: int, x: np.ndarray) -> Callable[[State], dict[str, np.ndarray]]:
@@ -155,39 +166,117 @@ def _of_probes(
         better = found.accuracy > best
         kept = np.where(better[..., None, None], found.test, kept)
         best = np.where(better, found.accuracy, best)
-        scores = score(kept, data.y_test, rules=rules)
+        there = awake(state)
+        scores = score(kept, data.y_test, rules=rules, answered=there)
         node = {"accuracy": scores.nodes, "probe_accuracy": found.accuracy} | metrics(state)
         means = {"validation_average_accuracy": best.mean(1)}
         means |= {name: value.mean(1) for name, value in node.items() if name != "accuracy"}
         return Measurement(
             memory if int(state.round) <= group.protocol.burn_in else (best, kept),
             node,
-            accuracies(scores) | means | _sent(group, sim, state),
+            of_nodes(scores, own) | of_rules(scores) | _share(there) | means | _sent(group, sim, state),
             _images({kind: value[0, 0] for kind, value in pictures(state).items()}),
         )
 
     return Measure((best, logits), take, labels=False)
 
 
-def accuracies(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
-    """Accuracies of the whole collective, by metric.
-
-    >>> scores = Scores(np.array([[0.5, 1.0]]), {"mean": np.array([1.0])})
-    >>> {name: value.tolist() for name, value in accuracies(scores).items()}
-    {'average_accuracy': [0.75], 'collective_accuracy.mean': [1.0]}
+def label_shares(shards: Shards, classes: int) -> np.ndarray:
+    """How the labels that each node knows are distributed over the classes.
 
     Args:
-        scores: of nodes and rules.
+        shards: each node's part of the data, for S seeds.
+        classes: C.
+
+    Returns:
+        ``[S, N, C]`` shares, which sum to 1; NaN for a node that knows no label.
+
+    """
+    index, known = np.asarray(shards.index), np.asarray(shards.size if shards.labelled is None else shards.labelled)
+    labels = np.where(np.arange(index.shape[2]) < known[..., None], np.asarray(shards.y)[index], NO_LABEL)
+    seed, node, _ = np.nonzero(labels >= 0)
+    counts = np.zeros((*known.shape, classes))
+    np.add.at(counts, (seed, node, labels[labels >= 0]), 1)
+    with np.errstate(invalid="ignore"):
+        return counts / counts.sum(-1, keepdims=True)
+
+
+def own_accuracy(by_class: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Accuracy of every node on examples with its own distribution of labels.
+
+    >>> own_accuracy(np.array([[[1.0, 0.5, np.nan]]]), np.array([[[0.75, 0.25, 0.0]]])).tolist()
+    [[0.875]]
+
+    Args:
+        by_class: ``[S, N, C]`` accuracy by class; NaN for a class without examples, which is left out.
+        own: ``[S, N, C]`` the shares of the classes, from ``label_shares``.
+
+    Returns:
+        ``[S, N]``; NaN where no example is left.
+
+    """
+    weight = np.where(np.isnan(by_class), 0, own)
+    total = weight.sum(-1)
+    return (weight * np.nan_to_num(by_class)).sum(-1) / np.where(total > 0, total, np.nan)
+
+
+def of_nodes(scores: Scores, own: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
+    """What the accuracies of the nodes alone are over a collective, by metric.
+
+    >>> scores = Scores(np.array([[0.5, 1.0]]), np.array([[[0.0, 1.0], [1.0, 1.0]]]), {}, {})
+    >>> {name: value.tolist() for name, value in of_nodes(scores, np.array([[[0.0, 1.0], [1.0, 0.0]]])).items()}
+    {'average_accuracy': [0.75], 'own_accuracy': [1.0], 'worst_accuracy': [0.5], 'spread_accuracy': [0.25]}
+
+    Args:
+        scores: of the nodes.
+        own: ``[S, N, C]`` each node's distribution of labels, from ``label_shares``.
         prefix: put before every metric's name.
 
     Returns:
-        ``[S]`` values in [0, 1] by name: the average node, the default rule where it is among the rules, every rule.
+        ``[S]`` by name: the mean, the mean on the nodes' own distributions, the least, and the standard deviation. The
+        nodes are all that there are, no sample of others, so it divides by their number.
 
     """
-    named = {f"{prefix}average_accuracy": scores.nodes.mean(1)}
+    return {
+        f"{prefix}average_accuracy": scores.nodes.mean(1),
+        f"{prefix}own_accuracy": own_accuracy(scores.by_class, own).mean(1),
+        f"{prefix}worst_accuracy": scores.nodes.min(1),
+        f"{prefix}spread_accuracy": scores.nodes.std(1),
+    }
+
+
+def of_rules(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
+    """Accuracies of decisions, by metric.
+
+    >>> scores = Scores(np.zeros((1, 2)), np.zeros((1, 2, 3)), {"mean": np.array([1.0])}, {10: np.array([0.5])})
+    >>> {name: value.tolist() for name, value in of_rules(scores).items()}
+    {'collective_accuracy.mean': [1.0], 'subset_accuracy.10': [0.5]}
+
+    Args:
+        scores: of the rules.
+        prefix: put before every metric's name.
+
+    Returns:
+        ``[S]`` values in [0, 1] by name: the default rule where it is among the rules, every rule, every subset.
+
+    """
+    named = {f"{prefix}collective_accuracy.{rule}": value for rule, value in scores.rules.items()}
     if DEFAULT_RULE in scores.rules:
-        named[f"{prefix}collective_accuracy"] = scores.rules[DEFAULT_RULE]
-    return named | {f"{prefix}collective_accuracy.{rule}": value for rule, value in scores.rules.items()}
+        named = {f"{prefix}collective_accuracy": scores.rules[DEFAULT_RULE]} | named
+    return named | {f"{prefix}subset_accuracy.{percent}": value for percent, value in scores.subsets.items()}
+
+
+def _awake(group: Collective) -> Callable[[State], np.ndarray | None]:
+    """Who is there when a decision is asked for, before the state's next round, ``[S, N]`` bool; None: always all."""
+    if group.presence.whole:
+        return lambda state: None
+    there = jax.jit(lambda state: who_is_there(state, group).awake)
+    return lambda state: np.asarray(there(state))
+
+
+def _share(there: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The share of the nodes that are there, where that is not always 1."""
+    return {} if there is None else {"awake": there.mean(1)}
 
 
 def _sent(group: Collective, sim: Simulation, state: State) -> dict[str, np.ndarray]:

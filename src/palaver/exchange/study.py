@@ -153,9 +153,8 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     settings: CollectiveSettings = row.settings
     group = make_collective(settings, data)
     sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))
-    sim = make_simulation(settings, group, make_shards(settings, data, seeds), seeds, sharding)
-    measured = measure(
-        group, data, sim, len(seeds), eval_examples=settings.eval_examples, calibrated=settings.calibrate
-    )
+    shards = make_shards(settings, data, seeds)
+    sim = make_simulation(settings, group, shards, seeds, sharding)
+    measured = measure(group, data, sim, shards, eval_examples=settings.eval_examples, calibrated=settings.calibrate)
     schedule = Schedule(settings.rounds, settings.eval_every, settings.report_round, settings.target)
     return study(row.name, sim, measured, seeds, schedule, row.thesis)

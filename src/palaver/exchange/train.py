@@ -108,7 +108,7 @@ def train(
     parts = how(data.x_train, data.y_train, group.nodes, seeds)
     sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))
     sim = simulation(group, parts, sharding=sharding)
-    measured = measure(group, data, sim, len(seeds), rules=rules)
+    measured = measure(group, data, sim, parts, rules=rules)
     run = study("collective", sim, measured, seeds, Schedule(rounds, eval_every, target=target))
     state, metrics, at = _trained(run)
     nodes = _array(metrics, "accuracy", at, seeds, group.nodes)

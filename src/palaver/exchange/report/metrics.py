@@ -36,9 +36,31 @@ REACHED = (
     _rounds("rounds_to_target.average", "average: rounds to target"),
     _rounds("rounds_to_target", "collective: rounds to target", compare=True),
 )
+NODES = (
+    _accuracy("own_accuracy", "own distribution %", note="On its own distribution: a node on labels such as it has."),
+    _accuracy("worst_accuracy", "worst node %", note="Worst: the least accurate node on all classes."),
+    Metric(
+        *("spread_accuracy", "spread, points", "points", "lower", percent),
+        note="Spread: the standard deviation of the nodes' accuracies, all of them, so divided by their number.",
+        support="fraction",
+    ),
+)
+ANSWERS = (
+    Metric(
+        *("awake", "awake %", "% of the nodes", "", percent),
+        note="Awake: the share of nodes that are there to decide.",
+        support="fraction",
+    ),
+    _accuracy(
+        "subset_accuracy.*",
+        "{} % of them",
+        note="Of them only some are asked, drawn for every example, at least one: whoever answers in time.",
+    ),
+)
 TEST = (
     _accuracy("test_average_accuracy", "average %"),
     _accuracy("test_collective_accuracy", "collective %"),
+    *(metric._replace(name=f"test_{metric.name}") for metric in NODES),
     _accuracy("test_calibrated_collective_accuracy", "collective, calibrated %"),
 )
 BITS = (
@@ -114,7 +136,10 @@ STORED = (
     _positive("dropped", "deliveries dropped"),
 )
 """In the files alone: what a configuration is chosen by, and counts per node."""
-METRICS = (*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED, *TEST, *BITS, *LATENT, *STORED)
+METRICS = (
+    *(*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED),
+    *(*NODES, *ANSWERS, *TEST, *BITS, *LATENT, *STORED),
+)
 
 
 def is_probe(summary: Mapping[str, Any]) -> bool:

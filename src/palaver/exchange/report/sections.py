@@ -1,6 +1,6 @@
 """The report of collectives: verdict, notices, tables and figures with the words that explain them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from palaver.exchange.report.verdict import verdict
 from palaver.report.drawing import configurations, panels
 from palaver.report.grids import diverged_lines, metric_grid
 from palaver.report.words import words
-from palaver.studies.findings import Figure, Findings, Section
+from palaver.studies.findings import Figure, Findings, Metric, Section
 from palaver.studies.formats import count, percent
 from palaver.studies.results import Result, last_rounds, settings_of
 
@@ -40,14 +40,22 @@ def _sections(result: Result) -> list[Section]:
         metric_grid(result, f"latent statistics of {objective}", metrics.LATENT, only=names)
         for objective, names in _by_objective(result).items()
     ]
+    nodes = metric_grid(result, f"{accuracy} of the nodes alone", metrics.NODES)
+    answers = metric_grid(result, "collective accuracy where not all nodes answer", metrics.ANSWERS)
     sections = [
         Section("Results", _how_results(result), results),
         Section("On the test set", f"Taken {_when(result)}.", [test]),
         Section("Decision rules", WORDS["rules"].format(accuracy=accuracy), [rules]),
+        Section("Nodes", _notes(WORDS["nodes"], metrics.NODES), [nodes], terminal=False),
+        Section("Who answers", _notes(WORDS["answers"], metrics.ANSWERS), [answers], terminal=False),
         Section("Bits", WORDS["bits"], [metric_grid(result, "bits sent per node", metrics.BITS)]),
         Section("Latent statistics", WORDS["latent"], latent, terminal=False),
     ]
     return [section._replace(grids=[grid for grid in section.grids if grid.rows]) for section in sections]
+
+
+def _notes(words: str, shown: Sequence[Metric]) -> str:
+    return " ".join([words, *(metric.note for metric in shown)])
 
 
 def _by_objective(result: Result) -> dict[str, list[str]]:
