@@ -153,3 +153,19 @@ def test_subsets_and_the_test_set_are_for_the_reported_round(left):
     assert {f"subset_accuracy.{percent}" for percent in (10, 25, 50)} < set(full["metric"])
     tested = {f"test_{name}_accuracy" for name in ("average", "own", "worst", "spread", "collective")}
     assert tested < set(full["metric"])
+
+
+def test_bits_to_a_target_are_those_sent_by_then(left):
+    history, _ = left
+    for suffix, name in (("", "collective_accuracy"), (".average", "average_accuracy")):
+        rounds, bits = [], []
+        for accuracy, *parts in zip(of(history, name), *(of(history, f"bits.{part}") for part in PARTS), strict=True):
+            reached = np.flatnonzero(accuracy >= 0.098)
+            rounds.append(2.0 * (reached[0] + 1) if len(reached) else None)
+            bits.append(float(sum(part[reached[0]] for part in parts)) if len(reached) else None)
+        assert history.summary["metrics"][f"rounds_to_target{suffix}"]["values"] == rounds
+        assert history.summary["metrics"][f"bits_to_target{suffix}"]["values"] == bits
+        assert None not in bits and min(bits) < max(bits)
+
+
+PARTS = ("examples", "indices", "payload")

@@ -72,7 +72,7 @@ def make_result(folder: Path, **changes) -> Path:
     for name, (_, average, collective, (examples, payload), thesis) in CONFIGURATIONS.items():
         lasts = {"average_accuracy": average, "collective_accuracy": collective}
         lasts |= {f"collective_accuracy.{rule}": collective + shift for rule, shift in RULES.items()}
-        sizes = {"examples": examples, "payload": payload, "gradient_exchange": GRADIENT_BITS_A_ROUND}
+        sizes = {"examples": examples, "indices": 0, "payload": payload, "gradient_exchange": GRADIENT_BITS_A_ROUND}
         ratio = GRADIENT_BITS_A_ROUND / examples_and_payload if (examples_and_payload := examples + payload) else np.inf
         values: dict[str, list] = {}
         for seed in range(SEEDS):
@@ -81,11 +81,13 @@ def make_result(folder: Path, **changes) -> Path:
             series |= {"bits.ratio": dict.fromkeys(ROUNDS, ratio)}
             series |= {"dropped_share": dict.fromkeys(ROUNDS, 0.05 if payload else np.nan)}
             lines += [(name, seed, r, None, m, v) for m, each in series.items() for r, v in each.items()]
+            spent = {r: float((examples + payload) * r) for r in ROUNDS}
             lines += [(name, seed, r, 0, "loss", 2.3 - r / 1000) for r in ROUNDS]
             last = {metric: each[ROUNDS[-1]] for metric, each in series.items()}
             for suffix, measured in (("", "collective_accuracy"), (".average", "average_accuracy")):
                 reached = [r for r, v in series[measured].items() if v >= TARGET]
                 last[f"rounds_to_target{suffix}"] = float(reached[0]) if reached else None
+                last[f"bits_to_target{suffix}"] = spent[reached[0]] if reached else None
             last |= {"own_accuracy": average + 0.1, "worst_accuracy": average - 0.1, "spread_accuracy": 0.05}
             last |= {f"subset_accuracy.{percent}": collective - 1 / percent for percent in (10, 25, 50)}
             last |= {"test_average_accuracy": average - 0.02, "test_collective_accuracy": collective - 0.02}

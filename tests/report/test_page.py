@@ -31,7 +31,7 @@ def test_the_page_holds_the_numbers(labelled_folder, text_of):
     assert "> 1,000(0 of 3 seeds)12,800850[734, 984]3,100" in told
     assert "> 1,000(1 of 3 seeds)" in told
     assert "silent59.1[56.6, 61.6]57.6[55.1, 60.1]58.1" in told
-    assert "98.3 Mbit20.5 Mbit9.6 Gbit80.85.0" in told
+    assert "98.3 Mbit0 bit20.5 Mbit9.6 Gbit80.85.0" in told
     assert "silent46.457.1" in told  # the test set, two points below, the same in every seed
     assert "data: digits · scale tiny · seeds: 3 · version 0.0 · cpu · 83 s · target 60.0 %" in told
 

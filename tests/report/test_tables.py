@@ -104,6 +104,19 @@ def test_results(labelled):
     assert "exchange <tiny> (tiny, 3 seeds): validation accuracy" in lines[0]
 
 
+def test_bits_to_the_target(labelled):
+    """(98,304 + 20,480) bits a round: 113 Mbit at round 950, 119 Mbit at round 1,000; silent nodes sent nothing."""
+    lines = section(labelled, "Results")
+    reached = lines[next(at for at, line in enumerate(lines) if "bits sent per node until 60.0 %" in line) :]
+    place = reached.index(line_of(reached, "10 nodes, logits"))
+    means, intervals = (" ".join(line.split()) for line in reached[place : place + 2])
+    assert means == "10 nodes, logits > 119 Mbit 113 Mbit"
+    assert intervals == "(0 of 3 seeds) [99 Mbit, 129 Mbit]"
+    place = reached.index(line_of(reached, "10 nodes, silent"))
+    assert " ".join(reached[place].split()) == "10 nodes, silent – –"
+    assert reached[place + 1].split() == ["(1", "of", "3", "seeds)"]
+
+
 def test_nodes_apart_and_decisions_of_some(labelled):
     # Average 53.4, its own labels 10 points above, the worst node 10 below; collective 61.1, less 10, 4 and 2 points.
     assert line_of(section(labelled, "Nodes"), "10 nodes, logits").split()[-3:] == ["63.4", "43.4", "5.0"]
@@ -149,7 +162,7 @@ def test_bits(labelled):
     lines = section(labelled, "Bits")
     # 98,304 and 20,480 bits a round for 1,000 rounds, 2 · 32 · 150,000 for gradients: 80.8 times; a twentieth dropped.
     said = " ".join(line_of(lines, "10 nodes, logits").split())
-    assert said == "10 nodes, logits 98.3 Mbit 20.5 Mbit 9.6 Gbit 80.8 5.0"
+    assert said == "10 nodes, logits 98.3 Mbit 0 bit 20.5 Mbit 9.6 Gbit 80.8 5.0"
     assert line_of(lines, "10 nodes, silent").split()[-2:] == ["–", "–"]
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from palaver.data import Dataset
 from palaver.exchange.build import make_collective, make_shards, make_simulation
 from palaver.exchange.measurements import Measure, measure
-from palaver.exchange.report.metrics import METRICS
+from palaver.exchange.report.metrics import METRICS, SENT
 from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.simulate import Simulation
@@ -89,7 +89,7 @@ def study(
 
 
 def _metrics(history: pl.DataFrame, seeds: Sequence[int], schedule: Schedule, labels: bool) -> dict[str, Any]:
-    """Every metric at the reported round, and the first evaluated rounds at which the target was reached.
+    """Every metric at the reported round, and when and at what cost the target was first reached.
 
     A diverged seed has no value.
     """
@@ -101,11 +101,19 @@ def _metrics(history: pl.DataFrame, seeds: Sequence[int], schedule: Schedule, la
     }
     if labels and schedule.target is not None:
         for suffix, accuracy in ((".average", "average_accuracy"), ("", "collective_accuracy")):
-            reached = shared.filter((pl.col("metric") == accuracy) & (pl.col("value") >= schedule.target))
-            first = reached.group_by("seed").agg(pl.col("round").min().cast(pl.Float64))
-            found[f"rounds_to_target{suffix}"] = dict(first.iter_rows())
+            first = _first(shared, accuracy, schedule.target)
+            found[f"rounds_to_target{suffix}"] = dict(first.select("seed", "round").iter_rows())
+            found[f"bits_to_target{suffix}"] = dict(first.select("seed", "bits").iter_rows())
     values = {name: [by_seed.get(seed) for seed in seeds] for name, by_seed in found.items()}
     return {name: interval(of_seeds, support_of(METRICS, name)) for name, of_seeds in values.items()}
+
+
+def _first(shared: pl.DataFrame, accuracy: str, target: float) -> pl.DataFrame:
+    """The ``round`` at which each ``seed`` first reached a target, and the ``bits`` that a node had sent by then."""
+    reached = shared.filter((pl.col("metric") == accuracy) & (pl.col("value") >= target))
+    first = reached.group_by("seed").agg(pl.col("round").min())
+    sent = shared.filter(pl.col("metric").is_in(SENT)).group_by("seed", "round").agg(bits=pl.col("value").sum())
+    return first.join(sent, ["seed", "round"], "left").with_columns(pl.col("round").cast(pl.Float64))
 
 
 def _warnings(history: pl.DataFrame, reported: int) -> dict[str, dict[str, list[int]]]:

@@ -3,11 +3,11 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from palaver.studies.findings import Grid, Metric
 from palaver.studies.formats import NOTHING, Format, percent, plain
-from palaver.studies.results import Result, last_rounds, metric_of
+from palaver.studies.results import Result, last_rounds, last_sums, metric_of
 from palaver.types import PalaverError
 
 _BETTER = {"higher": " ↑", "lower": " ↓", "": ""}
@@ -118,7 +118,7 @@ def metric_grid(
     rows = [row for row in summary["rows"] if only is None or row["configuration"] in only]
     shown = expand([metric._replace(name=metric.name + suffix) for metric in metrics], {"rows": rows})
     compared = {name for row in rows for name in row.get("thesis") or {}}
-    last = last_rounds(result)
+    last = _ends(result, shown)
     headers, lines = ["configuration"], [[str(row["configuration"])] for row in rows]
     for metric in shown:
         headers += [metric.label, thesis_header(summary)] if metric.name in compared else [metric.label]
@@ -129,10 +129,22 @@ def metric_grid(
     return Grid(titled(summary, what), tuple(headers), [tuple(line) for line in lines] if shown else [])
 
 
-def _cell(row: Mapping[str, Any], metric: Metric, last: Mapping[str, int]) -> str:
-    """A metric of a summary's row; of one that was not reached in every seed, the round until which it was not."""
-    beyond = f"> {metric.form(last.get(row.get('configuration', '')))}" if metric.reached else NOTHING
-    return measured_cell(metric_of(row, metric.name), metric.form, beyond=beyond)
+_Ends: TypeAlias = Mapping[str, Mapping[str, float]]
+"""By metric and configuration how far it had come at its last evaluation: what it did not reach needs more."""
+
+
+def _ends(result: Result, metrics: Sequence[Metric]) -> _Ends:
+    return {
+        metric.name: last_sums(result, metric.spent) if metric.spent else last_rounds(result)
+        for metric in metrics
+        if metric.reached
+    }
+
+
+def _cell(row: Mapping[str, Any], metric: Metric, ends: _Ends) -> str:
+    """A metric of a summary's row; of one that was not reached in every seed, the end until which it was not."""
+    end = ends.get(metric.name, {}).get(row.get("configuration", ""))
+    return measured_cell(metric_of(row, metric.name), metric.form, beyond=f"> {metric.form(end)}" if end else NOTHING)
 
 
 def thesis_header(summary: Mapping[str, Any]) -> str:
@@ -198,7 +210,7 @@ def compare_grid(results: Sequence[Result], metrics: Sequence[Metric]) -> Grid:
     if not 1 <= len(results) <= _MOST_RUNS:
         raise PalaverError(f"{len(results)} runs to compare: give 1 to {_MOST_RUNS} at a time")
     shown = expand(metrics, {"rows": [row for result in results for row in result.summary["rows"]]})
-    runs = [({row["configuration"]: row for row in result.summary["rows"]}, last_rounds(result)) for result in results]
+    runs = [({row["configuration"]: row for row in result.summary["rows"]}, _ends(result, shown)) for result in results]
     lines = []
     for name in dict.fromkeys(name for rows, _ in runs for name in rows):
         for place, metric in enumerate(shown):

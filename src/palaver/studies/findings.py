@@ -30,6 +30,8 @@ class Metric(NamedTuple):
     """How the progress display shows it, ``{}`` for the number; empty: it does not show it."""
     reached: bool = False
     """Whether it is the step at which something was first reached: a seed may never get there."""
+    spent: Sequence[str] = ()
+    """Where it is what was spent until then, and not the step: the metrics whose sum that is."""
     compare: bool = False
     """Whether ``palaver compare`` shows it."""
     support: Support = "real"

@@ -247,6 +247,14 @@ def last_rounds(result: Result) -> dict[str, int]:
     return {str(name): int(number) for name, number in last.iter_rows() if number is not None}
 
 
+def last_sums(result: Result, names: Sequence[str]) -> dict[str, float]:
+    """The sum of some metrics of the whole collective at each configuration's last evaluated round, mean over seeds."""
+    of_names = result.metrics.filter(pl.col("metric").is_in(names) & pl.col("node").is_null())
+    last = of_names.filter(pl.col("round") == pl.col("round").max().over("configuration"))
+    sums = last.group_by("configuration", "seed").agg(pl.col("value").sum())
+    return dict(sums.group_by("configuration").agg(pl.col("value").mean()).iter_rows())
+
+
 def data_of(result: Result) -> list[str]:
     """The names of its configurations' data sets, each once."""
     named = [row["settings"].get("data") for row in result.settings["rows"]]

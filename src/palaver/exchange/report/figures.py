@@ -17,7 +17,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 from scipy.special import softmax
 
-from palaver.exchange.report.metrics import RULES, accuracy_name, sent_bits
+from palaver.exchange.report.metrics import RULES, SENT, accuracy_name, sent_bits
 from palaver.report.colours import SHADES
 from palaver.report.drawing import (
     COLOURS,
@@ -83,7 +83,7 @@ def over_bits(result: Result) -> list[str]:
     curves = []
     for name in configurations(result):
         curve = curve_of(result, name, "collective_accuracy", "fraction")
-        parts = [curve_of(result, name, f"bits.{part}", "positive") for part in ("examples", "payload")]
+        parts = [curve_of(result, name, part, "positive") for part in SENT]
         sent = dict.fromkeys([] if curve is None else curve[0], 0.0)
         for part in parts:
             for number, bits in zip(*part[:2], strict=True) if part else ():
@@ -110,7 +110,7 @@ def over_bits(result: Result) -> list[str]:
         _target(result, axes)
         for bits in gradients:
             axes.axvline(bits, color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.6)
-        axes.set(xscale="log", xlabel="sent per node (examples and payload)", ylabel="collective accuracy, %")
+        axes.set(xscale="log", xlabel="sent per node", ylabel="collective accuracy, %")
         axes.xaxis.set_major_formatter(lambda bits, _: human_bits(bits))
         return [to_svg(figure), legend(handles)]
 

@@ -13,6 +13,9 @@ _positive = partial(Metric, support="positive")
 _rounds = partial(_positive, unit="rounds", better="lower", form=count, reached=True)
 _bits = partial(_positive, unit="bits", form=human_bits)
 
+SENT = ("bits.examples", "bits.indices", "bits.payload")
+"""The parts of what a node sent; their sum is what it cost to talk."""
+
 RULES = _accuracy("collective_accuracy.*", "{} %")
 """The collective's accuracy under each decision rule that the run was evaluated with."""
 
@@ -32,9 +35,14 @@ ACCURACY = (
         compare=True,
     ),
 )
+_to_target = partial(_bits, better="lower", reached=True, spent=SENT)
 REACHED = (
     _rounds("rounds_to_target.average", "average: rounds to target"),
     _rounds("rounds_to_target", "collective: rounds to target", compare=True),
+)
+SPENT = (
+    _to_target("bits_to_target.average", "average: bits to target"),
+    _to_target("bits_to_target", "collective: bits to target"),
 )
 NODES = (
     _accuracy("own_accuracy", "own distribution %", note="On its own distribution: a node on labels such as it has."),
@@ -65,6 +73,7 @@ TEST = (
 )
 BITS = (
     _bits("bits.examples", "examples", better="lower"),
+    _bits("bits.indices", "indices", better="lower"),
     _bits("bits.payload", "payload", better="lower"),
     _bits("bits.gradient_exchange", "gradient exchange"),
     _positive("bits.ratio", "gradients / sent, ×", better="higher"),
@@ -137,7 +146,7 @@ STORED = (
 )
 """In the files alone: what a configuration is chosen by, and counts per node."""
 METRICS = (
-    *(*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED),
+    *(*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED, *SPENT),
     *(*NODES, *ANSWERS, *TEST, *BITS, *LATENT, *STORED),
 )
 
@@ -157,7 +166,7 @@ def accuracy_name(summary: Mapping[str, Any]) -> str:
 
 
 def sent_bits(row: Mapping[str, Any]) -> float | None:
-    """Bits of examples and payload that a node sent, mean over seeds; None where the row does not say."""
-    parts = [metric_of(row, name) for name in ("bits.examples", "bits.payload")]
+    """Bits that a node sent, mean over seeds; None where the row does not say."""
+    parts = [metric_of(row, name) for name in SENT]
     means = [part["mean"] for part in parts if part is not None and part["mean"] is not None]
     return sum(means) if means else None

@@ -33,6 +33,7 @@ def _sections(result: Result) -> list[Section]:
     results = [
         metric_grid(result, accuracy, metrics.ACCURACY),
         metric_grid(result, f"rounds to {target} %", metrics.REACHED),
+        metric_grid(result, f"bits sent per node until {target} %", metrics.SPENT),
     ]
     rules = metric_grid(result, "collective accuracy by decision rule", [metrics.RULES])
     test = metric_grid(result, "test accuracy", metrics.TEST)
