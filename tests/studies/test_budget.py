@@ -15,6 +15,7 @@ from palaver.cli import main
 from palaver.data import load
 from palaver.exchange.build import make_collective
 from palaver.exchange.footprint import footprint as of_collective
+from palaver.exchange.mapping import received_shapes
 from palaver.exchange.settings import CollectiveSettings
 from palaver.language.footprint import footprint as of_language
 from palaver.language.generators import GENERATORS
@@ -105,7 +106,8 @@ def test_a_step_takes_about_what_xla_gives_it(settings):
     node = make_collective(CollectiveSettings(**settings), DIGITS).groups[0][0]
     x, y = abstract(32, 8, 8), abstract(32, dtype=jnp.int32)
     state = jax.eval_shape(node.init, jax.random.key(0))
-    args = jax.random.key(0), state, Batch(x, y), node.payload(x, y), abstract(dtype=bool)
+    received = received_shapes(node, node.payload(x, y))
+    args = jax.random.key(0), state, Batch(x, y), received, abstract(dtype=bool)
     told = jax.jit(node.step).lower(*args).compile().memory_analysis()
     allocated = told.temp_size_in_bytes + told.output_size_in_bytes
     assert 0.8 * allocated < peak(node.step, *args) < 2 * allocated
