@@ -13,16 +13,18 @@ import pytest
 from palaver import host
 from palaver.cli import main
 from palaver.data import load
-from palaver.exchange.build import make_collective
+from palaver.exchange.build import make_collective, make_shards
 from palaver.exchange.footprint import footprint as of_collective
 from palaver.exchange.mapping import received_shapes
 from palaver.exchange.settings import CollectiveSettings
+from palaver.exchange.simulate import simulation
 from palaver.language.footprint import footprint as of_language
 from palaver.language.generators import GENERATORS
 from palaver.language.information import CRITICS
 from palaver.language.settings import LanguageSettings, make_language
 from palaver.studies import budget, memory
 from palaver.studies.memory import abstract, nbytes, peak
+from palaver.studies.seeds import seed_keys
 from palaver.teaching import footprint as of_teaching_module
 from palaver.teaching.footprint import footprint as of_teaching
 from palaver.teaching.settings import TeachingSettings
@@ -130,6 +132,43 @@ def test_the_state_and_the_bits_of_a_collective_are_as_told(tmp_path, monkeypatc
     assert told.bits == pytest.approx(4 * per_node["value"].mean(), rel=0.1)
 
 
+TALKS = {
+    "everything that was heard": {"combine": "mean", "channel": "logits", "payload_bits": 4, "half_life": 100.0},
+    "packets": {"channel": "labels", "least_change": 1e-6, "rebroadcast": False},
+    "another reference set": {"reference": 0.0, "reference_data": "digits", "channel": "features", "combine": "mean"},
+}
+
+
+@pytest.mark.parametrize("talk", TALKS)
+def test_what_is_heard_and_said_of_a_reference_set_is_as_told(talk):
+    small = {"nodes": 4, "rounds": 400, "burn_in": 40, "topology": "ring", "widths": (4,), "inbox": 3, "examples": 500}
+    settings = CollectiveSettings(**small | {"reference": 0.2} | TALKS[talk])
+    data = settings.load(load)
+    told, group = of_collective(settings, data, 3, 1), make_collective(settings, data)
+    sim = simulation(group, make_shards(settings, data, [0, 1, 2]))
+    state = sim.advance(sim.init(seed_keys([0, 1, 2])), settings.rounds)
+    sent = sim.sent(state)
+    assert sent["bits.examples"].sum() == 0
+    per_seed = sum(sent[f"bits.{part}"].sum(1).mean() for part in ("indices", "payload"))
+    # Labels seldom change, so that few are new: the plan tells the most that can be sent.
+    assert told.bits is not None and per_seed <= 1.1 * told.bits
+    if not settings.least_change:
+        assert told.bits == pytest.approx(per_seed, rel=0.1)
+    assert told.memory.get("heard", 0) == nbytes(state.heard)
+    assert told.memory.get("said", 0) == nbytes(state.said)
+    assert bool(state.heard) == (settings.combine == "mean") and bool(state.said) == bool(settings.least_change)
+    packets = nbytes((state.packets, state.outgoing))
+    assert packets <= told.memory["packets"] <= 2 * packets
+
+
+def test_bits_of_a_falling_chance_are_the_sum_over_rounds():
+    for half_life in (1e-30, 3.0, 200.0, 1e30):
+        few = CollectiveSettings(nodes=4, rounds=300, burn_in=7, topology="ring", p_broadcast=0.5, half_life=half_life)
+        chance = sum(0.5 * 0.5 ** min(step / half_life, 1000) for step in range(7, 300))
+        bits = 32 * (4 + DIGITS.bits_per_example)
+        assert of_collective(few, DIGITS, 1, 1).bits == pytest.approx(4 * 2 * chance * bits, rel=1e-6)
+
+
 def test_the_state_of_a_language_is_as_told():
     settings = LanguageSettings(
         data="digits", hidden=(8,), critic_hidden=8, length=4, level="receiving", agents=3, steps=10
@@ -185,8 +224,28 @@ def test_languages_that_share_a_network_trace_it_once_and_compile_nothing(monkey
             "nodes is 10 for 1 training examples of digits (fraction 0.001 of them): give fewer nodes or a larger "
             "fraction",
         ),
+        (
+            ["--fraction", "0.5", "--reference", "0.99"],
+            "nodes is 10 for 5 training examples of digits (fraction 0.5, reference 0.99 of them): give fewer nodes or "
+            "a larger fraction or a smaller reference",
+        ),
+        (
+            ["--reference", "0.01"],
+            "reference is 0.01, 10 rows, for a batch_size of 32: give at least 32 rows",
+        ),
+        (
+            ["--reference-data", "digits", "--batch-size", "1258"],
+            "reference_data digits has 1257 rows, for a batch_size of 1258: give at least 1258 rows",
+        ),
+        (
+            ["--reference-data", "npz:other.npz"],
+            "reference_data npz:other.npz has inputs of shape (3,) and type float32, digits of (8, 8) and uint8: give "
+            "one with the same",
+        ),
     ],
 )
-def test_more_nodes_than_examples(given, line, capsys):
+def test_numbers_that_do_not_fit_the_data(given, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("other.npz", x=np.zeros((100, 3), np.float32), y=np.arange(100) % 10)
     assert main(["run", "collective", "--scale", "tiny", "--dry-run", *given]) == 2
     assert capsys.readouterr().err == f"palaver: {line}\n"

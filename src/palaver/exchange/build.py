@@ -17,7 +17,7 @@ from palaver.exchange.presence import presence
 from palaver.exchange.rivals import rival
 from palaver.exchange.settings import CollectiveSettings, Kind
 from palaver.exchange.sharding import NodeSharding
-from palaver.exchange.shards import shards
+from palaver.exchange.shards import portions, shards
 from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import Shards
 from palaver.models import AUTOENCODERS, MODELS, Architecture
@@ -30,17 +30,11 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
     """The collective that the settings describe, for inputs of this data set's shape.
 
     Raises:
-        PalaverError: more nodes than examples, images too small for the network, or inputs outside [0, 1] for nodes
-            that learn without labels.
+        PalaverError: more nodes than examples, a reference set smaller than a minibatch, images too small for the
+            network, or inputs outside [0, 1] for nodes that learn without labels.
 
     """
-    owned = round(settings.fraction * (1 - settings.reference) * len(data.y_train))
-    if settings.nodes > owned:
-        share, advice = "", f"give at most {owned}"
-        if owned < len(data.y_train):
-            share = f" (fraction {settings.fraction:g}, reference {settings.reference:g} of them)"
-            advice = "give fewer nodes, a larger fraction or a smaller reference"
-        raise PalaverError(f"nodes is {settings.nodes} for {owned} training examples of {data.name}{share}: {advice}")
+    _check_sizes(settings, data)
     groups = [(_node(settings, kind, data), kind.count) for kind in settings.kinds]
     silent = settings.silent
     return collective(
@@ -65,6 +59,27 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
         ),
         **_talk(settings),
     )
+
+
+def _check_sizes(settings: CollectiveSettings, data: Dataset) -> None:
+    """Raises ``PalaverError`` for more nodes than examples, and for a reference set smaller than a minibatch."""
+    fraction, reference, examples = settings.fraction, settings.reference, len(data.y_train)
+    owned, apart = portions(examples, fraction, reference)
+    if settings.nodes > owned:
+        cuts = [
+            (f"fraction {fraction:g}", "a larger fraction", fraction < 1),
+            (f"reference {reference:g}", "a smaller reference", reference > 0),
+        ]
+        share = ", ".join(cut for cut, _, given in cuts if given)
+        advice = " or ".join(["fewer nodes", *(other for _, other, given in cuts if given)])
+        raise PalaverError(
+            f"nodes is {settings.nodes} for {owned} training examples of {data.name}"
+            + (f" ({share} of them): give {advice}" if share else f": give at most {owned}")
+        )
+    rows, batch = apart if data.reference is None else len(data.reference), settings.batch_size
+    if settings.refers and rows < batch:
+        what = f"reference is {reference:g}, " if reference else f"reference_data {settings.reference_data} has "
+        raise PalaverError(f"{what}{rows} rows, for a batch_size of {batch}: give at least {batch} rows")
 
 
 def _talk(settings: CollectiveSettings) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from palaver.exchange.build import make_collective
 from palaver.exchange.description import Collective
 from palaver.exchange.mapping import node_loop, received_shapes
 from palaver.exchange.settings import CollectiveSettings
+from palaver.exchange.shards import portions
 from palaver.exchange.simulate import INDEX_BITS
 from palaver.models import AUTOENCODERS
 from palaver.studies.memory import WORD, Footprint, abstract, nbytes, peak
@@ -54,12 +55,13 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
         "data": data.x_train.nbytes + (0 if data.reference is None else data.reference.nbytes),
         "working memory": max(*steps, sum(evaluated)),
     }
-    talk, rows = group.talk, len(data.y_train) * settings.reference if data.reference is None else len(data.reference)
+    talk, (_, apart) = group.talk, portions(len(data.y_train), settings.fraction, settings.reference)
+    rows = apart if data.reference is None else len(data.reference)
     row = nbytes(received) // protocol.batch_size
     if talk.combine == "mean":
-        memory |= {"packets": learners * packet, "heard": round(learners * rows) * (row + WORD)}
+        memory |= {"packets": learners * packet, "heard": learners * rows * (row + WORD)}
     if talk.least_change:
-        memory["said"] = round(learners * rows) * row
+        memory["said"] = learners * rows * row
     batch = protocol.batch_size * kinds[0].bits
     batch += INDEX_BITS if talk.examples == "reference" else protocol.batch_size * data.bits_per_example
     return Footprint(
@@ -111,7 +113,7 @@ def _deliveries(group: Collective, rounds: int) -> float:
     share = 1.0 if protocol.rebroadcast else 1 - protocol.p_consume
     talking = max(0, rounds - protocol.burn_in)
     if protocol.half_life < math.inf:  # the sum of the falling probabilities
-        decay = 0.5 ** (1 / protocol.half_life)
-        talking = decay**protocol.burn_in * (1 - decay**talking) / (1 - decay)
+        rate = math.log(2) / protocol.half_life
+        talking = math.exp(-rate * protocol.burn_in) * math.expm1(-rate * talking) / math.expm1(-rate)
     sends = protocol.p_broadcast * share * talking
     return group.nodes * mean_degree(group.topology) * sends

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,7 +25,7 @@ def shards(
     alpha: float = 0.5,
     fraction: float = 1.0,
     labelled: float = 1.0,
-    reference: float | np.ndarray = 0.0,
+    reference: float | np.ndarray | jax.Array = 0.0,
 ) -> Shards:
     """The training set and, for each seed, which node has which examples: each example is at one node only.
 
@@ -62,18 +63,21 @@ def shards(
     check_finite("x", x)
     seeds, fraction = check_seeds(seeds), number("fraction", fraction, "(0, 1]")
     labelled = number("labelled", labelled, "(0, 1]")
-    share = 0.0 if isinstance(reference, np.ndarray) else number("reference", reference, "[0, 1)")
-    examples, apart = len(y), max(1, round(share * len(y))) if share else 0
-    owned = max(1, round(fraction * (examples - apart)))
+    inputs = _alike(np.asarray(reference), x) if isinstance(reference, np.ndarray | jax.Array) else None
+    share = number("reference", reference, "[0, 1)") if inputs is None else 0.0
+    examples = len(y)
+    owned, apart = portions(examples, fraction, share)
+    if not owned:
+        raise PalaverError(f"reference is {share:g} of {examples} examples, which leaves none: give a smaller share")
     per_seed, references = [], []
     for seed in seeds:
         rows = np.random.default_rng([seed, 1]).permutation(examples) if owned < examples else np.arange(examples)
         references.append(rows[examples - apart :])
         rows = rows[:owned]
         per_seed.append(pad([rows[part] for part in split_by_name(split, y[rows], nodes, seed, alpha=alpha)]))
-    if isinstance(reference, np.ndarray):
-        x, y = np.concatenate([x, _alike(reference, x)]), np.concatenate([y, np.full(len(reference), NO_LABEL)])
-        references = [examples + np.random.default_rng([seed, 2]).permutation(len(reference)) for seed in seeds]
+    if inputs is not None:
+        x, y = np.concatenate([x, inputs]), np.concatenate([y, np.full(len(inputs), NO_LABEL)])
+        references = [examples + np.random.default_rng([seed, 2]).permutation(len(inputs)) for seed in seeds]
     longest = max(index.shape[1] for index, _ in per_seed)
     index = np.stack([np.pad(index, ((0, 0), (0, longest - index.shape[1]))) for index, _ in per_seed])
     size = np.stack([size for _, size in per_seed])
@@ -87,12 +91,35 @@ def shards(
     )
 
 
+def portions(examples: int, fraction: float, reference: float) -> tuple[int, int]:
+    """How many examples are distributed among the nodes, and how many become the reference set.
+
+    >>> portions(1000, fraction=0.5, reference=0.1)
+    (450, 100)
+
+    Args:
+        examples: M.
+        fraction: share of those that are distributed, of those that are not in the reference set.
+        reference: share of those that become the reference set.
+
+    Returns:
+        Both numbers; the first is 0 where the reference set leaves no example.
+
+    """
+    apart = max(1, round(reference * examples)) if reference else 0
+    left = examples - apart
+    return min(left, max(1, round(fraction * left))), apart
+
+
 def _alike(reference: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The inputs of a reference set, checked to be such as the training set's."""
-    if reference.ndim < 1 or not len(reference) or reference.shape[1:] != x.shape[1:] or reference.dtype != x.dtype:
+    """The inputs of a reference set, checked to be such as the training set's; only uint8 are pixels."""
+    pixels, fits = [part.dtype == np.uint8 for part in (reference, x)], reference.dtype.kind in "buif"
+    if not (
+        fits and pixels[0] == pixels[1] and reference.ndim and len(reference) and reference.shape[1:] == x.shape[1:]
+    ):
         raise PalaverError(
             f"reference has shape {reference.shape} and type {reference.dtype}: give inputs [rows, ...] of the "
             f"training set's shape {x.shape[1:]} and type {x.dtype}"
         )
     check_finite("reference", reference)
-    return reference
+    return reference.astype(x.dtype)

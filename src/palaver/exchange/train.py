@@ -21,7 +21,7 @@ from palaver.exchange.state import NEVER, State
 from palaver.exchange.study import Schedule, study
 from palaver.studies.chapter import Study
 from palaver.topology import check_topology
-from palaver.types import DecisionRule, PyTree
+from palaver.types import Array, DecisionRule, PyTree
 
 
 class History(NamedTuple):
@@ -57,7 +57,7 @@ def train(
     split: str = "iid",
     alpha: float = 0.5,
     labelled: float = 1.0,
-    reference: float | np.ndarray = 0.0,
+    reference: float | np.ndarray | Array = 0.0,
     rules: Mapping[str, DecisionRule] | None = None,
     target: float | None = None,
     devices: int | None = None,
