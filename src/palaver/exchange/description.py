@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from palaver.arguments import choice, count, failure_of, flag, instance, number
 from palaver.exchange.inbox import OVERFLOW
 from palaver.exchange.presence import Presence
+from palaver.exchange.presence import presence as check_presence
 from palaver.exchange.protocol import Protocol
 from palaver.topology import check_topology, mean_degree
 from palaver.types import Node, PalaverError, Topology
@@ -117,7 +118,8 @@ def collective(
     Raises:
         PalaverError: a probability outside [0, 1], nodes that are none or do not match the topology, a topology whose
             tables are no neighbour ids (``palaver.topology.check_topology``), a batch size or capacity below 1, a
-            negative burn-in, or an unknown overflow policy.
+            negative burn-in, an unknown overflow policy, an argument of another way to talk, or a presence of more
+            nodes than there are.
 
     """
     groups = _groups(nodes, len(check_topology(topology)))
@@ -141,7 +143,11 @@ def collective(
     )
     if talk.examples == "own" and talk != Talk():
         raise PalaverError('combine, decay, weighted and least_change are for examples="reference": leave them out')
+    if talk.combine == "latest" and (talk.decay, talk.weighted) != (1, False):
+        raise PalaverError('decay and weighted are for combine="mean": leave them out')
     nodes_in_all = sum(number for _, number in groups)
+    presence = instance("presence", presence, Presence, "what palaver.exchange.presence.presence returns")
+    presence = check_presence(nodes_in_all, **presence._asdict())
     most = (2**31 - 1) // nodes_in_all - 1  # int32 names the slots of the pool, capacity + 1 for each node
     capacity = count("capacity", capacity, most=most, unit="packet")
     return Collective(groups, topology, protocol, capacity, choice("overflow", overflow, OVERFLOW), talk, presence)

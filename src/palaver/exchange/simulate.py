@@ -83,8 +83,8 @@ def simulation(
         raise PalaverError(f"shards for {shards.index.shape[1]} nodes: make them for {group.nodes}")
     if int(jnp.min(shards.size)) < 1:
         raise PalaverError("a node has no example: split the data among fewer nodes")
-    _check_reference(group, shards)
     payload, bits = _payload(group, shards)
+    _check_reference(group, shards, payload)
     specs = State(*[sharding.replicated] * len(State._fields))
     specs = specs._replace(nodes=sharding.nodes, heard=sharding.nodes, said=sharding.nodes)
     size = 0 if shards.reference is None else shards.reference.shape[1]
@@ -114,7 +114,7 @@ def simulation(
     )
 
 
-def _check_reference(group: Collective, shards: Shards) -> None:
+def _check_reference(group: Collective, shards: Shards, payload: PyTree) -> None:
     """Raises ``PalaverError`` for packets about a reference set that is not there, or nodes that cannot send them."""
     if group.talk.examples != "reference":
         return
@@ -123,6 +123,13 @@ def _check_reference(group: Collective, shards: Shards) -> None:
         raise PalaverError(f"the reference set has {size} rows: give at least batch_size, {group.protocol.batch_size}")
     if not all(node.encode for node, _ in group.groups):
         raise PalaverError("a node has no encode, which makes packets about a reference set: see palaver.types.Node")
+    if group.talk.combine == "mean" or group.talk.least_change:
+        received = received_shapes(group.groups[0][0], payload)
+        if not (isinstance(received, jax.ShapeDtypeStruct) and jnp.issubdtype(received.dtype, jnp.floating)):
+            raise PalaverError(
+                "combine and least_change need payloads that are decoded to one array of floats: give nodes such a "
+                "channel, as channels.logits(), or leave them out"
+            )
 
 
 def bits_of(x: Array) -> int:
