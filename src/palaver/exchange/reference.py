@@ -221,7 +221,7 @@ def arriving(said: Array, weight: Array, neighbours: Array) -> tuple[Array, Arra
 
     def all_at_once(to: Array, part: Array) -> Array:
         sends = jnp.zeros((nodes, nodes)).at[jnp.arange(nodes)[:, None], to].set(1.0, mode="drop")
-        return jnp.einsum("ij,i...->j...", sends, part)
+        return jnp.einsum("ij,i...->j...", sends, part, precision="highest")  # accelerators round to fewer digits
 
     def one_by_one(to: Array, part: Array) -> Array:
         spread = lambda i, total: total.at[to[:, i]].add(part, mode="drop")  # noqa: E731
@@ -285,6 +285,8 @@ def outputs_of_speakers(node: Node, states: NodeState, x: Array, speaks: Array, 
 def change(said: Array, start: Array, now: Array) -> Array:
     """``[S, n]``: the total variation ``½ Σ |p − p′|`` of what is said now and was said last, mean over the rows.
 
+    It is 1, as far as distributions can be from each other, for a row of which nothing was said.
+
     Args:
         said: ``[S, n, R, ...]``: what was last said, 0 about rows of which nothing was.
         start: ``[S]`` int32: the first of this round's rows.
@@ -292,7 +294,9 @@ def change(said: Array, start: Array, now: Array) -> Array:
 
     """
     before = jax.vmap(partial(jax.lax.dynamic_slice_in_dim, slice_size=now.shape[2], axis=1))(said, start)
-    return 0.5 * jnp.abs(now - before).reshape(*now.shape[:3], -1).sum(-1).mean(-1)
+    rows = (*now.shape[:3], -1)
+    silent = ~before.reshape(rows).any(-1)
+    return jnp.where(silent, 1.0, 0.5 * jnp.abs(now - before).reshape(rows).sum(-1)).mean(-1)
 
 
 def remember(said: Array, start: Array, now: Array, speaks: Array) -> Array:
