@@ -1,13 +1,14 @@
-"""What ``test_sharding`` runs in processes of its own: one collective on one device, on many, on two machines.
+"""What ``test_sharding`` runs in processes of its own: collectives on one device, on many, on two machines.
 
-``python sharding_child.py FOLDER many`` simulates it on one device and over all of this process's, and stores both;
-``python sharding_child.py FOLDER PORT PROCESS`` is one of two processes that simulate it together.
+``python sharding_child.py FOLDER many`` simulates them on one device and over all of this process's, and stores both;
+``python sharding_child.py FOLDER PORT PROCESS`` is one of two processes that simulate them together.
 The number of CPU devices comes from ``XLA_FLAGS``.
 """
 
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jax.experimental.multihost_utils import process_allgather
 
 from palaver import channels, topology
 from palaver.exchange.description import collective
+from palaver.exchange.presence import presence
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, auto_sharding
 from palaver.exchange.simulate import simulation
 from palaver.exchange.state import Shards
@@ -27,6 +29,18 @@ from palaver.node import supervised
 ROUNDS, SEEDS, EXAMPLES = 12, 2, 96
 GROUP, KINDS = 8, [((4,), 0.25), ((3, 2), 0.0)]
 """Nodes of each kind, and the kinds: hidden widths and dropout."""
+TALKS: dict[str, dict[str, Any]] = {
+    "own": {},
+    "reference": {
+        "examples": "reference",
+        "combine": "mean",
+        "decay": 0.7,
+        "weighted": True,
+        "least_change": 0.02,
+        "presence": presence(16, asleep=0.2, asleep_rounds=2, slow=3, vanish=2, vanish_at=5),
+    },
+}
+"""What they talk about."""
 
 
 def shards(nodes: int) -> Shards:
@@ -36,11 +50,12 @@ def shards(nodes: int) -> Shards:
         x=jnp.asarray(rng.normal(size=(EXAMPLES, 3)).astype(np.float32)),
         y=jnp.asarray(rng.integers(0, 4, EXAMPLES), jnp.int32),
         index=jnp.asarray(index, jnp.int32),
-        size=jnp.full((SEEDS, nodes), index.shape[2], jnp.int32),
+        size=jnp.full((SEEDS, nodes), index.shape[2] - 1, jnp.int32),
+        reference=jnp.asarray(index[:, :, -1], jnp.int32),
     )
 
 
-def play(sharding: NodeSharding) -> dict[str, np.ndarray]:
+def play(sharding: NodeSharding, talk: str) -> dict[str, np.ndarray]:
     """Everything the state holds after ``ROUNDS`` rounds, and the nodes' logits, by path."""
     groups = []
     for hidden, dropout in KINDS:
@@ -50,7 +65,8 @@ def play(sharding: NodeSharding) -> dict[str, np.ndarray]:
 
         groups.append((supervised(model, channels.labels_logits(), optimizer=optax.sgd(0.1)), GROUP))
     nodes = GROUP * len(KINDS)
-    group = collective(groups, topology.ring(nodes, 3), p_consume=0.5, p_broadcast=0.5, capacity=2, batch_size=4)
+    chances = {"p_consume": 0.5, "p_broadcast": 0.5, "capacity": 2, "batch_size": 4}
+    group = collective(groups, topology.ring(nodes, 3), **chances, **TALKS[talk])
     data = shards(nodes)
     sim = simulation(group, data, sharding=sharding)
     state = sim.advance(sim.init(jnp.stack([jax.random.key(seed) for seed in (1, 2)])), ROUNDS)
@@ -75,12 +91,13 @@ def main(folder: Path, *place: str) -> None:
     if place == ("many",):
         assert auto_sharding([GROUP, GROUP], work=10**5) is ONE_DEVICE  # too little for two
         assert auto_sharding([GROUP, GROUP], work=3 * 10**6) is not ONE_DEVICE
-        (folder / "many.pickle").write_bytes(pickle.dumps((play(ONE_DEVICE), play(auto_sharding([GROUP, GROUP])))))
+        places = ONE_DEVICE, auto_sharding([GROUP, GROUP])
+        (folder / "many.pickle").write_bytes(pickle.dumps({talk: [play(at, talk) for at in places] for talk in TALKS}))
         return
     port, process = map(int, place)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=process)
-    found = play(auto_sharding([GROUP, GROUP]))
+    found = {talk: play(auto_sharding([GROUP, GROUP]), talk) for talk in TALKS}
     (folder / f"process{process}.pickle").write_bytes(pickle.dumps(found))
     jax.distributed.shutdown()
 
