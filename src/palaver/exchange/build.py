@@ -1,12 +1,14 @@
 """From settings to nodes, a topology and shards."""
 
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
 from palaver.baselines import METHODS
 from palaver.channels import CHANNELS
@@ -22,8 +24,8 @@ from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import Shards
 from palaver.models import AUTOENCODERS, MODELS, Architecture
 from palaver.node import learner
-from palaver.objectives import OBJECTIVES
-from palaver.types import Node, PalaverError
+from palaver.objectives import OBJECTIVES, Objective
+from palaver.types import Channel, Node, PalaverError
 
 
 def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
@@ -94,24 +96,57 @@ def _talk(settings: CollectiveSettings) -> dict[str, Any]:
     } | remembers
 
 
+_ELSEWHERE = (
+    *("fraction", "labelled", "reference", "reference_data", "split", "skew", "nodes", "group", "model", "widths"),
+    *("method", "period", "digest", "peer_weight", "outer_rate", "outer_momentum"),
+    *("combine", "decay", "weighted", "least_change", "p_consume", "p_broadcast", "half_life"),
+    *("asleep", "asleep_rounds", "slow", "slow_every", "vanish", "vanish_at"),
+    *("topology", "neighbours", "graph_seed", "redraw_every", "inbox", "overflow", "rebroadcast", "burn_in"),
+    *("rounds", "eval_every", "eval_examples", "report_round", "target", "calibrate", "data", "examples"),
+)
+"""Settings that say nothing about a single node: configurations that differ in them alone have the same nodes."""
+
+
 def _node(settings: CollectiveSettings, kind: Kind, data: Dataset) -> Node:
     """A node of one kind."""
     network, widths = _network(settings, kind, data)
+    model = network.classifier
     if settings.objective in AUTOENCODERS:
         _check_unlabelled(settings, data)
-        how = {"latent": settings.latent, "convolutional": network.convolutional}
-        model = partial(AUTOENCODERS[settings.objective], data.shape, widths=widths, **how)
+        model = AUTOENCODERS[settings.objective]
+    makers = model, OBJECTIVES[settings.objective], CHANNELS[settings.channel]
+    defaults = {name: type(settings).__dataclass_fields__[name].default for name in _ELSEWHERE}
+    of_node = replace(settings, **defaults)
+    return _made(of_node, *makers, network.convolutional, widths, data.shape, data.classes)
+
+
+@lru_cache(maxsize=128)
+def _made(
+    settings: CollectiveSettings,
+    model: Callable[..., nnx.Module],
+    objective: Callable[[Any], Objective],
+    channel: Callable[[Any], Channel],
+    convolutional: bool,
+    widths: tuple[int, ...],
+    shape: tuple[int, ...],
+    classes: int,
+) -> Node:
+    """See ``_node``; a long table has many rows with the same nodes, which are traced once."""
+    how: dict[str, Any]
+    if settings.objective in AUTOENCODERS:
+        how = {"widths": widths, "latent": settings.latent, "convolutional": convolutional}
+        module = partial(model, shape, **how)
     else:
-        model = partial(network.classifier, data.shape, data.classes, widths=widths, dropout=settings.dropout)
-        if network.convolutional and settings.norm != "batch":
-            model = partial(model, norm=settings.norm)
+        module = partial(model, shape, classes, widths=widths, dropout=settings.dropout)
+        if convolutional and settings.norm != "batch":
+            module = partial(module, norm=settings.norm)
     if settings.precision != "float32":  # a network of your own need not know the argument otherwise
-        model = partial(model, dtype=jnp.dtype(settings.precision))
+        module = partial(module, dtype=jnp.dtype(settings.precision))
     code = 2 * settings.latent if settings.objective == "vae" else settings.latent
     return learner(
-        lambda rngs: model(rngs=rngs),
-        OBJECTIVES[settings.objective](settings),
-        CHANNELS[settings.channel](settings),
+        lambda rngs: module(rngs=rngs),
+        objective(settings),
+        channel(settings),
         optimizer=optax.adam(settings.learning_rate, b1=settings.adam_beta1),
         projection=code if settings.projection else 0,
     )

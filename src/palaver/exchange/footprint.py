@@ -1,6 +1,7 @@
 """What a collective takes: parameters, bits and memory, from shapes alone."""
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from palaver.exchange.simulate import INDEX_BITS
 from palaver.models import AUTOENCODERS
 from palaver.studies.memory import WORD, Footprint, abstract, nbytes, peak
 from palaver.topology import mean_degree
-from palaver.types import Batch, Node, PyTree
+from palaver.types import Batch, Node, Outputs, PyTree
 
 
 def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: int) -> Footprint:
@@ -38,9 +39,7 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
     """
     group = make_collective(settings, data)
     protocol, learners = group.protocol, seeds * group.nodes
-    x = abstract(protocol.batch_size, *data.shape)
-    labels = abstract(protocol.batch_size, dtype=jnp.int32)
-    kinds = [_kind(node, x, labels) for node, _ in group.groups]
+    kinds = [_kind(node, protocol.batch_size, data.shape, data.x_train.dtype) for node, _ in group.groups]
     payload, received = kinds[0].payload, kinds[0].received
     packet = nbytes(payload) + (protocol.batch_size + 2) * WORD
     # A convolution's nodes take their steps one after the other.
@@ -48,7 +47,10 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
         kind.step * (seeds * many if node_loop(node) == "vmap" else min(devices, many))
         for kind, (node, many) in zip(kinds, group.groups, strict=True)
     ]
-    evaluated = [_evaluation(settings, data, node, seeds, many) for node, many in group.groups]
+    evaluated = [
+        _evaluation(settings, data, kind.outputs, seeds, many)
+        for kind, (_, many) in zip(kinds, group.groups, strict=True)
+    ]
     memory = {
         "learners": seeds * sum(many * kind.state for kind, (_, many) in zip(kinds, group.groups, strict=True)),
         "packets": learners * (group.capacity + 2) * packet,
@@ -74,6 +76,8 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
 class _Kind(NamedTuple):
     """Shapes and sizes of one kind of node, in bytes."""
 
+    outputs: Outputs
+    """Of one example."""
     payload: PyTree
     received: PyTree
     bits: int
@@ -83,18 +87,20 @@ class _Kind(NamedTuple):
     """Arrays that are alive at once during a step, beside the state."""
 
 
-def _kind(node: Node, x: Any, labels: Any) -> _Kind:
+@lru_cache(maxsize=128)
+def _kind(node: Node, batch: int, shape: tuple[int, ...], dtype: Any) -> _Kind:
+    x, labels = abstract(batch, *shape), abstract(batch, dtype=jnp.int32)
+    one = abstract(1, *shape, dtype=dtype)
+    outputs = jax.eval_shape(lambda x: node.predict(node.init(jax.random.key(0)), to_float(x)), one)
     state, payload = jax.eval_shape(node.init, jax.random.key(0)), node.payload(x, labels)
     received = received_shapes(node, payload)
     # The state before the step is given up for the one after it.
     taken = jax.random.key(0), state, Batch(x, labels), received, abstract(dtype=jnp.bool_)
-    return _Kind(payload, received, node.bits(payload), nbytes(state), peak(node.step, *taken) - nbytes(state))
+    return _Kind(outputs, payload, received, node.bits(payload), nbytes(state), peak(node.step, *taken) - nbytes(state))
 
 
-def _evaluation(settings: CollectiveSettings, data: Dataset, node: Node, seeds: int, nodes: int) -> int:
-    """Bytes of the largest arrays of an evaluation."""
-    x = abstract(1, *data.shape, dtype=data.x_train.dtype)
-    outputs = jax.eval_shape(lambda x: node.predict(node.init(jax.random.key(0)), to_float(x)), x)
+def _evaluation(settings: CollectiveSettings, data: Dataset, outputs: Outputs, seeds: int, nodes: int) -> int:
+    """Bytes of the largest arrays of an evaluation; the outputs' shapes are those of one example."""
     if settings.objective in AUTOENCODERS:
         examples, width = sum(map(len, (data.y_train, data.y_validation, data.y_test))), outputs.features.shape[1]
         # The features of all nodes, one seed's again on the device, and the probes' logits of the test set.

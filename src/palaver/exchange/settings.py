@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
+from tyro.conf import UseAppendAction
 
 from palaver.baselines import METHODS
 from palaver.channels import CHANNELS, OF_CLASSES
@@ -84,9 +85,9 @@ class CollectiveSettings(StudySettings, GraphSettings):
     in [0, 1])."""
     nodes: fields.Count = 10
     """Number of nodes N."""
-    group: tuple[str, ...] = ()
-    """Nodes of several kinds in one collective, as model:count or model:widths:count, such as mlp:6 cnn:16-32-64:4; in
-    place of nodes, model and widths."""
+    group: UseAppendAction[tuple[str, ...]] = ()
+    """Nodes of one kind among others, model:count or model:widths:count, such as mlp:6 or cnn:16-32-64:4, in place of
+    nodes, model and widths; may be given several times (in TOML: a list)."""
     objective: Annotated[str, fields.OneOf(OBJECTIVES)] = "labels"
     """A node's local objective: labels (supervised), or without labels vae or bigan (evaluated by a linear probe)."""
     model: Annotated[str, fields.OneOf(MODELS, "auto")] = "auto"
