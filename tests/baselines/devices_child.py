@@ -22,7 +22,7 @@ from palaver.models import MLP
 from palaver.node import supervised
 
 NODES, SEEDS, EXAMPLES, ROUNDS, RUNS = 8, [1, 2], 120, 9, 2
-NAMES = ("async-sgd", "codistillation-stale", "diloco", "gossip", "scarlet")
+NAMES = ("async-sgd", "codistillation-stale", "gossip", "scarlet")
 SETTINGS = SimpleNamespace(rounds=9, burn_in=0, period=3, digest=1, peer_weight=1.0, outer_rate=0.7, outer_momentum=0.9)
 
 

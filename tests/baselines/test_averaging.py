@@ -9,7 +9,8 @@ from literal import NODES, RATE, SEEDS, Run, assert_same, keys, mlp, params, qua
 from palaver import topology
 from palaver.baselines import asynchronous, diloco, fedavg, gossip, synchronous
 from palaver.baselines.gossip import matrix
-from palaver.types import PalaverError
+from palaver.baselines.method import Cohort, shared_model
+from palaver.types import NodeState, PalaverError
 
 ROUNDS = 11
 
@@ -184,3 +185,16 @@ def test_gossip_refuses_a_directed_graph():
     graph = topology.from_graph([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]])
     with pytest.raises(PalaverError, match="node 1 does not send to node 0: give an undirected graph"):
         trained(gossip(), 1, graph=graph)
+
+
+def test_batch_statistics_are_averaged_and_counters_are_not():
+    """Where the nodes are on one device, ``gather`` has nothing to do."""
+    cohort = Cohort(*[None] * len(Cohort._fields))._replace(gather=lambda leaf: leaf)
+    statistics = {"mean": jnp.array([[1.0, 4.0]]), "count": jnp.array([[1, 3]])}
+    state = NodeState({"w": jnp.array([[[2.0], [6.0]]])}, statistics, {"moment": jnp.array([[1.0, 2.0]])})
+    after = shared_model(cohort, state, jnp.array([[0.75, 0.25]]))
+    assert after.params["w"].tolist() == [[[3.0], [3.0]]]
+    assert after.model_state["mean"].tolist() == [[1.75, 1.75]]
+    assert after.model_state["count"].tolist() == [[1, 3]]
+    assert after.opt_state["moment"].tolist() == [[1.0, 2.0]]
+    assert shared_model(cohort, state).params["w"].tolist() == [[[4.0], [4.0]]]

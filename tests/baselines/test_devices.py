@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 CHILD = Path(__file__).with_name("devices_child.py")
-NAMES = ("async-sgd", "codistillation-stale", "diloco", "gossip", "scarlet")
+NAMES = ("async-sgd", "codistillation-stale", "gossip", "scarlet")
 
 
 @pytest.fixture(scope="module")

@@ -168,6 +168,17 @@ def test_a_baseline_is_studied_and_saved_as_a_collective(tmp_path):
         sim.trace(state[0], 1)
 
 
+@pytest.mark.parametrize("name", ["scarlet", "sync-sgd"])
+def test_nodes_one_after_the_other_learn_the_same(name):
+    """As convolutional nodes are computed on a CPU."""
+    whole, _ = run_of(name)
+    group = group_of(mlp(dropout=0.3))
+    sim = rival(METHODS[name](SETTINGS), group, SHARDS, SEEDS, reference=REFERENCE, loop="map")
+    state = sim.advance(sim.init(keys()), ROUNDS)
+    for one, other in zip(jax.tree.leaves(host(whole)), jax.tree.leaves(host(state)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def mixed():
     kinds = [(mlp(hidden=(6,)), 2), (mlp(hidden=(4, 4)), NODES - 2)]
     return collective(kinds, topology.ring(NODES, 2), p_consume=0.0, p_broadcast=0.0, batch_size=BATCH)
@@ -233,7 +244,7 @@ def test_a_single_node_is_refused():
     ("make", "message"),
     [
         (lambda: fedavg(period=0), "period is 0: give at least 1"),
-        (lambda: fedmd(period=10, rounds=10), "digest is 10 of 10 rounds: give 1 to 9"),
+        (lambda: fedmd(period=10, rounds=10), "rounds is 10 of a cycle of 10: give 1 to 9"),
     ],
 )
 def test_hyper_parameters_are_checked(make, message):

@@ -38,10 +38,10 @@ __all__ = [
 ]
 
 
-def _cycle(settings: Any) -> dict[str, int]:
-    """A cycle's length and the fifth of it that trains on the consensus."""
-    period = settings.period or 500
-    return {"period": period, "rounds": settings.digest or max(1, period // 5)}
+def _cycle(settings: Any, period: int, share: float) -> dict[str, int]:
+    """A cycle's length and how much of it trains on the consensus, from settings or else these."""
+    period = settings.period or period
+    return {"period": period, "rounds": settings.digest or max(1, round(period * share))}
 
 
 def _learning(settings: Any) -> dict[str, Any]:
@@ -59,10 +59,10 @@ METHODS: dict[str, Callable[[Any], Method]] = {
     "gossip": lambda _: gossip(),
     "codistillation": lambda settings: codistillation(**_learning(settings)),
     "codistillation-stale": lambda settings: stale_codistillation(**_learning(settings), period=settings.period or 50),
-    "fedmd": lambda settings: fedmd(**_cycle(settings)),
+    "fedmd": lambda settings: fedmd(**_cycle(settings, 20, 0.5)),
     "fd": lambda settings: fd(period=settings.period or 16, weight=settings.peer_weight),
-    "ds-fl": lambda settings: dsfl(**_cycle(settings)),
-    "scarlet": lambda settings: scarlet(**_cycle(settings)),
+    "ds-fl": lambda settings: dsfl(**_cycle(settings, 50, 0.2)),
+    "scarlet": lambda settings: scarlet(**_cycle(settings, 50, 0.2)),
     "bagging": lambda _: bagging(),
     "ensemble": lambda _: ensemble(),
     "ship": lambda _: ship(),

@@ -56,7 +56,7 @@ def digest(
 
     """
     period, cache = count("period", period, least=2), count("cache", cache, unit="cycles")
-    rounds = count("digest", rounds, most=period - 1, where=f" of {period} rounds")
+    rounds = count("rounds", rounds, most=period - 1, where=f" of a cycle of {period}")
     examples = count("examples", examples)
     begin = 0 if first else period - rounds
 

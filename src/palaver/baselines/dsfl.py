@@ -7,7 +7,7 @@ from palaver.baselines.digest import digest
 from palaver.baselines.method import Method, log
 
 
-def dsfl(*, period: int = 500, rounds: int = 100, examples: int = 1000, temperature: float = 0.1) -> Method:
+def dsfl(*, period: int = 50, rounds: int = 10, examples: int = 1000, temperature: float = 0.1) -> Method:
     """A cycle: training on own data, then on ``q = softmax(p̄ / T)`` on public examples, ``p̄`` the mean probabilities.
 
     Itahara et al. 2020, "Distillation-based semi-supervised federated learning for communication-efficient
@@ -37,9 +37,7 @@ def dsfl(*, period: int = 500, rounds: int = 100, examples: int = 1000, temperat
     )
 
 
-def scarlet(
-    *, period: int = 500, rounds: int = 100, examples: int = 1000, power: float = 2.0, cache: int = 50
-) -> Method:
+def scarlet(*, period: int = 50, rounds: int = 10, examples: int = 1000, power: float = 2.0, cache: int = 50) -> Method:
     """As ``dsfl``, with ``q = p̄^β / Σ p̄^β``, which nodes remember and do not send again for D cycles.
 
     "Soft-label caching and sharpening for communication-efficient federated distillation", arXiv 2504.19602.

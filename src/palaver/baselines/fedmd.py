@@ -6,14 +6,16 @@ from palaver.baselines.digest import digest
 from palaver.baselines.method import Method
 
 
-def fedmd(*, period: int = 500, rounds: int = 100, examples: int = 5000) -> Method:
+def fedmd(*, period: int = 20, rounds: int = 10, examples: int = 5000) -> Method:
     """A cycle: all nodes train on ``softmax((1/N) Σ_i z_i)`` on public examples, and then on their own data.
 
-    Li & Wang 2019, "FedMD: Heterogenous federated learning via model distillation". The paper digests once and revisits
-    four times; the shares of a cycle here are the same. Its first cycle is training on own data alone, in place of the
-    paper's on public labels, which a reference set does not have. The loss is the cross-entropy with the consensus; the
-    authors' code takes the mean absolute difference of logits. An evaluation after a whole number of cycles sees nodes
-    that have just revisited their own data.
+    Li & Wang 2019, "FedMD: Heterogenous federated learning via model distillation". The paper passes once over 5,000
+    public examples and four times over a node's own data. Cycles are shorter here, which is far better on skewed shards
+    (MNIST, ten nodes, Dirichlet 0.1, 1,500 rounds: the average node has 89 % with 10 of 20 rounds, 86 % with 4 of 20,
+    48 % with 100 of 500). The first cycle is training on own data alone, in place of the paper's on public labels,
+    which a reference set does not have. The loss is the cross-entropy with the consensus; the authors' code takes the
+    mean absolute difference of logits. An evaluation after a whole number of cycles sees nodes that have just revisited
+    their own data.
 
     Args:
         period: rounds in a cycle.

@@ -110,7 +110,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
     period: fields.CountOrZero = 0
     """Of a baseline: rounds between two averages, or the length of a cycle; 0: the method's own."""
     digest: fields.CountOrZero = 0
-    """Of fedmd, ds-fl and scarlet: rounds of a cycle on the reference set; 0: a fifth of the period."""
+    """Of fedmd, ds-fl and scarlet: rounds of a cycle on the reference set; 0: a fifth, of fedmd half of it."""
     peer_weight: fields.Positive = 1.0
     """Of codistillation and fd: weight of what peers predict."""
     outer_rate: fields.Positive = 0.7
