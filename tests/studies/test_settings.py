@@ -174,7 +174,7 @@ def test_unknown_settings_are_named(tmp_path, capsys):
 
 def test_a_mistake_in_an_experiment_names_its_configuration(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    told = "“1 node, everything”: topology is 'star': choose one of ring, full, random, random-changing"
+    told = "“10 sites, silent”: topology is 'star': choose one of ring, full, random, random-changing"
     assert refused(["run", "quickstart", "--topology", "star"], capsys) == f"palaver: {told}"
     Path("own.toml").write_text('topology = "star"\n')
     line = refused(["run", "quickstart", "--settings", "own.toml"], capsys)
