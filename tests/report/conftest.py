@@ -78,9 +78,9 @@ def text_of():
 @pytest.fixture(scope="session")
 def chapters_folders(labelled_folder, unlabelled_folder, tmp_path_factory):
     """A result of each chapter, by its name, its page written; those of students and languages have all their rows."""
-    from chapters import make_language, make_teaching
+    from chapters import make_language, make_teaching, make_versus
 
-    made = {"teaching": make_teaching, "language": make_language}
+    made = {"teaching": make_teaching, "language": make_language, "versus": make_versus}
     folders = {name: make(tmp_path_factory.mktemp(name) / "run") for name, make in made.items()}
     for folder in folders.values():
         write_report(folder, chapter)

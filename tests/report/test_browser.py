@@ -12,7 +12,7 @@ import browser as chrome
 
 FIGURES = ["accuracy_over_rounds", "accuracy_over_bits", "decision_rules", "graph", "temperature"]
 UNLABELLED = [*FIGURES[:3], "learning", "graph", "pictures_0", "pictures_4"]
-CHAPTERS = ["labelled", "unlabelled", "teaching", "language"]
+CHAPTERS = ["labelled", "unlabelled", "teaching", "language", "versus"]
 A4 = (688, 1017)
 """What the page's margins leave of it, in pixels."""
 

@@ -24,6 +24,11 @@ class _Summary(schema.Summary[_SummaryRow]):
 
 class _Own(Checked):
     report_round: Count | None = None
+    method: str | None = None
+    channel: str | None = None
+    reference: Number | None = None
+    reference_data: str | None = None
+    learning_rate: Number | None = None
 
 
 class _Graph(Checked):

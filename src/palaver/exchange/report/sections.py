@@ -2,9 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
-from palaver.exchange.report import figures, metrics
+from palaver.exchange.report import figures, metrics, pareto
+from palaver.exchange.report.comparison import (
+    against,
+    against_grid,
+    compared,
+    front,
+    front_grid,
+    sentences,
+    shown_accuracy,
+)
+from palaver.exchange.report.entries import MEASURES, Entry, is_tested, only, with_best_rates
 from palaver.exchange.report.metrics import accuracy_name, is_probe
 from palaver.exchange.report.pictures import caption, pictures, read_pictures
 from palaver.exchange.report.verdict import verdict
@@ -18,17 +28,27 @@ from palaver.studies.results import Result, last_rounds, settings_of
 WORDS = words("palaver.exchange.report")
 
 
+_Families: TypeAlias = Mapping[str, Mapping[str, Sequence[Entry]]]
+"""Entries by family and measure, where outputs on a reference set stand against methods that average."""
+
+_FEW = 12
+"""So many configurations have all their tables on the terminal, beside what compares them."""
+
+
 def report(result: Result) -> Findings:
-    """Everything that a run of collectives found."""
+    """Everything that a run of collectives found; of configurations at several learning rates the best ones."""
+    families = compared(result)
+    shown = with_best_rates(result) if families else result
+    said = sentences(against(families), "test" if is_tested(result) else "validation")
     return Findings(
-        verdict=verdict(result).splitlines(),
-        notices=[*diverged_lines(result.summary, "round"), *warning_lines(result.summary)],
-        sections=_sections(result),
-        figures=_figures(result),
+        verdict=said or verdict(result).splitlines(),
+        notices=[*diverged_lines(shown.summary, "round"), *warning_lines(shown.summary)],
+        sections=_sections(shown, families),
+        figures=[*_figures(shown, families), *_pictures(result)],
     )
 
 
-def _sections(result: Result) -> list[Section]:
+def _sections(result: Result, families: _Families) -> list[Section]:
     accuracy, target = accuracy_name(result.summary), percent(result.summary.get("target"))
     results = [
         metric_grid(result, accuracy, metrics.ACCURACY),
@@ -52,7 +72,25 @@ def _sections(result: Result) -> list[Section]:
         Section("Bits", WORDS["bits"], [metric_grid(result, "bits sent per node", metrics.BITS)]),
         Section("Latent statistics", WORDS["latent"], latent, terminal=False),
     ]
+    if len(result.summary["rows"]) > _FEW and families:
+        sections = [section._replace(terminal=False) for section in sections]
+    sections = [*_comparisons(result, families), *sections]
     return [section._replace(grids=[grid for grid in section.grids if grid.rows]) for section in sections]
+
+
+def _comparisons(result: Result, families: _Families) -> list[Section]:
+    """Outputs on a reference set against everything else, where a run has both."""
+    if not families:
+        return []
+    fronts = [front_grid(result, families, measure) for measure in MEASURES]
+    return [
+        Section(
+            "Outputs on a reference set against the others",
+            WORDS["against"].format(accuracy=shown_accuracy(result)),
+            [against_grid(result, against(families))],
+        ),
+        Section("The Pareto front", f"{WORDS['front']} {WORDS['rates']}", fronts),
+    ]
 
 
 def _notes(words: str, shown: Sequence[Metric]) -> str:
@@ -66,25 +104,60 @@ def _by_objective(result: Result) -> dict[str, list[str]]:
     return found
 
 
-def _figures(result: Result) -> list[Figure]:
-    probe = is_probe(result.summary)
-    first = f"{WORDS['probe'][0].upper()}{WORDS['probe'][1:]} so far. " if probe else ""
-    over_rounds = first + WORDS["over_rounds"]
+def _figures(result: Result, families: _Families) -> list[Figure]:
     notes = " ".join(metric.note for metric in metrics.LATENT)
     draw_latent = partial(panels, result, configurations(result), metrics.LATENT, "round")
     found = [
-        Figure("accuracy_over_rounds", "Accuracy over rounds", over_rounds, partial(figures.over_rounds, result)),
-        Figure("accuracy_over_bits", "Accuracy over bits sent", WORDS["over_bits"], partial(figures.over_bits, result)),
-        Figure("decision_rules", "Decision rules", WORDS["rules_figure"], partial(figures.decision_rules, result)),
+        *(_of_families(result, families) if families else _of_all(result)),
         Figure("learning", "What the nodes learn", f"{WORDS['learning']} {notes}", draw_latent),
         Figure("graph", "Who sends to whom", WORDS["graph"], partial(figures.graph, result)),
     ]
-    if not probe:
+    if not is_probe(result.summary):
         found.append(
             Figure("temperature", "What the temperature does to logits", WORDS["temperature"], figures.temperature)
         )
+    return found
+
+
+def _of_all(result: Result, end: str = "", title: str = "", more: str = "") -> list[Figure]:
+    """Figures of all configurations of a result, with what is added to their names, titles and captions."""
+    first = f"{WORDS['probe'][0].upper()}{WORDS['probe'][1:]} so far. " if is_probe(result.summary) else ""
+    named = [
+        ("accuracy_over_rounds", "Accuracy over rounds", first + WORDS["over_rounds"], figures.over_rounds),
+        ("accuracy_over_bits", "Accuracy over bits sent", WORDS["over_bits"], figures.over_bits),
+        ("decision_rules", "Decision rules", WORDS["rules_figure"], figures.decision_rules),
+    ]
+    return [Figure(name + end, what + title, words + more, partial(draw, result)) for name, what, words, draw in named]
+
+
+def _of_families(result: Result, families: _Families) -> list[Figure]:
+    """The same of each family, with the Pareto front; of long ones the others have only what is on it."""
+    found: list[Figure] = []
+    for place, (family, measures) in enumerate(families.items()):
+        end, title = (f"_{place}", f" ({family})") if family else ("", "")
+        entries = measures["collective_accuracy"]
+        long = len(entries) > _MOST_CURVES
+        chosen = [entry for entry in entries if not long or entry.kind == "silent" or entry in front(entries)]
+        part = only(result, [entry.name for entry in chosen])
+        rounds, _, rules = _of_all(part, end, title, f" {WORDS['chosen']}" if long else "")
+        words = WORDS["pareto"].format(accuracy=shown_accuracy(result))
+        bits = Figure(
+            f"accuracy_over_bits{end}",
+            f"Accuracy over bits sent{title}",
+            f"{words} {WORDS['rates']}",
+            partial(pareto.over_bits, measures, shown_accuracy(result)),
+        )
+        found += [bits, rounds, rules]
+    return found
+
+
+_MOST_CURVES = 7
+"""Configurations that a figure of curves tells apart."""
+
+
+def _pictures(result: Result) -> list[Figure]:
     names = [str(row["configuration"]) for row in result.settings["rows"]]
-    return found + [
+    return [
         Figure(f"pictures_{row}", names[row], caption(stages), partial(pictures, stages), "Pictures", own_size=True)
         for row, stages in read_pictures(result).items()
     ]
