@@ -1,12 +1,15 @@
 """Seeds share a program and nothing else: others do not change a seed, whether they train or diverge."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from palaver import topology
-from palaver.exchange.description import collective
+from palaver.exchange.description import Collective, collective
+from palaver.exchange.presence import presence
 from palaver.exchange.simulate import simulation
 from palaver.exchange.state import Shards, State
 from palaver.models import MLP
@@ -43,10 +46,32 @@ def walker() -> Node:
     def payload(_x, labels):
         return jax.ShapeDtypeStruct(labels.shape, jnp.float32)
 
-    return Node(init=init, step=step, predict=predict, payload=payload, bits=lambda _: 32, parameters=lambda: 1)
+    def encode(state, x):
+        return state.params * x[:, 0]
+
+    return Node(
+        init=init, step=step, predict=predict, payload=payload, bits=lambda _: 32, parameters=lambda: 1, encode=encode
+    )
 
 
-GROUP = collective(walker(), topology.full(NODES), p_consume=0.5, p_broadcast=0.5, capacity=3, batch_size=BATCH)
+def describe(**talk: Any) -> Collective:
+    chances = {"p_consume": 0.5, "p_broadcast": 0.5, "capacity": 3, "batch_size": BATCH}
+    return collective(walker(), topology.full(NODES), **chances, **talk)
+
+
+GROUP = describe()
+TALKS: dict[str, dict[str, Any]] = {
+    "own": {},
+    "latest": {"examples": "reference"},
+    "mean": {
+        "examples": "reference",
+        "combine": "mean",
+        "decay": 0.7,
+        "least_change": 0.05,
+        "half_life": 30.0,
+        "presence": presence(NODES, asleep=0.2, asleep_rounds=3, slow=1, vanish=1, vanish_at=9),
+    },
+}
 
 
 def shards() -> Shards:
@@ -54,7 +79,15 @@ def shards() -> Shards:
     index = np.stack([rng.permutation(EXAMPLES).reshape(NODES, -1) for _ in range(SEEDS)]).astype(np.int32)
     size = rng.integers(2, index.shape[2] + 1, (SEEDS, NODES)).astype(np.int32)
     x = rng.normal(size=(EXAMPLES, 2)).astype(np.float32)
-    return Shards(jnp.asarray(x), jnp.arange(EXAMPLES) % 3, jnp.asarray(index), jnp.asarray(size))
+    reference = np.stack([rng.permutation(EXAMPLES)[:10] for _ in range(SEEDS)]).astype(np.int32)
+    return Shards(
+        jnp.asarray(x),
+        jnp.arange(EXAMPLES) % 3,
+        jnp.asarray(index),
+        jnp.asarray(size),
+        labelled=jnp.asarray(size // 2),
+        reference=jnp.asarray(reference),
+    )
 
 
 KEYS = [5, 6, 7]
@@ -84,12 +117,15 @@ def of_seed(state: State, seed: int) -> State:
     return jax.tree.map(lambda leaf: leaf[seed], state._replace(round=np.array([int(state.round)] * SEEDS)))
 
 
-def test_a_seed_among_three_gives_what_it_gives_alone(together):
+@pytest.mark.parametrize("talk", TALKS)
+def test_a_seed_among_three_gives_what_it_gives_alone(talk):
+    group, data = describe(**TALKS[talk]), shards()
+    together = simulation(group, data)
     whole, trace = together.trace(together.init(keys(KEYS)), ROUNDS)
-    data = shards()
     for seed in (1,):
-        own = data._replace(index=data.index[seed : seed + 1], size=data.size[seed : seed + 1])
-        sim = simulation(GROUP, own)
+        by_seed = {"index", "size", "labelled", "reference"}
+        own = data._replace(**{name: getattr(data, name)[seed : seed + 1] for name in by_seed})
+        sim = simulation(group, own)
         alone, alone_trace = sim.trace(sim.init(keys(KEYS[seed : seed + 1])), ROUNDS)
         for name, field in host(trace)._asdict().items():
             np.testing.assert_array_equal(field[:, seed], np.asarray(getattr(alone_trace, name))[:, 0], err_msg=name)
@@ -106,6 +142,7 @@ def test_a_seed_among_three_gives_what_it_gives_alone(together):
     params = np.asarray(whole.nodes[0].params)
     assert len(np.unique(params)) == SEEDS * NODES
     assert not (np.asarray(trace.broadcast)[:, 0] == np.asarray(trace.broadcast)[:, 1]).all()
+    assert (np.asarray(whole.counts.consumed).sum(1) > 5).all()
 
 
 def with_break(state: State, seed: int, node: int, when: int) -> State:
@@ -147,7 +184,7 @@ def test_a_nodes_draws_do_not_depend_on_how_many_nodes_there_are():
         node = supervised(lambda rngs: MLP((2,), 3, hidden=(8,), dropout=0.5, rngs=rngs))
         group = collective(node, topology.full(nodes), p_consume=p_consume, p_broadcast=p_broadcast, batch_size=BATCH)
         index = jnp.broadcast_to(jnp.arange(8 * nodes).reshape(nodes, 8) % EXAMPLES, (1, nodes, 8))
-        data = shards()._replace(index=index, size=jnp.full((1, nodes), 8))
+        data = shards()._replace(index=index, size=jnp.full((1, nodes), 8), labelled=None, reference=None)
         sim = simulation(group, data)
         return sim.trace(sim.init(keys([5])), ROUNDS)
 
