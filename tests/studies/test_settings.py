@@ -33,6 +33,8 @@ from palaver.teaching.targets import TARGETS
 from palaver.topology import TOPOLOGIES, from_graph
 from palaver.types import NO_PEER, PalaverError
 
+SAID = "leave out nodes, model and widths, which it says"
+KINDS = f"give model:count or model:widths:count, such as mlp:6 or cnn:16-32-64:4, with a model of {', '.join(MODELS)}"
 REFUSED = [
     ("collective", {"topology": "star"}, "topology is 'star': choose one of ring, full, random, random-changing"),
     ("collective", {"model": "transformer"}, "model is 'transformer': choose one of auto, mlp, cnn, linear"),
@@ -58,6 +60,46 @@ REFUSED = [
         "collective",
         {"neighbours": 3},
         "neighbours is 3 with topology full: leave it out, or choose ring or random",
+    ),
+    ("collective", {"reference": 0.1, "reference_data": "digits"}, "reference is 0.1: give 0 with reference_data"),
+    ("collective", {"reference": 1.0}, "reference is 1.0: give a finite number in [0, 1)"),
+    ("collective", {"combine": "mean"}, "combine is mean: give latest without a reference set"),
+    ("collective", {"combine": "sum", "reference": 0.1}, "combine is 'sum': choose one of latest, mean"),
+    ("collective", {"weighted": True, "reference": 0.1}, "weighted is True: give False unless combine is mean"),
+    ("collective", {"least_change": 0.1}, "least_change is 0.1: give 0 without a reference set"),
+    ("collective", {"decay": 1.1, "reference": 0.1}, "decay is 1.1: give a finite number in [0, 1]"),
+    (
+        "collective",
+        {"channel": "features", "reference": 0.1, "least_change": 0.1},
+        "channel is features: give one of labels, labels+logits, logits with weighted or least_change, which compare "
+        "probabilities",
+    ),
+    (
+        "collective",
+        {"channel": "features", "reference": 0.1, "combine": "mean", "weighted": True},
+        "channel is features: give one of labels, labels+logits, logits with weighted or least_change, which compare "
+        "probabilities",
+    ),
+    (
+        "collective",
+        {"objective": "vae", "channel": "features", "labelled": 0.5},
+        "labelled is 0.5: give 1 for objective vae, which uses no labels",
+    ),
+    ("collective", {"labelled": 0.0}, "labelled is 0.0: give a finite number in (0, 1]"),
+    ("collective", {"asleep": 1.0}, "asleep is 1.0: give a finite number in [0, 1)"),
+    ("collective", {"asleep_rounds": 0}, "asleep_rounds is 0: give a whole number of at least 1"),
+    ("collective", {"slow": 11}, "slow is 11: give 0 to nodes (10)"),
+    ("collective", {"slow_every": 0}, "slow_every is 0: give a whole number of at least 1"),
+    ("collective", {"vanish": 10}, "vanish is 10: give 0 to 9, so that a node is left"),
+    ("collective", {"vanish_at": 5}, "vanish_at is 5: give 0, or vanish of at least 1 too"),
+    ("collective", {"half_life": -1.0}, "half_life is -1.0: give a finite number of at least 0"),
+    ("collective", {"payload_bits": 0}, "payload_bits is 0: give 32, 16, or 8 to 1, or top of at least 1 too"),
+    ("collective", {"group": ["mlp:2", "linear:3"], "nodes": 6}, f"group is mlp:2 linear:3: {SAID}"),
+    ("collective", {"group": ["mlp:2"], "widths": [8]}, f"group is mlp:2: {SAID}"),
+    ("collective", {"group": ["mlp:2"], "model": "cnn"}, f"group is mlp:2: {SAID}"),
+    *(
+        ("collective", {"group": ["linear:1", text]}, f"group has {text!r}: {KINDS}")
+        for text in ("mlp", "mlp:0", "mlp:8:8:2", "mlp:8-:2", "mlp:x:2", "gru:2", "mlp:2000000", "mlp:²", "mlp: 2", "")
     ),
     ("teaching", {"stack": [1, 4]}, "stack_from is (0,): give 2 updates, one for each stack"),
     ("teaching", {"stack_from": [1]}, "stack_from is (1,): give updates in ascending order, the first of them 0"),
@@ -95,7 +137,7 @@ def toml_of(given) -> str:
 
 def flags_of(given) -> list[str]:
     def words(value):
-        return [str(each) for each in (value if isinstance(value, list) else [value])]
+        return [] if value is True else [str(each) for each in (value if isinstance(value, list) else [value])]
 
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", *words(value))]
 
