@@ -171,6 +171,7 @@ SETTINGS = {
     "batch_size 0": ("batch_size", lambda: group(batch_size=0)),
     "batch_size above the data": ("batch_size", lambda: pv.train(group(batch_size=1000), DATA, rounds=1)),
     "burn_in -1": ("burn_in", lambda: group(burn_in=-1)),
+    "burn_in 2**31": ("burn_in", lambda: group(burn_in=2**31)),
     "burn_in 1.5": ("burn_in", lambda: group(burn_in=1.5)),
     "p_consume 1.5": ("p_consume", lambda: group(p_consume=1.5)),
     "p_consume NaN": ("p_consume", lambda: group(p_consume=NAN)),

@@ -92,12 +92,14 @@ def test_a_node_sleeps_as_it_does_among_more_nodes():
     ("given", "line"),
     [
         ({"asleep": 1.0}, "asleep is 1.0: give a number in [0, 1)"),
-        ({"asleep_rounds": 0}, "asleep_rounds is 0: give at least 1 round"),
+        ({"asleep_rounds": 0}, "asleep_rounds is 0: give 1 to 2147483647 rounds"),
+        ({"asleep_rounds": 2**40}, "asleep_rounds is 1099511627776: give 1 to 2147483647 rounds"),
         ({"slow": 6}, "slow is 6: give 0 to 5 nodes"),
-        ({"slow_every": 0}, "slow_every is 0: give at least 1 round"),
+        ({"slow_every": 0}, "slow_every is 0: give 1 to 2147483647 rounds"),
         ({"vanish": 5}, "vanish is 5: give 0 to 4 nodes, so that one is left"),
         ({"vanish": True}, "vanish is True: give a whole number, 0 to 4 nodes, so that one is left"),
-        ({"vanish": 1, "vanish_at": -1}, "vanish_at is -1: give at least 0"),
+        ({"vanish": 1, "vanish_at": -1}, "vanish_at is -1: give 0 to 2147483647"),
+        ({"vanish": 1, "vanish_at": 2**31}, "vanish_at is 2147483648: give 0 to 2147483647"),
         ({"vanish_at": 4}, "vanish_at is 4 and no node vanishes: give vanish too, or leave it out"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from palaver.arguments import choice, count, failure_of, flag, instance, number
 from palaver.exchange.inbox import OVERFLOW
-from palaver.exchange.presence import Presence
+from palaver.exchange.presence import MOST, Presence
 from palaver.exchange.presence import presence as check_presence
 from palaver.exchange.protocol import Protocol
 from palaver.topology import check_topology, mean_degree
@@ -131,7 +131,7 @@ def collective(
         number("p_broadcast", p_broadcast, "[0, 1]"),
         count("batch_size", batch_size),
         rebroadcast,
-        count("burn_in", burn_in, least=0, unit="rounds"),
+        count("burn_in", burn_in, least=0, most=MOST, unit="rounds"),
         half_life if half_life == math.inf else number("half_life", half_life, "(0, inf)"),
     )
     talk = Talk(

@@ -15,6 +15,9 @@ from palaver.types import Array, PalaverError
 _RANKS, _SLEEP = 2**32 - 2, 2**31 - 2
 """Folded into a seed's key for who is slow or vanishes, and into a node's key for when it sleeps."""
 
+MOST = 2**31 - 1
+"""The largest number of rounds: int32 counts them."""
+
 
 class Presence(NamedTuple):
     """Which nodes are there when; made by ``presence``. By default all of them, always."""
@@ -74,16 +77,17 @@ def presence(
         The description, for ``collective(presence=)``.
 
     Raises:
-        PalaverError: a probability outside [0, 1), counts below 0, more slow nodes than there are, or no node left.
+        PalaverError: a probability outside [0, 1), counts below 0 or beyond int32, more slow nodes than there are, or
+            no node left.
 
     """
     made = Presence(
         number("asleep", asleep, "[0, 1)"),
-        count("asleep_rounds", asleep_rounds, unit="round"),
+        count("asleep_rounds", asleep_rounds, most=MOST, unit="rounds"),
         count("slow", slow, least=0, most=nodes, unit="nodes"),
-        count("slow_every", slow_every, unit="round"),
+        count("slow_every", slow_every, most=MOST, unit="rounds"),
         count("vanish", vanish, least=0, most=nodes - 1, unit="nodes, so that one is left"),
-        count("vanish_at", vanish_at, least=0),
+        count("vanish_at", vanish_at, least=0, most=MOST),
     )
     if made.vanish_at and not made.vanish:
         raise PalaverError(f"vanish_at is {vanish_at} and no node vanishes: give vanish too, or leave it out")
