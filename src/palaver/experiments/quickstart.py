@@ -8,7 +8,8 @@ from palaver.exchange.settings import CollectiveSettings
 from palaver.studies.chapter import Row
 from palaver.studies.settings import following
 
-_BASE = CollectiveSettings(split="dirichlet", skew=0.1, reference=0.25, target=0.85)
+_BASE = CollectiveSettings(split="dirichlet", skew=0.1, reference=0.25, learning_rate=0.003, target=0.85)
+"""The learning rate is the best of the three of ``versus`` for every configuration."""
 SCALES = {
     "tiny": replace(_BASE, rounds=40, eval_every=20, target=0.5),
     "cpu": replace(_BASE, rounds=1000, eval_every=100),
