@@ -46,6 +46,8 @@ def test_a_sheet_is_filled_line_by_line():
     assert places == [(0, 0), (264, 0), (0, 156)]
     assert (root.get("width"), root.get("height")) == ("516pt", "228pt")
     assert size(sheet([wide])) == (252, 144)
+    # In the sheet's own units, of which one is a point.
+    assert [(part.get("width"), part.get("height")) for part in root[1:2]] == [("252", "144")]
 
 
 @pytest.mark.parametrize(("letters", "lines", "columns"), [(4, 1, 3), (12, 1, 2), (30, 1, 1), (60, 2, 1)])

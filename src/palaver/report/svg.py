@@ -45,7 +45,9 @@ def sheet(drawings: Sequence[str]) -> str:
         width, height = size(drawing)
         if left and left + width > _SHEET:
             left, top, tall = 0.0, top + tall + _GAP, 0.0
-        placed.append(drawing.replace("<svg", f'<svg x="{left:g}" y="{top:g}"', 1))
+        # Inside, a unit of the sheet is a point; a length "in pt" would be 4/3 of it.
+        inside = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', drawing, count=2)
+        placed.append(inside.replace("<svg", f'<svg x="{left:g}" y="{top:g}"', 1))
         right, tall, left = max(right, left + width), max(tall, height), left + width + _GAP
     high = top + tall
     return "\n".join(
