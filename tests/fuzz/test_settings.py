@@ -25,7 +25,8 @@ NUMBERS = st.one_of(
     st.sampled_from([float("nan"), float("inf"), -1.0, 1.5, 1e-300, 1e308, -0.0]),
 )
 TEXT = st.one_of(
-    st.text(max_size=8), st.sampled_from(["", "-", "--", "digits", "mnist", "npz:", "idx:.", "a\nb", "\x00"])
+    st.text(max_size=8),
+    st.sampled_from(["", "-", "--", "digits", "mnist", "npz:", "idx:.", "a\nb", "\x00", "mlp:2", "cnn:4-4:3", "mlp:0"]),
 )
 VALUES = st.one_of(NUMBERS, NUMBERS, st.booleans(), TEXT, st.lists(st.one_of(NUMBERS, TEXT), max_size=3))
 
