@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.machine import describe
 
-BENCHMARKS = ("mlp", "cnn", "vae", "teach", "language", "thousand", "growth")
+BENCHMARKS = ("mlp", "cnn", "vae", "teach", "language", "thousand", "growth", "reference")
 
 
 def main() -> int:
