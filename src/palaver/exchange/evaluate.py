@@ -35,19 +35,13 @@ class Scores(NamedTuple):
     """``[S]`` the default rule with so many percent of the nodes that answer, drawn anew for each example."""
 
 
-_Hits: TypeAlias = tuple[Array, dict[str, Array], dict[int, Array]]
-"""Right predictions: of every node by class ``[S, N, C]``, and ``[S]`` by rule and by subset."""
+_Hits: TypeAlias = tuple[Array, dict[str, Array]]
+"""Right predictions: of every node by class ``[S, N, C]``, and ``[S]`` by rule."""
 
 
-@partial(jax.jit, static_argnames=("rules", "subsets"))
+@partial(jax.jit, static_argnames="rules")
 def _hits(
-    logits: Array,
-    y: Array,
-    weight: Array,
-    answered: Array,
-    keys: Array,
-    rules: tuple[tuple[str, DecisionRule], ...],
-    subsets: tuple[int, ...],
+    logits: Array, y: Array, weight: Array, answered: Array, rules: tuple[tuple[str, DecisionRule], ...]
 ) -> _Hits:
     """Weighted numbers of right predictions.
 
@@ -56,41 +50,48 @@ def _hits(
         y: ``[B]`` class ids.
         weight: ``[B]``.
         answered: ``[S, N]`` bool: who takes part in decisions.
-        keys: ``[S]`` for the draws of subsets.
         rules: by name.
-        subsets: in percent.
 
     """
     right = (logits.argmax(-1) == y) * weight
     by_class = jnp.einsum("snb,bc->snc", right, jax.nn.one_hot(y, logits.shape[-1]))
-
-    def decided(rule: DecisionRule, asked: Array) -> Array:
-        return ((jax.vmap(rule)(logits, asked).argmax(-1) == y) * weight).sum(-1)
-
     everyone = jnp.broadcast_to(answered[..., None], logits.shape[:3])
-    by_rule = {name: decided(rule, everyone) for name, rule in rules}
-    by_subset = {}
-    if subsets:
-        # The same order for every share: a smaller subset is part of a larger one.
-        order = jnp.where(everyone, jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:3]))(keys), jnp.inf)
-        place, there = order.argsort(1).argsort(1), answered.sum(1)[:, None, None]
-        by_subset = {
-            percent: decided(
-                dict(rules)[DEFAULT_RULE], everyone & (place < jnp.maximum(1, (percent * there + 50) // 100))
-            )
-            for percent in subsets
-        }
-    return by_class, by_rule, by_subset
+    return by_class, {name: _decided(rule, logits, y, weight, everyone) for name, rule in rules}
+
+
+@partial(jax.jit, static_argnames="rule")
+def _subset_hits(
+    logits: Array, y: Array, weight: Array, answered: Array, keys: Array, percents: Array, rule: DecisionRule
+) -> Array:
+    """``[P, S]``: as ``_hits``, of one rule with the keys' ``[S]`` draws of so many percent ``[P]`` of the nodes.
+
+    A smaller subset is a part of a larger one.
+    """
+    drawn = jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:3]))(keys)
+    drawn = jnp.where(answered[..., None], drawn, jnp.inf)
+    first, there = drawn.sort(1), answered.sum(1)[:, None, None]
+
+    def hits(percent: Array) -> Array:
+        last = jnp.maximum(1, (percent * there + 50) // 100) - 1
+        asked = answered[..., None] & (drawn <= jnp.take_along_axis(first, last, axis=1))
+        return _decided(rule, logits, y, weight, asked)
+
+    return jax.vmap(hits)(percents)
+
+
+def _decided(rule: DecisionRule, logits: Array, y: Array, weight: Array, asked: Array) -> Array:
+    """``[S]``: weighted number of right decisions by those who are asked ``[S, N, B]``."""
+    return ((jax.vmap(rule)(logits, asked).argmax(-1) == y) * weight).sum(-1)
 
 
 def _scores(hits: Sequence[_Hits], y: np.ndarray) -> Scores:
-    """The accuracies, from the hits in every chunk of the examples with these labels."""
+    """The accuracies, without subsets, from the hits in every chunk of the examples with these labels."""
     exact = [jax.tree.map(lambda part: np.asarray(part, np.float64), found) for found in hits]
-    by_class, by_rule, by_subset = jax.tree.map(lambda *parts: np.sum(parts, 0), *exact)
+    by_class, by_rule = jax.tree.map(lambda *parts: np.sum(parts, 0), *exact)
     with np.errstate(invalid="ignore"):
         of_class = by_class / np.bincount(y, minlength=by_class.shape[-1])
-    rules, subsets = jax.tree.map(lambda total: total / len(y), (by_rule, by_subset))
-    return Scores(by_class.sum(-1) / len(y), of_class, rules, subsets)
+    rules = {name: total / len(y) for name, total in by_rule.items()}
+    return Scores(by_class.sum(-1) / len(y), of_class, rules, {})
 
 
 def evaluate(
@@ -134,14 +135,17 @@ def evaluate(
         raise PalaverError(f"answered has shape {answered.shape}: give [seeds, nodes], {shape[:2]}")
     subsets = tuple(count("subsets", percent, most=100, unit="percent") for percent in subsets)
     subsets = subsets if DEFAULT_RULE in rules else ()
-    hits: list[_Hits] = []
+    hits, by_subset = list[_Hits](), np.zeros((len(subsets), shape[0]))
     for number, (inputs, labels, weight) in enumerate(chunks(x, y)):
         logits = simulation.logits(state, inputs)
         if temperatures is not None:
             logits = logits / temperatures[..., None, None]
-        keys = _chunk_keys(state.key, number) if subsets else state.key
-        hits.append(_hits(logits, labels, weight, answered, keys, tuple(rules.items()), subsets))
-    return _scores(hits, y)
+        given = logits, labels, weight, answered
+        hits.append(_hits(*given, tuple(rules.items())))
+        if subsets:
+            drawn = _chunk_keys(state.key, number), np.array(subsets)
+            by_subset += np.asarray(_subset_hits(*given, *drawn, rules[DEFAULT_RULE]), np.float64)
+    return _scores(hits, y)._replace(subsets=dict(zip(subsets, by_subset / len(y), strict=True)))
 
 
 @jax.jit
@@ -171,8 +175,8 @@ def score(
     """
     rules = decision.RULES if rules is None else rules
     answered = np.ones(logits.shape[:2], bool) if answered is None else answered
-    weight, keys = np.ones(len(y), np.float32), jnp.zeros(0)
-    return _scores([_hits(logits, np.asarray(y, np.int32), weight, answered, keys, tuple(rules.items()), ())], y)
+    weight = np.ones(len(y), np.float32)
+    return _scores([_hits(logits, np.asarray(y, np.int32), weight, answered, tuple(rules.items()))], y)
 
 
 def calibrate(simulation: Simulation, state: State, x: np.ndarray, y: np.ndarray) -> Array:
