@@ -192,13 +192,14 @@ def play(
         for number, node in enumerate(nodes):
             if not (active[number] and broadcast[number]) or (read[number] is not None and not rules.rebroadcast):
                 continue
+            reached = [peer for peer in peers[number] if peer != NO_NODE and nodes[peer].calendar.awake(step)]
+            if not reached:
+                continue
             now = {place: outputs(number, len(node.lessons), reference[place]) for place in agenda.rows(step)}
             if rules.least_change and not _is_new(node, now, rules.least_change):
                 continue
             node.said |= now
-            for peer in peers[number]:
-                if peer == NO_NODE or not nodes[peer].calendar.awake(step):
-                    continue
+            for peer in reached:
                 sent[number] += 1
                 if rules.combine == "latest":
                     rows = tuple(reference[place] for place in now)

@@ -104,7 +104,7 @@ def speak(
         state: before the round.
         nodes: a group each, after their training step.
         shards: the data.
-        wants: ``[S, N]`` bool: who wants to broadcast.
+        wants: ``[S, N]`` bool: who wants to broadcast, and would reach somebody.
         group: the collective.
         sharding: where its nodes are.
         loop: see ``palaver.exchange.simulate.simulation``.

@@ -73,11 +73,10 @@ def play_round(
     )
     said = Said(reading.broadcast, of_all(reading.rows, sharding), payload)
     index = said.index
-    if group.talk.examples == "reference":
-        state, said = reference.speak(
-            state, nodes, shards, reading.broadcast, group=group, sharding=sharding, loop=loop
-        )
     reached = _reached(constants.topology(state.round), there, group)
+    if group.talk.examples == "reference":
+        wants = reading.broadcast & (reached != NO_PEER).any(-1)
+        state, said = reference.speak(state, nodes, shards, wants, group=group, sharding=sharding, loop=loop)
     if remembers:
         state, delivered = reference.deliver(state, said, reached, shards, group=group, sharding=sharding)
     else:
