@@ -14,7 +14,7 @@ import numpy as np
 from palaver.exchange import protocol
 from palaver.exchange.description import Collective
 from palaver.exchange.sharding import NodeSharding
-from palaver.types import Array, Node, PyTree
+from palaver.types import Array, Node, NodeState, PyTree
 
 
 def of_nodes(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
@@ -25,6 +25,22 @@ def of_nodes(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
 def node_keys(keys: Array, nodes: int) -> Array:
     """The keys ``[S, N]`` of all nodes, for seeds' keys ``[S]``."""
     return jax.vmap(lambda key: jax.vmap(partial(protocol.node_key, key))(jnp.arange(nodes)))(keys)
+
+
+def init_nodes(group: Collective, keys: Array) -> tuple[Array, tuple[NodeState, ...]]:
+    """Every node's state before training, of seeds' keys ``[S]``, and the keys for all that is drawn afterwards.
+
+    Returns:
+        Keys ``[S]``, and a group each, leaves ``[S, n, ...]``.
+
+    """
+    keys, init_keys = jax.vmap(lambda key: tuple(jax.random.split(key)))(keys)
+    states, first = list[NodeState](), 0
+    for node, count in group.groups:
+        of_seed = jax.vmap(lambda key, i, node=node: node.init(jax.random.fold_in(key, i)), (None, 0))
+        states.append(jax.vmap(of_seed, (0, None))(init_keys, jnp.arange(first, first + count)))
+        first += count
+    return keys, tuple(states)
 
 
 def vmap_nodes(function: Callable[..., PyTree], loop: str) -> Callable[..., PyTree]:

@@ -21,9 +21,9 @@ from palaver.devices import once
 from palaver.exchange import protocol
 from palaver.exchange.cohort import Given, Placed, cohort, sent_shapes
 from palaver.exchange.description import Collective
-from palaver.exchange.mapping import node_keys, of_nodes
+from palaver.exchange.mapping import init_nodes, node_keys, of_nodes
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, on_every_device
-from palaver.exchange.simulate import Simulation, bits_of, compiler_options, simulation
+from palaver.exchange.simulate import Simulation, bits_of, compile_programs, compiler_options, simulation
 from palaver.exchange.state import RoundTrace, Shards
 from palaver.types import Array, NodeState, PalaverError
 
@@ -112,7 +112,7 @@ def rival(
         trace=trace,
         bits=0,
         sent=partial(_sent, method.bits(sizes), bits_of(shards.x)),
-        compile=partial(_compile, init, advance, given, sharding),
+        compile=partial(compile_programs, init, advance, given, sharding),
     )
 
 
@@ -143,22 +143,16 @@ def _check(method: Method, group: Collective, shards: Shards, sizes: Sizes) -> N
 
 
 def _init(method: Method, group: Collective, sizes: Sizes, before: Sent, keys: Array) -> RivalState:
-    """The state before the first round, with keys and parameters as ``simulate._init`` makes them."""
-    keys, init_keys = jax.vmap(lambda key: tuple(jax.random.split(key)))(keys)
-    states, offset = list[NodeState](), 0
-    for node, count in group.groups:
-        ids = offset + jnp.arange(count)
-        of_seed = jax.vmap(lambda key, i, node=node: node.init(jax.random.fold_in(key, i)), (None, 0))
-        state = jax.vmap(of_seed, (0, None))(init_keys, ids)
-        states.append(_alike(state) if method.averages else state)
-        offset += count
+    """The state before the first round, with keys and parameters as a collective's."""
+    keys, states = init_nodes(group, keys)
+    states = tuple(map(_alike, states)) if method.averages else states
     shape = len(keys), group.nodes
     return RivalState(
         round=jnp.int32(0),
         key=keys,
-        nodes=tuple(states),
+        nodes=states,
         position=jnp.zeros(shape, jnp.int32),
-        memory=method.start(sizes, tuple(states)),
+        memory=method.start(sizes, states),
         sent=jax.tree.map(lambda count: jnp.broadcast_to(jnp.asarray(count, jnp.int32), shape), before),
         loss=jnp.zeros(shape),
         diverged=jnp.full(shape[0], -1, jnp.int32),
@@ -216,15 +210,3 @@ def _sent(message: float, example: int, state: RivalState) -> dict[str, np.ndarr
     """See ``Simulation.sent``; a message and an example have so many bits."""
     messages, examples, indices = (np.asarray(count, np.float64) for count in state.sent)
     return {"bits.examples": examples * example, "bits.indices": indices * 32, "bits.payload": messages * message}
-
-
-def _compile(init: Wrapped, advance: Wrapped, given: Given, sharding: NodeSharding, keys: Array) -> None:
-    """See ``Simulation.compile``."""
-    made, state = init.lower(keys).compile(), jax.eval_shape(init, keys)
-    if sharding.nodes is not None:
-        state = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            state,
-            made.output_shardings,
-        )
-    advance.lower(state, given, jnp.int32(0)).compile()

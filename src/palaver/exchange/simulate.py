@@ -20,7 +20,7 @@ from palaver.data.inputs import to_float
 from palaver.devices import once
 from palaver.exchange import inbox, mail, reference
 from palaver.exchange.description import Collective
-from palaver.exchange.mapping import by_group, node_loop, received_shapes, vmap_nodes
+from palaver.exchange.mapping import by_group, init_nodes, node_loop, received_shapes, vmap_nodes
 from palaver.exchange.protocol import Coins
 from palaver.exchange.round import play_round, toss_rounds
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, on_every_device
@@ -96,12 +96,6 @@ def simulation(
     constants = on_every_device(Constants(shards, topology), sharding)
     map_nodes = partial(_map_nodes, group, sharding, loop)
 
-    def compile_both(keys: Array) -> None:
-        made, state = init.lower(keys).compile(), jax.eval_shape(init, keys)
-        if sharding.nodes is not None:
-            state = jax.tree.map(_like, state, made.output_shardings)
-        advance.lower(state, constants, jnp.int32(0)).compile()
-
     return Simulation(
         init=_synchronous(init),
         advance=_synchronous(lambda state, rounds: advance(state, constants, jnp.int32(rounds))),
@@ -110,7 +104,7 @@ def simulation(
         logits=map_nodes(lambda node, state, x: node.predict(state, to_float(x)).logits),
         bits=bits,
         sent=partial(_sent, group, bits_of(shards.x), bits),
-        compile=compile_both,
+        compile=partial(compile_programs, init, advance, constants, sharding),
     )
 
 
@@ -146,6 +140,14 @@ def _sent(group: Collective, example: int, payload: int, state: State) -> dict[s
         "bits.indices": counts["sent"] * (INDEX_BITS if refers else 0),
         "bits.payload": examples * payload,
     } | counts
+
+
+def compile_programs(init: Wrapped, advance: Wrapped, constants: PyTree, sharding: NodeSharding, keys: Array) -> None:
+    """See ``Simulation.compile``; ``advance(state, constants, rounds)``."""
+    made, state = init.lower(keys).compile(), jax.eval_shape(init, keys)
+    if sharding.nodes is not None:
+        state = jax.tree.map(_like, state, made.output_shardings)
+    advance.lower(state, constants, jnp.int32(0)).compile()
 
 
 def _like(array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
@@ -263,23 +265,14 @@ def _init(group: Collective, payload: PyTree, size: int, keys: Array) -> State:
         tables = [reference.blank(size, received, seeds, count) for _, count in group.groups]
         heard, said = tables if talk.combine == "mean" else [], [t.total for t in tables] if talk.least_change else []
         payload = () if talk.combine == "mean" else payload
-    keys, init_keys = jax.vmap(lambda k: tuple(jax.random.split(k)))(keys)
-    states, offset = [], 0
-    for node, count in group.groups:
-        ids = jnp.arange(offset, offset + count)
-        states.append(
-            jax.vmap(lambda k, ids=ids, node=node: jax.vmap(lambda i: node.init(jax.random.fold_in(k, i)))(ids))(
-                init_keys
-            )
-        )
-        offset += count
+    keys, states = init_nodes(group, keys)
     inboxes = inbox.empty(nodes, group.capacity if talk.combine == "latest" else 1)
     slots = inboxes.references.shape[0]
     zeros = jnp.full((seeds, nodes), 0, jnp.int32)
     return State(
         round=jnp.int32(0),
         key=keys,
-        nodes=tuple(states),
+        nodes=states,
         position=zeros,
         inbox=jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)), inboxes),
         packets=mail.blank(payload, group.protocol.batch_size, seeds, slots),
