@@ -23,7 +23,17 @@ from palaver.node import supervised
 
 NODES, SEEDS, EXAMPLES, ROUNDS, RUNS = 8, [1, 2], 120, 9, 2
 NAMES = ("async-sgd", "codistillation-stale", "gossip", "scarlet")
-SETTINGS = SimpleNamespace(rounds=9, burn_in=0, period=3, digest=1, peer_weight=1.0, outer_rate=0.7, outer_momentum=0.9)
+SETTINGS = SimpleNamespace(
+    rounds=9,
+    burn_in=0,
+    period=3,
+    digest=1,
+    cache=50,
+    keep_moments=False,
+    peer_weight=1.0,
+    outer_rate=0.7,
+    outer_momentum=0.9,
+)
 
 
 def play(name: str, sharding: NodeSharding) -> dict[str, np.ndarray]:

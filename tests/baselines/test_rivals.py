@@ -24,7 +24,15 @@ from palaver.studies.checkpoints import Checkpoints
 from palaver.types import PalaverError
 
 SETTINGS = SimpleNamespace(
-    rounds=12, burn_in=0, period=4, digest=2, peer_weight=1.0, outer_rate=0.7, outer_momentum=0.9
+    rounds=12,
+    burn_in=0,
+    period=4,
+    digest=2,
+    cache=50,
+    keep_moments=False,
+    peer_weight=1.0,
+    outer_rate=0.7,
+    outer_momentum=0.9,
 )
 ROUNDS = 10
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -151,7 +159,7 @@ def test_a_baseline_is_studied_and_saved_as_a_collective(tmp_path):
         classes=CLASSES,
     )
     group, sim = group_of(mlp(dropout=0.3)), run_of("scarlet")[1]
-    run = study("scarlet", sim, measure(group, data, sim, len(SEEDS)), SEEDS, Schedule(8, 4))
+    run = study("scarlet", sim, measure(group, data, sim, SHARDS), SEEDS, Schedule(8, 4))
     run.compile()
     state, first = run.advance(run.begin())
     saved = Checkpoints(tmp_path)

@@ -10,16 +10,18 @@ from palaver.experiments import rows
 from palaver.experiments.versus import OTHERS, RATES, SPLITS
 from tables import configurations
 
+ROUNDS = {"tiny": 80, "cpu": 2000, "thesis": 4000}
 
+
+@pytest.mark.parametrize("scale", ROUNDS)
 @pytest.mark.parametrize("data", ["digits", "mnist", "cifar10"])
-def test_all_have_the_same_labelled_examples_at_three_rates(data):
-    found = configurations("versus", "cpu", data=data)
+def test_all_have_the_same_labelled_examples_at_three_rates(data, scale):
+    found = configurations("versus", scale, data=data)
     assert len({row.name for row in found}) == len(found) == 3 * len({row.name.rpartition(", lr ")[0] for row in found})
     for row in found:
         own = row.settings
         assert row.name.startswith(f"{row.family}: ") and row.name.endswith(f", lr {own.learning_rate:g}")
-        assert own.learning_rate in RATES and own.data == data and own.rounds == 2000
-        assert own.rounds % own.eval_every == 0
+        assert own.learning_rate in RATES and own.data == data and own.rounds == ROUNDS[scale]
         # An evaluation never falls between two averages.
         assert own.method not in ("fedavg", "diloco") or own.eval_every % own.period == 0
     labelled = {round(row.settings.fraction * (1 - row.settings.reference), 9) for row in found}

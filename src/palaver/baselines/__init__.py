@@ -38,9 +38,26 @@ __all__ = [
 ]
 
 
-def _cycle(settings: Any, period: int, share: float) -> dict[str, int]:
-    """A cycle's length and how much of it trains on the consensus, from settings or else these."""
-    period = settings.period or period
+PERIODS = {
+    "fedavg": 16,
+    "diloco": 500,
+    "codistillation-stale": 50,
+    "fedmd": 20,
+    "fd": 16,
+    "ds-fl": 50,
+    "scarlet": 50,
+}
+"""Rounds between two averages, or in a cycle, of the methods that have such, unless settings give others."""
+
+
+def period_of(settings: Any) -> int:
+    """The period of the settings' method; 0 for one that has none."""
+    return settings.period or PERIODS.get(settings.method, 0)
+
+
+def _cycle(settings: Any, share: float) -> dict[str, int]:
+    """A cycle's length, and how much of it trains on the consensus: as settings say, or this share."""
+    period = period_of(settings)
     return {"period": period, "rounds": settings.digest or max(1, round(period * share))}
 
 
@@ -52,23 +69,23 @@ def _learning(settings: Any) -> dict[str, Any]:
 METHODS: dict[str, Callable[[Any], Method]] = {
     "sync-sgd": lambda _: synchronous(),
     "async-sgd": lambda _: asynchronous(),
-    "fedavg": lambda settings: fedavg(period=settings.period or 16),
+    "fedavg": lambda settings: fedavg(period=period_of(settings), reset=not settings.keep_moments),
     "diloco": lambda settings: diloco(
-        period=settings.period or 500, outer_rate=settings.outer_rate, momentum=settings.outer_momentum
+        period=period_of(settings), outer_rate=settings.outer_rate, momentum=settings.outer_momentum
     ),
     "gossip": lambda _: gossip(),
     "codistillation": lambda settings: codistillation(**_learning(settings)),
-    "codistillation-stale": lambda settings: stale_codistillation(**_learning(settings), period=settings.period or 50),
-    "fedmd": lambda settings: fedmd(**_cycle(settings, 20, 0.5)),
-    "fd": lambda settings: fd(period=settings.period or 16, weight=settings.peer_weight),
-    "ds-fl": lambda settings: dsfl(**_cycle(settings, 50, 0.2)),
-    "scarlet": lambda settings: scarlet(**_cycle(settings, 50, 0.2)),
+    "codistillation-stale": lambda settings: stale_codistillation(**_learning(settings), period=period_of(settings)),
+    "fedmd": lambda settings: fedmd(**_cycle(settings, 0.5)),
+    "fd": lambda settings: fd(period=period_of(settings), weight=settings.peer_weight),
+    "ds-fl": lambda settings: dsfl(**_cycle(settings, 0.2)),
+    "scarlet": lambda settings: scarlet(**_cycle(settings, 0.2), cache=settings.cache),
     "bagging": lambda _: bagging(),
     "ensemble": lambda _: ensemble(),
     "ship": lambda _: ship(),
 }
 """Every baseline by the name that settings give it; an entry that is added here is accepted wherever names are.
 
-The argument is a settings object with ``rounds``, ``burn_in``, ``period`` and ``digest`` (0: the method's own),
-``peer_weight``, ``outer_rate`` and ``outer_momentum``.
+The argument is a settings object with ``method``, ``rounds``, ``burn_in``, ``period`` and ``digest`` (0: the method's
+own), ``cache``, ``keep_moments``, ``peer_weight``, ``outer_rate`` and ``outer_momentum``.
 """

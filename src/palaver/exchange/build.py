@@ -98,7 +98,7 @@ def _talk(settings: CollectiveSettings) -> dict[str, Any]:
 
 _ELSEWHERE = (
     *("fraction", "labelled", "reference", "reference_data", "split", "skew", "nodes", "group", "model", "widths"),
-    *("method", "period", "digest", "peer_weight", "outer_rate", "outer_momentum"),
+    *("method", "period", "digest", "cache", "keep_moments", "peer_weight", "outer_rate", "outer_momentum"),
     *("combine", "decay", "weighted", "least_change", "p_consume", "p_broadcast", "half_life"),
     *("asleep", "asleep_rounds", "slow", "slow_every", "vanish", "vanish_at"),
     *("topology", "neighbours", "graph_seed", "redraw_every", "inbox", "overflow", "rebroadcast", "burn_in"),

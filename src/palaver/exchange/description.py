@@ -16,7 +16,7 @@ EXAMPLES = ("own", "reference")
 """What packets are about: the sender's own examples, or a reference set that all nodes share."""
 
 COMBINE = ("latest", "mean")
-"""What a node trains on: a packet as it was sent, or the mean of everything that it heard about the packet's rows."""
+"""What a node trains on: a packet as it was sent, or the mean of everything that it heard about some rows."""
 
 
 class Talk(NamedTuple):
@@ -26,7 +26,7 @@ class Talk(NamedTuple):
     """Of ``EXAMPLES``."""
     combine: str = "latest"
     """Of ``COMBINE``."""
-    decay: float = 1.0
+    decay: float = 0.8
     """Factor of what was heard before, whenever a node hears about the same row again; in [0, 1]."""
     weighted: bool = False
     """Whether what is heard weighs by the sender's confidence, as in ``palaver.decision.confidence``."""
@@ -77,7 +77,7 @@ def collective(
     batch_size: int = 32,
     examples: str = "own",
     combine: str = "latest",
-    decay: float = 1.0,
+    decay: float = 0.8,
     weighted: bool = False,
     least_change: float = 0.0,
     presence: Presence = Presence(),  # noqa: B008
@@ -103,13 +103,15 @@ def collective(
         examples: what packets are about. ``own`` (thesis): the batch that the sender trained on, which is sent with the
             channel's payload. ``reference``: its outputs on B rows of a reference set that all nodes share, named by 4
             bytes; own examples and labels never leave a node.
-        combine: with ``reference``, what a node trains on: ``latest``: the packet that it reads; ``mean``: the mean of
-            everything that it heard about the packet's rows, also in packets that its inbox dropped.
+        combine: with ``reference``, what a node trains on: ``latest``: the packet that it reads; ``mean``: it has a
+            memory in place of an inbox, takes the next block of rows in an order of its own, and trains on the mean of
+            everything that it heard about them. Capacity and overflow then mean nothing, and nothing is dropped.
         decay: with ``mean``, the factor of what was heard before when something new is heard about the same row.
         weighted: with ``mean``, whether what is heard weighs by the sender's confidence ``log C − h``, with h the
             entropy of its distribution over the classes.
         least_change: with ``reference``, a node that would speak is silent if its outputs are less far than this from
             what it last said about the same rows: total variation, in [0, 1], mean over the rows; 0: it always speaks.
+            To whom it said so does not count: a new neighbour hears about these rows only when they change again.
         presence: which nodes are there when, from ``palaver.exchange.presence.presence``; by default all, always.
 
     Returns:
@@ -143,7 +145,7 @@ def collective(
     )
     if talk.examples == "own" and talk != Talk():
         raise PalaverError('combine, decay, weighted and least_change are for examples="reference": leave them out')
-    if talk.combine == "latest" and (talk.decay, talk.weighted) != (1, False):
+    if talk.combine == "latest" and (talk.decay, talk.weighted) != (Talk().decay, False):
         raise PalaverError('decay and weighted are for combine="mean": leave them out')
     nodes_in_all = sum(number for _, number in groups)
     presence = instance("presence", presence, Presence, "what palaver.exchange.presence.presence returns")

@@ -86,9 +86,8 @@ def rival(
     # It never trains: it checks nodes and data, and its functions of all nodes serve any state that has ``nodes``.
     quiet = group.protocol._replace(p_consume=0.0, p_broadcast=0.0)
     base = simulation(group._replace(protocol=quiet, capacity=1), shards, sharding=sharding, loop=loop)
+    sizes = check_rival(method, group, shards, reference)
     reference = jnp.zeros((len(shards.index), 0), jnp.int32) if reference is None else reference
-    sizes = _sizes(group, shards, reference.shape[1])
-    _check(method, group, shards, sizes)
     before = Sent()
     if method.pool is not None:
         pool = method.pool(np.asarray(shards.index), np.asarray(shards.size), list(seeds))
@@ -114,6 +113,27 @@ def rival(
         sent=partial(_sent, method.bits(sizes), bits_of(shards.x)),
         compile=partial(compile_programs, init, advance, given, sharding),
     )
+
+
+def check_rival(method: Method, group: Collective, shards: Shards, reference: Array | None) -> Sizes:
+    """Checks nodes and data for a method, from shapes alone.
+
+    Args:
+        method: from ``palaver.baselines``.
+        group: the nodes.
+        shards: the data.
+        reference: as in ``rival``.
+
+    Returns:
+        The sizes that the method's cost depends on.
+
+    Raises:
+        PalaverError: nodes or data that the method cannot use.
+
+    """
+    sizes = _sizes(group, shards, 0 if reference is None else reference.shape[1])
+    _check(method, group, shards, sizes)
+    return sizes
 
 
 def _sizes(group: Collective, shards: Shards, reference: int) -> Sizes:

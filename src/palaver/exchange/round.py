@@ -110,10 +110,11 @@ def _reached(neighbours: Array, there: Present, group: Collective) -> Array:
 
 
 def own_batches(state: State, shards: Shards, *, group: Collective, sharding: NodeSharding) -> OwnBatches:
-    """The next minibatch of every node's own shard."""
+    """The next minibatch of every node's own shard; only of its labelled part, where own examples are not sent."""
     keys = node_keys(state.key, group.nodes)
-    of_all = keys, state.position, shards.size, shards.index
     labelled = shards.size if shards.labelled is None else shards.labelled
+    sends_own = group.talk.examples == "own" and group.protocol.p_broadcast > 0
+    of_all = keys, state.position, shards.size if sends_own else labelled, shards.index
     rows, labels = [], []
     for key, position, size, shard, known in zip(
         *(by_group(x, group, sharding) for x in (*of_all, labelled)), strict=True

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 from tyro.conf import UseAppendAction
 
-from palaver.baselines import METHODS
+from palaver.baselines import METHODS, period_of
 from palaver.channels import CHANNELS, OF_CLASSES
 from palaver.data import SPLITS, Dataset
 from palaver.exchange.description import COMBINE
@@ -111,6 +111,10 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Of a baseline: rounds between two averages, or the length of a cycle; 0: the method's own."""
     digest: fields.CountOrZero = 0
     """Of fedmd, ds-fl and scarlet: rounds of a cycle on the reference set; 0: a fifth, of fedmd half of it."""
+    cache: fields.Count = 5
+    """Of scarlet: cycles for which nodes remember what they agreed on, and do not send it again."""
+    keep_moments: bool = False
+    """Of fedavg: nodes keep Adam's moments at an average; otherwise their optimisers begin anew."""
     peer_weight: fields.Positive = 1.0
     """Of codistillation and fd: weight of what peers predict."""
     outer_rate: fields.Positive = 0.7
@@ -142,7 +146,8 @@ class CollectiveSettings(StudySettings, GraphSettings):
     rebroadcast: bool = True
     """Whether a consumed batch may be broadcast again."""
     burn_in: fields.CountOrZero = 0
-    """Rounds before any node broadcasts; a probe's best evaluation comes after them."""
+    """Rounds before any node broadcasts; a probe's best evaluation comes after them. Of codistillation: before nodes
+    learn from each other, 0: a third of the rounds."""
     half_life: fields.NotNegative = 0.0
     """Rounds in which the probability of broadcasting falls to half; 0: it stays the same."""
     asleep: fields.FractionBelowOne = 0.0
@@ -219,14 +224,19 @@ class CollectiveSettings(StudySettings, GraphSettings):
     def _rules_of_method(self) -> list[tuple[str, bool, str]]:
         """What a baseline does not take, and what only baselines take."""
         if self.method == "exchange":
-            names = "period", "digest", "peer_weight", "outer_rate", "outer_momentum"
+            names = "period", "digest", "cache", "keep_moments", "peer_weight", "outer_rate", "outer_momentum"
             own, advice = True, "{} unless method is a baseline's"
         else:
             names = "labelled", "asleep", "slow", "vanish", "half_life", "least_change", "combine"
             own, advice = False, f"{{}} for method {self.method}, which exchanges no packets"
         defaults = {name: field.default for name, field in type(self).__dataclass_fields__.items()}
         rules = [(name, getattr(self, name) == defaults[name], advice.format(defaults[name])) for name in names]
-        return rules if own else [("objective", self.objective not in AUTOENCODERS, "labels"), *rules]
+        if own:
+            return rules
+        period, reported = period_of(self), self.report_round or self.rounds
+        averaged = self.method not in ("fedavg", "diloco") or reported % period == 0
+        multiple = f"a multiple of the period ({period}), so that the nodes are averaged where they are evaluated"
+        return [("objective", self.objective not in AUTOENCODERS, "labels"), ("rounds", averaged, multiple), *rules]
 
     def _fits(self, channel: str) -> bool:
         """Whether nodes with this objective have what the channel sends."""

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
+from palaver.baselines import METHODS
 from palaver.data import Dataset
 from palaver.exchange.build import make_collective, make_shards, make_simulation
 from palaver.exchange.measurements import Measure, measure
 from palaver.exchange.report.metrics import METRICS, SENT
+from palaver.exchange.rivals import check_rival
 from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.simulate import Simulation
@@ -138,7 +140,9 @@ def check(settings: CollectiveSettings, data: Dataset, seeds: Sequence[int], dev
     """Raises ``PalaverError`` for what cannot be run."""
     group = make_collective(settings, data)
     auto_sharding([count for _, count in group.groups], devices)
-    make_shards(settings, data, seeds)
+    parts = make_shards(settings, data, seeds)
+    if settings.method != "exchange":
+        check_rival(METHODS[settings.method](settings), group, parts, parts.reference)
 
 
 def plan(rows: Sequence[Configuration]) -> dict[str, Any]:

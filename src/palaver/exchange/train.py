@@ -78,8 +78,8 @@ def train(
         alpha: Dirichlet concentration of the split.
         labelled: share of every shard whose labels its node knows.
         reference: for a collective with ``examples="reference"``: the share of the training set that becomes the
-            reference set and that no shard gets, or the inputs ``[R, ...]`` of another one; see ``shards``. A data
-            set's own ``reference`` takes its place.
+            reference set and that no shard gets, or the inputs ``[R, ...]`` of another one; see ``shards``. 0: the
+            data set's own ``reference``, if it has one.
         rules: decision rules by name, for example ``RULES | {"mine": mine}``; None: ``palaver.decision.RULES``.
         target: accuracy in [0, 1] whose first evaluated round the summary gives, ``rounds_to_target``; None: none.
         devices: distribute the nodes over at most so many devices; ``None``: all. Where a round is short, they are
@@ -103,7 +103,8 @@ def train(
     rules = check_rules(rules, group.nodes, data.classes)
     check_topology(group.topology, group.nodes, rounds=rounds)
     check_nodes(group, data)
-    reference = reference if data.reference is None else data.reference
+    if data.reference is not None and not np.size(reference) > 1 and reference == 0:
+        reference = data.reference
     how = partial(shards, split=split, alpha=alpha, labelled=labelled, reference=reference)
     parts = how(data.x_train, data.y_train, group.nodes, seeds)
     sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))

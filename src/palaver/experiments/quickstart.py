@@ -23,14 +23,15 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     A quarter of the training set, without its labels, is the reference set. No other configuration uses it, and one
     model with everything has what the ten sites have together. A site alone is the average node of the silent ten.
     """
-    base = following(SCALES[scale], overrides, "reference", "rounds")
+    base = following(SCALES[scale], overrides, "reference", "fraction", "rounds")
     outputs = {"channel": "logits", "combine": "mean", "weighted": True, "payload_bits": 4, "top": 2}
     few = {"topology": "random-changing", "neighbours": 3, "redraw_every": 10, "p_broadcast": 0.3, "least_change": 0.1}
-    own = {"reference": 0.0, "fraction": 1 - base.reference}
+    own = {"reference": 0.0, "reference_data": "", "fraction": base.fraction * (1 - base.reference)}
+    period = max(each for each in range(1, 101) if base.rounds % each == 0)
     ten = {"nodes": 10}
     found = {
         "10 sites, silent": ten | {"channel": "none"},
-        "10 sites, averaged weights (FedAvg)": ten | {"method": "fedavg", "period": min(100, base.rounds)},
+        "10 sites, averaged weights (FedAvg)": ten | {"method": "fedavg", "period": period},
         "10 sites, outputs on a reference set": ten | outputs | few,
         "10 sites, own examples and labels": ten | own | {"channel": "labels"},
         "1 model with everything": {"nodes": 1, "channel": "none"},

@@ -15,9 +15,9 @@ _CONVOLUTIONAL = replace(
 SCALES = {
     "tiny": {"rounds": 80, "eval_every": 40, "target": 0.5},
     "cpu": {"rounds": 2000, "eval_every": 100},
-    "thesis": {"rounds": 5000, "eval_every": 250},
+    "thesis": {"rounds": 4000, "eval_every": 500},
 }
-"""A number of rounds that every period of averaging divides (``tiny``: those up to 16)."""
+"""Numbers of rounds that every period of averaging divides (``tiny``: those up to 16)."""
 
 SPLITS: dict[str, dict[str, Any]] = {
     "i.i.d.": {"split": "iid"},
@@ -25,7 +25,7 @@ SPLITS: dict[str, dict[str, Any]] = {
     "Dirichlet 0.1": {"split": "dirichlet", "skew": 0.1},
     "by class": {"split": "class"},
 }
-RATES = 0.0003, 0.001, 0.003
+RATES = 0.001, 0.003, 0.01
 """Each configuration is run at all of them, and shown at its best."""
 
 _LOGITS = {"channel": "logits"}
@@ -33,10 +33,11 @@ _MEAN = _LOGITS | {"combine": "mean", "weighted": True}
 _FEW = {"topology": "random-changing", "neighbours": 3, "redraw_every": 10}
 _LEAN = _MEAN | _FEW | {"payload_bits": 4, "top": 2, "p_broadcast": 0.3, "least_change": 0.1}
 _GROUPED = {"norm": "group"}
+_NO_REFERENCE = {"reference": 0.0, "reference_data": ""}
 
 
 OWN: dict[str, dict[str, Any]] = {
-    f"own examples, {channel}": {"channel": channel, "reference": 0.0}
+    f"own examples, {channel}": {"channel": channel} | _NO_REFERENCE
     for channel in ("labels", "logits", "labels+logits", "features")
 }
 """The thesis's packets."""
@@ -56,15 +57,18 @@ OUTPUTS: dict[str, dict[str, Any]] = {
 """What nodes say on a reference set: from the plainest form, 16-bit probabilities to everybody in every other round, to
 the two largest in 4 bits to three nodes, and only where they changed (lean)."""
 
+_FEDAVG = {
+    f"FedAvg, every {period}": _GROUPED | {"method": "fedavg", "period": period, "eval_every": eval_every}
+    for period, eval_every in ((1, 100), (16, 80), (100, 100), (500, 500))
+}
 AVERAGING: dict[str, dict[str, Any]] = {
-    "synchronous SGD": {"method": "sync-sgd"},
-    "asynchronous SGD": {"method": "async-sgd"},
-    "FedAvg, every round": {"method": "fedavg", "period": 1},
-    "FedAvg, every 16": {"method": "fedavg", "period": 16, "eval_every": 80},
-    "FedAvg, every 100": {"method": "fedavg", "period": 100},
-    "FedAvg, every 500": {"method": "fedavg", "period": 500, "eval_every": 500},
-    "DiLoCo": {"method": "diloco", "period": 500, "eval_every": 500},
-    "gossip": {"method": "gossip", "topology": "ring"},
+    "synchronous SGD": _GROUPED | {"method": "sync-sgd"},
+    "asynchronous SGD": _GROUPED | {"method": "async-sgd"},
+    **_FEDAVG,
+    **{f"{name}, moments kept": own | {"keep_moments": True} for name, own in _FEDAVG.items()},
+    "DiLoCo, every 100": _GROUPED | {"method": "diloco", "period": 100, "eval_every": 100},
+    "DiLoCo, every 500": _GROUPED | {"method": "diloco", "period": 500, "eval_every": 500},
+    "gossip": _GROUPED | {"method": "gossip", "topology": "ring"},
 }
 """Methods that average weights or gradients, which batch norm breaks; they are evaluated after an average."""
 
@@ -98,20 +102,20 @@ OTHERS: dict[str, dict[str, dict[str, Any]]] = {
         "3 in 10 rounds asleep": SKEWED | _LEAN | {"asleep": 0.3, "asleep_rounds": 20},
         "3 of 10 slow, a quarter of the rounds": SKEWED | _LEAN | {"slow": 3, "slow_every": 4},
         "3 of 10 vanish": SKEWED | _LEAN | {"vanish": 3, "vanish_at": 500},
-        "9 of 10 asleep": SKEWED | _LEAN | {"asleep": 0.9, "asleep_rounds": 20},
+        "half of the rounds asleep": SKEWED | _LEAN | {"asleep": 0.5, "asleep_rounds": 20},
     },
     "A tenth of the labels (i.i.d.)": {
         "silent": {"labelled": 0.1, "channel": "none"},
-        "own examples, labels": {"labelled": 0.1, "channel": "labels", "reference": 0.0},
-        "own examples, logits": {"labelled": 0.1, "channel": "logits", "reference": 0.0},
+        "own examples, labels": {"labelled": 0.1, "channel": "labels"} | _NO_REFERENCE,
+        "own examples, logits": {"labelled": 0.1, "channel": "logits"} | _NO_REFERENCE,
         "outputs, lean": {"labelled": 0.1} | _LEAN,
     },
     "One large node with half of the data": {
         name: of_name | {"split": "one-large", "group": ("mlp:128-128:1", "mlp:9")}
         for name, of_name in {
             "silent": {"channel": "none"},
-            "own examples, labels": {"channel": "labels", "reference": 0.0},
-            "own examples, logits": {"channel": "logits", "reference": 0.0},
+            "own examples, labels": {"channel": "labels"} | _NO_REFERENCE,
+            "own examples, logits": {"channel": "logits"} | _NO_REFERENCE,
             "outputs, lean": _LEAN,
         }.items()
     },
@@ -126,25 +130,26 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     norm, and ours is there with both.
     """
     dense = overrides.get("data", "digits") != "cifar10"
-    base = following(_DENSE if dense else _CONVOLUTIONAL, overrides, "data", "reference")
+    base = following(_DENSE if dense else _CONVOLUTIONAL, overrides, "data", "reference", "fraction")
     if base.data == "digits" and "reference" not in overrides:
         base = replace(base, reference=0.25)
     base = replace(base, **SCALES[scale], **({"target": 0.4} if not dense and scale != "tiny" else {}))
+    base = following(base, overrides, "rounds")
     ways = _dense() if dense else _convolutional()
     families = {split: {name: own | of_split for name, own in ways.items()} for split, of_split in SPLITS.items()}
-    longest = base.rounds if scale == "tiny" else 500
     return [
         Row(f"{family}: {name}, lr {rate:g}", base, {"channel": "logits"} | own | {"learning_rate": rate}, {}, family)
         for family, configurations in (families | (OTHERS if dense else {})).items()
-        for name, own in _with_own_shards(configurations, base.reference).items()
-        if max(own.get("period", 0), own.get("vanish_at", 0)) <= longest
+        for name, own in _with_own_shards(configurations, base).items()
+        if base.rounds % own.get("period", 1) == 0 and own.get("vanish_at", 0) <= base.rounds
         for rate in RATES
     ]
 
 
-def _with_own_shards(of: Mapping[str, dict[str, Any]], reference: float) -> dict[str, dict[str, Any]]:
+def _with_own_shards(of: Mapping[str, dict[str, Any]], base: CollectiveSettings) -> dict[str, dict[str, Any]]:
     """Without a reference set the collective has as many examples as the others, so that all have the same shards."""
-    return {name: own | ({"fraction": 1 - reference} if own.get("reference") == 0 else {}) for name, own in of.items()}
+    same = {"fraction": base.fraction * (1 - base.reference)}
+    return {name: own | (same if own.get("reference") == 0 else {}) for name, own in of.items()}
 
 
 def _dense() -> dict[str, dict[str, Any]]:
@@ -163,7 +168,14 @@ def _convolutional() -> dict[str, dict[str, Any]]:
         [
             *pick(OUTPUTS, *ours),
             *pick(OUTPUTS, *ours, **_GROUPED),
-            *pick(AVERAGING, "FedAvg, every 16", "FedAvg, every 100", "FedAvg, every 500", "DiLoCo", **_GROUPED),
+            *pick(
+                AVERAGING,
+                "FedAvg, every 16",
+                "FedAvg, every 100",
+                "FedAvg, every 500",
+                "DiLoCo, every 100",
+                "DiLoCo, every 500",
+            ),
             *pick(PREDICTIONS, "DS-FL", "FedMD"),
             *pick(DATA, "ship the shard"),
         ]
