@@ -97,7 +97,7 @@ def test_bad_flags_get_one_line(flags, words, tmp_path, monkeypatch, capsys):
         (["quickstart", "--nodez", "4"], ["--nodez", "palaver run quickstart"]),
         (["quickstart", "--p-consume", "2"], ["“10 sites, silent”: p_consume is 2", "[0, 1]"]),
         # All rows but one take it, or all of one family: that one is named.
-        (["quickstart", "--examples", "9"], ["nodes is 10 for 9 training examples"]),
+        (["quickstart", "--examples", "9"], ["nodes is 10 for 7 training examples of digits (reference 0.25 of them)"]),
         (["table-2.3", "--beta", "2"], ["“BiGAN, 10 nodes, untrained”: beta is 2", "objective bigan"]),
         (["table-2.3", "--settings", "my.toml"], ["my.toml: “VAE, 10 nodes, untrained”: report_round is 100"]),
         (["table-4.1", "--steps", "9", "--length-cost", "1"], ["“none”: length_cost is 1", "variable_length"]),

@@ -12,7 +12,8 @@ from tables import configurations
 
 # Of each experiment: a setting that some or all configurations leave open.
 OPEN = {
-    "quickstart": {"rounds": 90, "temperature": 0.25},
+    "quickstart": {"rounds": 90, "temperature": 0.25, "skew": 0.3},
+    "versus": {"temperature": 2.0, "eval_examples": 7},
     "table-2.1": {"rounds": 9, "temperature": 2.0, "model": "mlp", "topology": "ring", "neighbours": 4},
     "table-2.3": {"rounds": 90, "learning_rate": 0.01, "latent": 4},
     "table-3.1": {"batch_size": 8, "flipped": 0.3, "share": 0.4},
@@ -21,6 +22,7 @@ OPEN = {
 # Of each experiment: what tells all its configurations apart.
 MADE_OF = {
     "quickstart": ["--nodes", "3"],
+    "versus": ["--learning-rate", "0.1"],
     "table-2.1": ["--channel", "logits"],
     "table-2.3": ["--objective", "vae"],
     "table-3.1": ["--stack", "3"],
@@ -45,7 +47,7 @@ def test_a_configuration_keeps_what_makes_it(name, scale):
 
 @pytest.mark.parametrize("name", OPEN)
 def test_configurations_differ_in_what_makes_them(name):
-    own = [repr(sorted(row.own.items())) for row in experiments.rows(name, "cpu", {})]
+    own = [repr((row.family, sorted(row.own.items()))) for row in experiments.rows(name, "cpu", {})]
     assert len(set(own)) == len(own)
 
 
@@ -62,7 +64,7 @@ def test_what_follows_from_a_setting_follows_the_given_one():
 @pytest.mark.parametrize("name", MADE_OF)
 def test_what_makes_every_configuration_cannot_be_given(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    setting = MADE_OF[name][0].removeprefix("--")
+    setting = MADE_OF[name][0].removeprefix("--").replace("-", "_")
     assert main(["run", name, *MADE_OF[name]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"palaver: {setting} is set by every configuration of {name} itself: leave it out, or give")

@@ -108,7 +108,7 @@ def test_settings_in_place_of_an_experiments_own(changed):
     assert [row["configuration"] for row in result.settings["rows"]] == ["10 nodes, logits", "10 nodes, labels"]
     own = {row.name: row.settings for row in configurations("table-2.1", "tiny")}
     for row in result.settings["rows"]:
-        expected = asdict(own[row["configuration"]]) | GIVEN
+        expected = asdict(own[row["configuration"]]) | {"group": []} | GIVEN
         assert row["settings"] == expected
     assert result.settings["overrides"] == result.summary["overrides"] == GIVEN
     assert result.metrics["round"].unique().sort().to_list() == [2, 4]

@@ -11,17 +11,23 @@ import sys
 from palaver import __main__
 from palaver.studies import hosts
 
-calls, gather, last = 0, hosts.gather, int(sys.argv[1])
+
+def main(last: int) -> int:
+    """Runs palaver, and ends this process as soon as ``hosts.gather`` is called for the ``last`` time."""
+    calls, gather = 0, hosts.gather
+
+    def fatal(values):
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return gather(values)
+
+    hosts.gather, hosts._PATIENCE = fatal, 2 if last < 0 else 120
+    return __main__.main()
 
 
-def fatal(values):
-    global calls
-    calls += 1
-    if calls == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return gather(values)
-
-
-hosts.gather, hosts._PATIENCE = fatal, 2 if last < 0 else 120
-sys.argv = ["palaver", *sys.argv[2:]]
-sys.exit(__main__.main())
+if __name__ == "__main__":
+    call = int(sys.argv[1])
+    sys.argv = ["palaver", *sys.argv[2:]]
+    sys.exit(main(call))

@@ -17,9 +17,9 @@ from palaver.cli import main
 COLLECTIVE = "collective --widths 8 --rounds 160"
 CHAPTERS = {
     "labels": f"{COLLECTIVE} --eval-every 10 --nodes 4 --channel logits --dropout 0.1",
-    "reference": "collective --rounds 160 --eval-every 10 --group mlp:8:2 linear:2 --channel logits --payload-bits 4 "
-    "--reference 0.2 --combine mean --weighted --least-change 0.01 --half-life 100 --labelled 0.5 --asleep 0.2 "
-    "--asleep-rounds 3 --slow 1",
+    "reference": "collective --rounds 160 --eval-every 10 --group mlp:8:2 --group linear:2 --channel logits "
+    "--payload-bits 4 --reference 0.2 --combine mean --weighted --least-change 0.01 --half-life 100 --labelled 0.5 "
+    "--asleep 0.2 --asleep-rounds 3 --slow 1",
     "vae": f"{COLLECTIVE} --eval-every 40 --nodes 2 --objective vae --channel gaussian --latent 2",
     "language": "language --steps 60 --eval-every 10 --level both --length 8 --seeds 1",
     "teaching": "teaching --stack 2 --target soft --epochs 6 --eval-every 2",

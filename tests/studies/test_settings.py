@@ -139,7 +139,9 @@ def flags_of(given) -> list[str]:
     def words(value):
         return [] if value is True else [str(each) for each in (value if isinstance(value, list) else [value])]
 
-    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", *words(value))]
+    # A kind of nodes has a flag of its own; other lists follow one flag.
+    each = [(name, kind) for name, value in given.items() for kind in (value if name == "group" else [value])]
+    return [word for name, value in each for word in (f"--{name.replace('_', '-')}", *words(value))]
 
 
 def stored(chapter, given, folder):
