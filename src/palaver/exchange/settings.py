@@ -189,6 +189,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
         codes = not labels and self.channel != "none"
         channels = [name for name in CHANNELS if self._fits(name)]
         built = ["auto", *(name for name, network in MODELS.items() if network.autoencoders)]
+        linear = all(each.model in MODELS and not MODELS[each.model].hidden for each in self.kinds)
         rules: list[tuple[str, bool, str]] = [
             ("dropout", labels or self.dropout == 0, f"0 {of_objective}, which has no dropout"),
             ("eval_examples", labels or self.eval_examples == 0, f"0 {of_objective}, whose probes need all"),
@@ -207,7 +208,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("weighted", self.combine == "mean" or not self.weighted, "False unless combine is mean"),
             ("least_change", self.refers or self.least_change == 0, "0 without a reference set"),
             ("widths", all(MODELS[k.model].hidden or not k.widths for k in self.kinds if k.model in MODELS), _LINEAR),
-            ("dropout", self.model not in MODELS or MODELS[self.model].hidden or self.dropout == 0, _LINEAR),
+            ("dropout", not linear or self.dropout == 0, _LINEAR),
             ("channel", self.channel in OF_CLASSES or not (self.weighted or self.least_change), _OF_CLASSES),
             ("labelled", labels or self.labelled == 1, f"1 {of_objective}, which uses no labels"),
             ("slow", self.slow <= self.nodes, f"0 to nodes ({self.nodes})"),
