@@ -72,26 +72,14 @@ def digest(
         takes_part = cycle >= first
         digests = takes_part & (phase >= 0) & (phase < rounds)
 
-        def places(position: Array) -> Array:
-            """``[S, ...]`` places in the reference set of these positions in this cycle's order."""
-            words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, cycle), (2,)))(cohort.key)
-            draw = jax.vmap(lambda word: shuffled(word, position, jnp.int32(cohort.reference.shape[1])))
-            return draw(words)
-
         def agree(held: _Consensus) -> tuple[_Consensus, Array]:
-            drawn = places(jnp.arange(batches * size))
+            drawn = _places(cohort, cycle, jnp.arange(batches * size))
             logits = cohort.predict(nodes, _taken(cohort.reference, drawn).reshape(seeds, batches, size))
-            found = consensus(logits).reshape(seeds, batches * size, -1)
-            made = _taken(held.made, drawn)
-            old = (made < 0) | (cycle - made >= cache)
-            where = jnp.where(old, drawn, cohort.reference.shape[1])  # those that are cached go nowhere
-            kept = jax.vmap(lambda table, place, new: table.at[place].set(new, mode="drop"))
-            held = _Consensus(kept(held.target, where, found), kept(held.made, where, jnp.full_like(drawn, cycle)))
-            return held, old.sum(1, dtype=jnp.int32)[:, None]
+            return _renewed(held, drawn, consensus(logits).reshape(seeds, batches * size, -1), cycle, cache)
 
         agrees = takes_part & (phase == 0)
         held, sent = jax.lax.cond(agrees, agree, lambda held: (held, jnp.zeros((seeds, 1), jnp.int32)), held)
-        place = places(jnp.maximum(phase, 0) % batches * size + jnp.arange(size))
+        place = _places(cohort, cycle, jnp.maximum(phase, 0) % batches * size + jnp.arange(size))
         public = jnp.broadcast_to(_taken(cohort.reference, place)[:, None], cohort.rows.shape)
         target = _taken(held.target, place)[:, None]
         target = jnp.broadcast_to(target, (*cohort.rows.shape, target.shape[-1]))
@@ -116,6 +104,22 @@ def digest(
         public=True,
         check=check,
     )
+
+
+def _places(cohort: Cohort, cycle: Array, position: Array) -> Array:
+    """``[S, ...]`` places in the reference set of these positions in this cycle's order."""
+    words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, cycle), (2,)))(cohort.key)
+    return jax.vmap(lambda word: shuffled(word, position, jnp.int32(cohort.reference.shape[1])))(words)
+
+
+def _renewed(held: _Consensus, drawn: Array, found: Array, cycle: Array, cache: int) -> tuple[_Consensus, Array]:
+    """The memory with what was found about the examples drawn ``[S, K]`` where that is not cached, and how many."""
+    made = _taken(held.made, drawn)
+    old = (made < 0) | (cycle - made >= cache)
+    where = jnp.where(old, drawn, held.made.shape[1])  # those that are cached go nowhere
+    kept = jax.vmap(lambda table, place, new: table.at[place].set(new, mode="drop"))
+    held = _Consensus(kept(held.target, where, found), kept(held.made, where, jnp.full_like(drawn, cycle)))
+    return held, old.sum(1, dtype=jnp.int32)[:, None]
 
 
 def _taken(table: Array, place: Array) -> Array:

@@ -52,9 +52,7 @@ def iid(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
         PalaverError: if there are more nodes than examples, or ``nodes`` is below 1.
 
     """
-    labels = _check(labels, nodes, seed)
-    order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
-    return np.array_split(order, nodes)
+    return np.array_split(_order(_check(labels, nodes, seed), seed), nodes)
 
 
 def dirichlet(labels: ArrayLike, nodes: int, seed: int, alpha: float) -> list[np.ndarray]:
@@ -117,7 +115,7 @@ def by_class(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
 
     """
     labels = _check(labels, nodes, seed)
-    order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
+    order = _order(labels, seed)
     return np.array_split(order[np.argsort(labels[order], kind="stable")], nodes)
 
 
@@ -142,7 +140,7 @@ def one_large(labels: ArrayLike, nodes: int, seed: int) -> list[np.ndarray]:
 
     """
     labels = _check(labels, nodes, seed)
-    order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
+    order = _order(labels, seed)
     if nodes == 1:
         return [order]
     half = min(max(1, len(labels) // 2), len(labels) - nodes + 1)
@@ -185,6 +183,11 @@ def pad(shards: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for row, shard in zip(index, shards, strict=True):
         row[: len(shard)] = shard
     return index, size
+
+
+def _order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """All examples at random."""
+    return np.random.default_rng(seed).permutation(len(labels)).astype(np.int32)
 
 
 def _check(labels: ArrayLike, nodes: int, seed: int) -> np.ndarray:
