@@ -320,3 +320,8 @@ def test_a_topology_may_end_with_the_run():
     assert train(topology=lambda step: jnp.take(tables, step, axis=0), rounds=4).nodes.shape[0] == 1
     with pytest.raises(pv.PalaverError, match="in round 10: give ids of other nodes"):
         train(topology=lambda step: jnp.take(tables, step, axis=0), rounds=11)
+
+
+def test_a_reference_set_that_no_packet_is_about_is_refused():
+    with pytest.raises(pv.PalaverError, match='^reference is for collectives with examples="reference": leave it out$'):
+        train(reference=0.5)

@@ -21,7 +21,7 @@ from palaver.exchange.state import NEVER, State
 from palaver.exchange.study import Schedule, study
 from palaver.studies.chapter import Study
 from palaver.topology import check_topology
-from palaver.types import Array, DecisionRule, PyTree
+from palaver.types import Array, DecisionRule, PalaverError, PyTree
 
 
 class History(NamedTuple):
@@ -57,7 +57,7 @@ def train(
     split: str = "iid",
     alpha: float = 0.5,
     labelled: float = 1.0,
-    reference: float | np.ndarray | Array = 0.0,
+    reference: float | np.ndarray | Array | None = None,
     rules: Mapping[str, DecisionRule] | None = None,
     target: float | None = None,
     devices: int | None = None,
@@ -78,8 +78,8 @@ def train(
         alpha: Dirichlet concentration of the split.
         labelled: share of every shard whose labels its node knows.
         reference: for a collective with ``examples="reference"``: the share of the training set that becomes the
-            reference set and that no shard gets, or the inputs ``[R, ...]`` of another one; see ``shards``. 0: the
-            data set's own ``reference``, if it has one.
+            reference set and that no shard gets, or the inputs ``[R, ...]`` of another one; see ``shards``.
+            ``None``: the data set's own ``reference``, if it has one.
         rules: decision rules by name, for example ``RULES | {"mine": mine}``; None: ``palaver.decision.RULES``.
         target: accuracy in [0, 1] whose first evaluated round the summary gives, ``rounds_to_target``; None: none.
         devices: distribute the nodes over at most so many devices; ``None``: all. Where a round is short, they are
@@ -103,8 +103,10 @@ def train(
     rules = check_rules(rules, group.nodes, data.classes)
     check_topology(group.topology, group.nodes, rounds=rounds)
     check_nodes(group, data)
-    if data.reference is not None and not np.size(reference) > 1 and reference == 0:
-        reference = data.reference
+    if reference is None:
+        reference = 0.0 if data.reference is None else data.reference
+    elif group.talk.examples == "own":
+        raise PalaverError('reference is for collectives with examples="reference": leave it out')
     how = partial(shards, split=split, alpha=alpha, labelled=labelled, reference=reference)
     parts = how(data.x_train, data.y_train, group.nodes, seeds)
     sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))
