@@ -11,11 +11,11 @@ import pytest
 from literal import BATCH, CLASSES, NODES, REFERENCE, SEEDS, SHARDS, group_of, keys, mlp, trained
 
 from palaver import channels, topology
-from palaver.baselines import METHODS, bagging, ensemble, fedavg, fedmd, ship, silent
+from palaver.baselines import METHODS, bagging, ensemble, fedavg, fedmd, scarlet, ship, silent
 from palaver.data import from_arrays
 from palaver.exchange.description import collective
 from palaver.exchange.measurements import measure
-from palaver.exchange.rivals import rival
+from palaver.exchange.rivals import check_rival, in_bits, rival
 from palaver.exchange.simulate import simulation
 from palaver.exchange.study import Schedule, study
 from palaver.models import MLP
@@ -109,6 +109,30 @@ def test_bits_are_those_of_the_formula(name):
     examples, payload = BITS[name]
     np.testing.assert_allclose(sent["bits.examples"], np.full((len(SEEDS), NODES), examples))
     np.testing.assert_allclose(sent["bits.payload"], np.full((len(SEEDS), NODES), payload))
+
+
+@every_method
+def test_as_much_is_sent_as_is_expected(name):
+    """Mean over the nodes; what is cached is known only in expectation."""
+    method, (state, sim) = METHODS[name](SETTINGS), run_of(name)
+    sizes = check_rival(method, group_of(mlp()), SHARDS, REFERENCE)
+    sizes = sizes._replace(examples=SHARDS.size.sum(1).mean())  # the seeds' shards differ in size
+    expected = in_bits(method.expected(sizes, ROUNDS), method.bits(sizes), EXAMPLE)
+    for what, bits in sim.sent(state).items():
+        np.testing.assert_allclose(bits.mean(), expected[what], rtol=0.35 if name == "scarlet" else 1e-6)
+
+
+def test_cached_examples_are_expected_to_be_sent_as_often_as_they_are():
+    """Many cycles of 4 of 30 examples, against a simulation of the cache."""
+    method = scarlet(period=2, rounds=1, examples=8, cache=3)
+    sizes = check_rival(method, group_of(mlp()), SHARDS, REFERENCE)
+    rng, rows, cycles, drawn, total = np.random.default_rng(0), REFERENCE.shape[1], 400, BATCH, 0
+    made = np.full(rows, -99)
+    for cycle in range(cycles):
+        chosen = rng.choice(rows, drawn, replace=False)
+        fresh = chosen[cycle - made[chosen] >= 3]
+        made[fresh], total = cycle, total + len(fresh)
+    np.testing.assert_allclose(method.expected(sizes, 2 * cycles).messages, total, rtol=0.03)
 
 
 def test_pooled_shards_are_everybodys_examples():

@@ -80,7 +80,13 @@ def _codistillation(name: str, weight: float, burn_in: int, period: int | None) 
     def bits(sizes: Sizes) -> float:
         return 32 * (sizes.classes * sizes.batch_size if period is None else sizes.parameters)
 
-    return Method(name=name, play=play, bits=bits, start=start, soft=True)
+    def expected(sizes: Sizes, rounds: int) -> Sent:
+        learns, others = max(0, rounds - burn_in), sizes.nodes - 1
+        if period is None:
+            return Sent(messages=learns * others, examples=learns * others * sizes.batch_size)
+        return Sent(messages=-(-learns // period) * others)
+
+    return Method(name=name, play=play, bits=bits, expected=expected, start=start, soft=True)
 
 
 def _of_others(said: Array) -> Array:

@@ -60,6 +60,18 @@ def digest(
     examples = count("examples", examples)
     begin = 0 if first else period - rounds
 
+    def minibatches(size: int, reference: int) -> int:
+        """Of a cycle, of so many examples each, from so many in the reference set."""
+        return max(1, min(rounds, examples // size, reference // size))
+
+    def expected(sizes: Sizes, played: int) -> Sent:
+        cycles = max(0, -(-(played - begin) // period) - first)
+        drawn = minibatches(sizes.batch_size, sizes.reference) * sizes.batch_size
+        share, fresh = drawn / sizes.reference, list[float]()
+        for _ in range(cycles):  # an example is cached if it was sent in one of the cycles before
+            fresh.append(share * (1 - sum(fresh[max(0, len(fresh) - cache + 1) :])))
+        return Sent(messages=sizes.reference * sum(fresh), indices=cycles)
+
     def start(sizes: Sizes, nodes: States) -> Memory:
         shape = seeds_of(nodes), sizes.reference
         return Memory(_Consensus(jnp.zeros((*shape, sizes.classes)), jnp.full(shape, -1, jnp.int32)))
@@ -67,7 +79,7 @@ def digest(
     def play(cohort: Cohort, nodes: States, memory: Memory) -> Played:
         seeds, _, size = cohort.rows.shape
         held: _Consensus = memory.shared
-        batches = max(1, min(rounds, examples // size, cohort.reference.shape[1] // size))
+        batches = minibatches(size, cohort.reference.shape[1])
         cycle, phase = cohort.round // period, cohort.round % period - begin
         takes_part = cycle >= first
         digests = takes_part & (phase >= 0) & (phase < rounds)
@@ -99,6 +111,7 @@ def digest(
         name=name,
         play=play,
         bits=lambda sizes: 2 * 32 * sizes.classes,
+        expected=expected,
         start=start,
         soft=True,
         public=True,

@@ -53,4 +53,11 @@ def diloco(*, period: int = 500, outer_rate: float = 0.7, momentum: float = 0.9)
         nodes, memory = jax.lax.cond(now, synchronise, lambda given: given, (nodes, memory))
         return Played(nodes, memory, trained.loss, Sent(messages=now))
 
-    return Method(name="diloco", play=play, bits=lambda sizes: 2 * 32 * sizes.parameters, start=start, averages=True)
+    return Method(
+        name="diloco",
+        play=play,
+        bits=lambda sizes: 2 * 32 * sizes.parameters,
+        expected=lambda _, rounds: Sent(messages=rounds // period),
+        start=start,
+        averages=True,
+    )

@@ -64,7 +64,14 @@ def fd(*, period: int = 16, weight: float = 1.0) -> Method:
         told = jax.lax.cond(exchanges, _exchanged, lambda told: told, told)
         return Played(nodes, memory._replace(shared=told), trained.loss, Sent(messages=exchanges))
 
-    return Method(name="fd", play=play, bits=lambda sizes: 2 * 32 * sizes.classes**2, start=start, soft=True)
+    return Method(
+        name="fd",
+        play=play,
+        bits=lambda sizes: 2 * 32 * sizes.classes**2,
+        expected=lambda _, rounds: Sent(messages=rounds // period),
+        start=start,
+        soft=True,
+    )
 
 
 def _exchanged(told: _Told) -> _Told:

@@ -44,4 +44,10 @@ def fedavg(*, period: int = 16, reset: bool = True) -> Method:
         nodes = jax.lax.cond(now, average, lambda nodes: nodes, nodes)
         return Played(nodes, memory, trained.loss, Sent(messages=now))
 
-    return Method(name="fedavg", play=play, bits=lambda sizes: 2 * 32 * sizes.parameters, averages=True)
+    return Method(
+        name="fedavg",
+        play=play,
+        bits=lambda sizes: 2 * 32 * sizes.parameters,
+        expected=lambda _, rounds: Sent(messages=rounds // period),
+        averages=True,
+    )

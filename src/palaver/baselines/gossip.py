@@ -58,7 +58,12 @@ def gossip() -> Method:
         return Played((state,), memory, trained.loss, Sent(messages=degree))
 
     return Method(
-        name="gossip", play=play, bits=lambda sizes: 32 * sizes.parameters, averages=True, check=_check_undirected
+        name="gossip",
+        play=play,
+        bits=lambda sizes: 32 * sizes.parameters,
+        expected=lambda sizes, rounds: Sent(messages=rounds * sizes.degree),
+        averages=True,
+        check=_check_undirected,
     )
 
 

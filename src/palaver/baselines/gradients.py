@@ -26,6 +26,7 @@ def synchronous() -> Method:
         name="synchronous SGD",
         play=play,
         bits=lambda sizes: 2 * 32 * sizes.parameters * (sizes.nodes - 1) / sizes.nodes,
+        expected=lambda _, rounds: Sent(messages=rounds),
         averages=True,
     )
 
@@ -64,7 +65,13 @@ def asynchronous() -> Method:
         after = jax.tree.map(cohort.local, _swapped(pulled))
         return Played((after,), memory, trained.loss, Sent(messages=1))
 
-    return Method(name="asynchronous SGD", play=play, bits=lambda sizes: 2 * 32 * sizes.parameters, averages=True)
+    return Method(
+        name="asynchronous SGD",
+        play=play,
+        bits=lambda sizes: 2 * 32 * sizes.parameters,
+        expected=lambda _, rounds: Sent(messages=rounds),
+        averages=True,
+    )
 
 
 def _swapped(tree: PyTree) -> PyTree:

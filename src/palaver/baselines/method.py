@@ -34,6 +34,10 @@ class Sizes(NamedTuple):
     """P, numbers that a node trains."""
     reference: int
     """R, examples of the reference set; 0: there is none."""
+    examples: int
+    """n, examples of all nodes together."""
+    degree: float
+    """Neighbours of a node, mean over the nodes."""
 
 
 class Memory(NamedTuple):
@@ -135,6 +139,8 @@ class Method(NamedTuple):
     """One round of all nodes."""
     bits: Callable[[Sizes], float]
     """Bits of one message."""
+    expected: Callable[[Sizes, int], Sent]
+    """``expected(sizes, rounds)``: what a node is expected to send in so many rounds, mean over the nodes."""
     start: Callable[[Sizes, States], Memory] = lambda _sizes, _nodes: Memory()
     """The memory before the first round; the states are those of all nodes, ``[S, N, ...]``."""
     averages: bool = False

@@ -12,7 +12,7 @@ def silent() -> Method:
         The method: to the bit a collective with ``p_consume`` and ``p_broadcast`` 0.
 
     """
-    return Method(name="silent", play=_alone, bits=lambda _sizes: 0)
+    return Method(name="silent", play=_alone, bits=lambda _sizes: 0, expected=lambda _sizes, _rounds: Sent())
 
 
 def bagging() -> Method:
@@ -32,7 +32,7 @@ def bagging() -> Method:
         rows = np.stack([_padded(drawn, whole.shape[1]) for drawn in rows])
         return _pooled(rows, total, total[:, None])
 
-    return Method(name="bagging", play=_alone, bits=_label_bits, pool=pool)
+    return Method(name="bagging", play=_alone, bits=_label_bits, expected=_once, pool=pool)
 
 
 def ensemble() -> Method:
@@ -49,7 +49,7 @@ def ensemble() -> Method:
         whole, total = _everything(index, size)
         return _pooled(np.repeat(whole[:, None], size.shape[1], 1), total, total[:, None])
 
-    return Method(name="ensemble", play=_alone, bits=_label_bits, pool=pool)
+    return Method(name="ensemble", play=_alone, bits=_label_bits, expected=_once, pool=pool)
 
 
 def ship() -> Method:
@@ -66,12 +66,21 @@ def ship() -> Method:
         whole, total = _everything(index, size)
         return _pooled(np.repeat(whole[:, None], size.shape[1], 1), total, size * (size.shape[1] - 1))
 
-    return Method(name="ship", play=_alone, bits=_label_bits, pool=pool)
+    def expected(sizes: Sizes, _rounds: int) -> Sent:
+        examples = sizes.examples * (sizes.nodes - 1) / sizes.nodes
+        return Sent(messages=examples, examples=examples)
+
+    return Method(name="ship", play=_alone, bits=_label_bits, expected=expected, pool=pool)
 
 
 def _alone(cohort: Cohort, nodes: States, memory: Memory) -> Played:
     nodes, trained = cohort.step(nodes, cohort.rows)
     return Played(nodes, memory, trained.loss)
+
+
+def _once(sizes: Sizes, _rounds: int) -> Sent:
+    """Every example of all nodes."""
+    return Sent(messages=sizes.examples, examples=sizes.examples)
 
 
 def _label_bits(sizes: Sizes) -> float:

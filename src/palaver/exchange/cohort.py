@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from palaver.baselines.method import Cohort, States, Trained, halves
 from palaver.data.inputs import to_float
-from palaver.exchange import protocol
 from palaver.exchange.description import Collective
-from palaver.exchange.mapping import by_group, node_keys, node_loop, of_nodes, received_shapes, vmap_nodes
+from palaver.exchange.mapping import by_group, node_loop, of_all, received_shapes, vmap_nodes
+from palaver.exchange.round import own_batches
 from palaver.exchange.sharding import NodeSharding
 from palaver.exchange.state import Shards
 from palaver.types import Array, Batch, Gradients, Node, NodeState, PyTree, StepInfo, Topology
@@ -52,8 +52,7 @@ class Placed(NamedTuple):
 
     def of_all(self, local: Sequence[PyTree]) -> PyTree:
         """What every group has on this device ``[S, n, ...]`` as that of all nodes ``[S, N, ...]``."""
-        gathered = [jax.tree.map(self.sharding.gather, part) for part in local]
-        return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *gathered)
+        return of_all(local, self.sharding)
 
 
 def sent_shapes(node: Node, shards: Shards, batch: int) -> PyTree:
@@ -67,13 +66,11 @@ def received(node: Node, shards: Shards, batch: int) -> PyTree:
     return received_shapes(node, sent_shapes(node, shards, batch))
 
 
-def cohort(step: Array, key: Array, position: Array, keys: Array, given: Given, placed: Placed) -> Cohort:
+def cohort(state: Any, keys: Array, given: Given, placed: Placed) -> Cohort:
     """The nodes in one round.
 
     Args:
-        step: scalar int32, the round.
-        key: ``[S]`` the seeds' keys.
-        position: ``[S, N]`` int32: examples of its own each node has read.
+        state: before the round, with ``round``, ``key`` and ``position`` as ``palaver.exchange.state.State`` has them.
         keys: ``[S, N]`` of the nodes' steps.
         given: data and topology.
         placed: the nodes.
@@ -83,14 +80,14 @@ def cohort(step: Array, key: Array, position: Array, keys: Array, given: Given, 
 
     """
     group, shards = placed.group, given.shards
-    rows = _own_rows(key, position, shards, placed)
+    rows = placed.of_all(own_batches(state, shards, group=group, sharding=placed.sharding).rows)
     return Cohort(
-        round=step,
-        key=jax.vmap(lambda key: jax.random.fold_in(key, _SHARED))(key),
+        round=state.round,
+        key=jax.vmap(lambda key: jax.random.fold_in(key, _SHARED))(state.key),
         rows=rows,
         labels=shards.y[rows],
         weight=shards.size / shards.size.sum(1, keepdims=True),
-        neighbours=given.topology(step),
+        neighbours=given.topology(state.round),
         reference=given.reference,
         step=partial(_step, shards, placed, keys),
         gradients=partial(_gradients, shards, placed, keys),
@@ -100,16 +97,6 @@ def cohort(step: Array, key: Array, position: Array, keys: Array, given: Given, 
         local=lambda x: by_group(x, group, placed.sharding)[0],
         node=group.groups[0][0],
     )
-
-
-def _own_rows(keys: Array, position: Array, shards: Shards, placed: Placed) -> Array:
-    """``[S, N, B]``: every node's next own minibatch; each device computes those of its own nodes."""
-    group, found = placed.group, list[Array]()
-    arrays = node_keys(keys, group.nodes), position, shards.size, shards.index
-    for key, start, size, shard in zip(*(by_group(x, group, placed.sharding) for x in arrays), strict=True):
-        own = of_nodes(partial(protocol.local_batch, group.protocol))(key, start, size)
-        found.append(jnp.take_along_axis(shard, own, axis=2))
-    return placed.of_all(found)
 
 
 def _step(

@@ -1,17 +1,20 @@
 """What a collective takes: parameters, bits and memory, from shapes alone."""
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from palaver.baselines import METHODS
+from palaver.baselines.method import Method, Sizes
 from palaver.data import Dataset
 from palaver.data.inputs import CHUNK, to_float
 from palaver.exchange.build import make_collective
 from palaver.exchange.description import Collective
 from palaver.exchange.mapping import node_loop, received_shapes
+from palaver.exchange.rivals import in_bits, sizes_of
 from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.shards import portions
 from palaver.exchange.simulate import INDEX_BITS
@@ -38,10 +41,8 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
 
     """
     group = make_collective(settings, data)
-    protocol, learners = group.protocol, seeds * group.nodes
+    protocol = group.protocol
     kinds = [_kind(node, protocol.batch_size, data.shape, data.x_train.dtype) for node, _ in group.groups]
-    payload, received = kinds[0].payload, kinds[0].received
-    packet = nbytes(payload) + (protocol.batch_size + 2) * WORD
     # A convolution's nodes take their steps one after the other.
     steps = [
         kind.step * (seeds * many if node_loop(node) == "vmap" else min(devices, many))
@@ -51,25 +52,24 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
         _evaluation(settings, data, kind.outputs, seeds, many)
         for kind, (_, many) in zip(kinds, group.groups, strict=True)
     ]
-    memory = {
-        "learners": seeds * sum(many * kind.state for kind, (_, many) in zip(kinds, group.groups, strict=True)),
-        "packets": learners * (group.capacity + 2) * packet,
-        "data": data.x_train.nbytes + (0 if data.reference is None else data.reference.nbytes),
-        "working memory": max(*steps, sum(evaluated)),
-    }
-    talk, (_, apart) = group.talk, portions(len(data.y_train), settings.fraction, settings.reference)
+    of_learners = seeds * sum(many * kind.state for kind, (_, many) in zip(kinds, group.groups, strict=True))
+    owned, apart = portions(len(data.y_train), settings.fraction, settings.reference)
     rows = apart if data.reference is None else len(data.reference)
-    row = nbytes(received) // protocol.batch_size
-    if talk.combine == "mean":
-        memory |= {"packets": learners * packet, "heard": learners * rows * (row + WORD)}
-    if talk.least_change:
-        memory["said"] = learners * rows * row
-    batch = protocol.batch_size * kinds[0].bits
-    batch += INDEX_BITS if talk.examples == "reference" else protocol.batch_size * data.bits_per_example
+    if settings.method == "exchange":
+        of_exchange = _packets(group, kinds[0], seeds * group.nodes, rows)
+        bits = None if settings.silent else _deliveries(group, settings.rounds) * _message(group, kinds[0], data)
+    else:
+        sizes = sizes_of(group, data.shape, data.x_train.dtype, owned, rows)
+        of_exchange, bits = _rival(METHODS[settings.method](settings), sizes, group, seeds, settings.rounds, data)
     return Footprint(
         parameters=sum(count * each.parameters() for each, count in group.groups),
-        bits=None if settings.silent else _deliveries(group, settings.rounds) * batch,
-        memory=memory,
+        bits=bits,
+        memory={
+            "learners": of_learners,
+            "data": data.x_train.nbytes + (0 if data.reference is None else data.reference.nbytes),
+            "working memory": max(*steps, sum(evaluated)),
+        }
+        | of_exchange,
     )
 
 
@@ -97,6 +97,41 @@ def _kind(node: Node, batch: int, shape: tuple[int, ...], dtype: Any) -> _Kind:
     # The state before the step is given up for the one after it.
     taken = jax.random.key(0), state, Batch(x, labels), received, abstract(dtype=jnp.bool_)
     return _Kind(outputs, payload, received, node.bits(payload), nbytes(state), peak(node.step, *taken) - nbytes(state))
+
+
+def _packets(group: Collective, kind: _Kind, learners: int, rows: int) -> dict[str, int]:
+    """Bytes that an exchange of packets takes, for a reference set of so many rows."""
+    talk, batch = group.talk, group.protocol.batch_size
+    packet, row = nbytes(kind.payload) + (batch + 2) * WORD, nbytes(kind.received) // batch
+    found = {"packets": learners * (group.capacity + 2) * packet}
+    if talk.combine == "mean":
+        found = {"packets": learners * packet, "heard": learners * rows * (row + WORD)}
+    return found | ({"said": learners * rows * row} if talk.least_change else {})
+
+
+def _message(group: Collective, kind: _Kind, data: Dataset) -> int:
+    """Bits of a packet."""
+    batch = group.protocol.batch_size
+    about = INDEX_BITS if group.talk.examples == "reference" else batch * data.bits_per_example
+    return batch * kind.bits + about
+
+
+def _rival(
+    method: Method, sizes: Sizes, group: Collective, seeds: int, rounds: int, data: Dataset
+) -> tuple[dict[str, int], float]:
+    """Bytes that a baseline takes beside its nodes, and the bits that its nodes send in so many rounds."""
+    states = tuple(
+        jax.tree.map(
+            lambda leaf, many=many: jax.ShapeDtypeStruct((seeds, many, *leaf.shape), leaf.dtype),
+            jax.eval_shape(node.init, jax.random.key(0)),
+        )
+        for node, many in group.groups
+    )
+    held = nbytes(jax.eval_shape(partial(method.start, sizes), states))
+    averaged = nbytes([state.params for state in states]) if method.averages else 0  # all nodes' parameters once more
+    rows = 0 if method.pool is None else seeds * sizes.nodes * sizes.examples * WORD  # every node has those of all
+    sent = in_bits(method.expected(sizes, rounds), method.bits(sizes), data.bits_per_example)
+    return {"method": held + averaged + rows}, sizes.nodes * float(sum(sent.values()))
 
 
 def _evaluation(settings: CollectiveSettings, data: Dataset, outputs: Outputs, seeds: int, nodes: int) -> int:

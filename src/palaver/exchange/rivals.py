@@ -21,14 +21,21 @@ from palaver.devices import once
 from palaver.exchange import protocol
 from palaver.exchange.cohort import Given, Placed, cohort, sent_shapes
 from palaver.exchange.description import Collective
-from palaver.exchange.mapping import init_nodes, node_keys, of_nodes
+from palaver.exchange.mapping import init_nodes
+from palaver.exchange.round import toss_rounds
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, on_every_device
-from palaver.exchange.simulate import Simulation, bits_of, compile_programs, compiler_options, simulation
+from palaver.exchange.simulate import (
+    INDEX_BITS,
+    Simulation,
+    bits_of,
+    compile_programs,
+    compiler_options,
+    in_blocks,
+    simulation,
+)
 from palaver.exchange.state import RoundTrace, Shards
+from palaver.topology import mean_degree
 from palaver.types import Array, NodeState, PalaverError
-
-_AT_ONCE = 16
-"""Rounds whose random keys are drawn at once."""
 
 
 class RivalState(NamedTuple):
@@ -131,17 +138,29 @@ def check_rival(method: Method, group: Collective, shards: Shards, reference: Ar
         PalaverError: nodes or data that the method cannot use.
 
     """
-    sizes = _sizes(group, shards, 0 if reference is None else reference.shape[1])
+    rows = 0 if reference is None else reference.shape[1]
+    sizes = sizes_of(group, shards.x.shape[1:], shards.x.dtype, int(shards.size[0].sum()), rows)
     _check(method, group, shards, sizes)
     return sizes
 
 
-def _sizes(group: Collective, shards: Shards, reference: int) -> Sizes:
+def sizes_of(group: Collective, shape: tuple[int, ...], dtype: Any, examples: int, reference: int) -> Sizes:
+    """What a method's cost depends on.
+
+    Args:
+        group: the nodes.
+        shape: of an input.
+        dtype: of the inputs.
+        examples: of all nodes together.
+        reference: examples of the reference set.
+
+    """
     node, _ = group.groups[0]
-    x = jax.eval_shape(to_float, jax.ShapeDtypeStruct((1, *shards.x.shape[1:]), shards.x.dtype))
+    x = jax.eval_shape(to_float, jax.ShapeDtypeStruct((1, *shape), dtype))
     logits = jax.eval_shape(lambda x: node.predict(node.init(jax.random.key(0)), x).logits, x)
     parameters = round(sum(count * node.parameters() for node, count in group.groups) / group.nodes)
-    return Sizes(group.nodes, group.protocol.batch_size, logits.shape[-1], parameters, reference)
+    degree, batch_size = mean_degree(group.topology), group.protocol.batch_size
+    return Sizes(group.nodes, batch_size, logits.shape[-1], parameters, reference, examples, degree)
 
 
 def _check(method: Method, group: Collective, shards: Shards, sizes: Sizes) -> None:
@@ -188,8 +207,8 @@ def _program(method: Method, placed: Placed, specs: RivalState) -> Wrapped:
     """``Simulation.advance``, compiled, with the constants as second argument."""
     group, sharding = placed.group, placed.sharding
 
-    def play(state: RivalState, given: Given, keys: Array) -> RivalState:
-        now = cohort(state.round, state.key, state.position, keys, given, placed)
+    def play(given: Given, state: RivalState, coins: protocol.Coins) -> RivalState:
+        now = cohort(state, coins.key, given, placed)
         played = method.play(now, state.nodes, state.memory)
         broken = (state.diverged < 0) & ~jnp.isfinite(played.loss).all(1)
         return state._replace(
@@ -203,13 +222,8 @@ def _program(method: Method, placed: Placed, specs: RivalState) -> Wrapped:
         )
 
     def advance(state: RivalState, given: Given, rounds: Array) -> RivalState:
-        def some(block: Array, state: RivalState) -> RivalState:
-            keys = _step_keys(state, group)
-            left = jnp.minimum(rounds - block * _AT_ONCE, _AT_ONCE)
-            return jax.lax.fori_loop(0, left, lambda i, state: play(state, given, keys[i]), state)
-
         start = state._replace(loss=jnp.zeros_like(state.loss))
-        return jax.lax.fori_loop(0, -(-rounds // _AT_ONCE), some, start)
+        return in_blocks(rounds, start, partial(toss_rounds, group=group), partial(play, given))
 
     whole = sharding.replicated
     return jax.jit(
@@ -219,14 +233,16 @@ def _program(method: Method, placed: Placed, specs: RivalState) -> Wrapped:
     )
 
 
-def _step_keys(state: RivalState, group: Collective) -> Array:
-    """The keys ``[R, S, N]`` of the nodes' steps in the next rounds, the same as a collective's."""
-    keys = node_keys(state.key, group.nodes)
-    steps = state.round + jnp.arange(_AT_ONCE, dtype=jnp.int32)
-    return jax.vmap(lambda step: of_nodes(lambda key: protocol.toss(group.protocol, key, step).key)(keys))(steps)
-
-
 def _sent(message: float, example: int, state: RivalState) -> dict[str, np.ndarray]:
     """See ``Simulation.sent``; a message and an example have so many bits."""
-    messages, examples, indices = (np.asarray(count, np.float64) for count in state.sent)
-    return {"bits.examples": examples * example, "bits.indices": indices * 32, "bits.payload": messages * message}
+    return in_bits(state.sent, message, example)
+
+
+def in_bits(sent: Sent, message: float, example: int) -> dict[str, np.ndarray]:
+    """What was sent in bits, by what it is: a message and an example have so many."""
+    messages, examples, indices = (np.asarray(count, np.float64) for count in sent)
+    return {
+        "bits.examples": examples * example,
+        "bits.indices": indices * INDEX_BITS,
+        "bits.payload": messages * message,
+    }

@@ -7,6 +7,7 @@ are the same on every device, and each trains the ``n`` nodes of its own.
 
 import operator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +22,14 @@ from palaver.exchange.state import Constants, Counts, OwnBatches, Reading, Round
 from palaver.types import NO_LABEL, NO_PEER, Array, Batch, Node, NodeState, PyTree, StepInfo
 
 
-def toss_rounds(state: State, rounds: int, *, group: Collective) -> protocol.Coins:
+def toss_rounds(state: Any, rounds: int, *, group: Collective) -> protocol.Coins:
     """All nodes' random draws in the next rounds, leaves ``[R, S, N]``.
 
     They depend on nothing that happens in these rounds. Drawn at once, few nodes take much less time over them: a draw
     is many small operations, and for ten nodes starting them is what takes the time.
 
     Args:
-        state: before the first of these rounds.
+        state: before the first of these rounds, with ``round`` and ``key`` as ``State`` has them.
         rounds: R.
         group: the collective.
 
@@ -109,8 +110,16 @@ def _reached(neighbours: Array, there: Present, group: Collective) -> Array:
     return jnp.where(awake, neighbours, NO_PEER)
 
 
-def own_batches(state: State, shards: Shards, *, group: Collective, sharding: NodeSharding) -> OwnBatches:
-    """The next minibatch of every node's own shard; only of its labelled part, where own examples are not sent."""
+def own_batches(state: Any, shards: Shards, *, group: Collective, sharding: NodeSharding) -> OwnBatches:
+    """The next minibatch of every node's own shard; only of its labelled part, where own examples are not sent.
+
+    Args:
+        state: before the round, with ``key`` and ``position`` as ``State`` has them.
+        shards: the data.
+        group: the collective.
+        sharding: where its nodes are.
+
+    """
     keys = node_keys(state.key, group.nodes)
     labelled = shards.size if shards.labelled is None else shards.labelled
     sends_own = group.talk.examples == "own" and group.protocol.p_broadcast > 0

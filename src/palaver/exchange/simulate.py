@@ -7,7 +7,7 @@ training set is on the device once; packets hold indices into it.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +20,20 @@ from palaver.data.inputs import to_float
 from palaver.devices import once
 from palaver.exchange import inbox, mail, reference
 from palaver.exchange.description import Collective
-from palaver.exchange.mapping import by_group, init_nodes, node_loop, received_shapes, vmap_nodes
+from palaver.exchange.mapping import by_group, init_nodes, node_loop, of_all, received_shapes, vmap_nodes
 from palaver.exchange.protocol import Coins
 from palaver.exchange.round import play_round, toss_rounds
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, on_every_device
 from palaver.exchange.state import NEVER, Constants, Counts, Losses, RoundTrace, Shards, State
 from palaver.types import Array, NodeState, PalaverError, PyTree
 
+C = TypeVar("C")
 _Carry: TypeAlias = tuple[State, list[Losses]]
 
 INDEX_BITS = 32
 """Of a packet about a reference set: they name its first row."""
 
-_TOSSED = 16
+_DRAWN = 16
 """Rounds whose random draws are made at once."""
 
 
@@ -172,17 +173,11 @@ def _programs(group: Collective, sharding: NodeSharding, loop: str | None, specs
         return state._replace(loss=total, diverged=diverged)
 
     def advance(state: State, constants: Constants, rounds: Array) -> State:
-        def some(block: Array, carry: _Carry) -> _Carry:
-            tossed = toss_rounds(carry[0], _TOSSED, group=group)
-            return jax.lax.fori_loop(
-                0,
-                jnp.minimum(rounds - block * _TOSSED, _TOSSED),
-                lambda i, carry: play(carry, constants, jax.tree.map(lambda a: a[i], tossed))[0],
-                carry,
-            )
-
         start = state, _no_loss(state, group, sharding)
-        return close(jax.lax.fori_loop(0, -(-rounds // _TOSSED), some, start))
+        toss = partial(toss_rounds, group=group)
+        return close(
+            in_blocks(rounds, start, lambda c, n: toss(c[0], n), lambda c, coins: play(c, constants, coins)[0])
+        )
 
     def trace(state: State, constants: Constants, rounds: int) -> tuple[State, RoundTrace]:
         start = state, _no_loss(state, group, sharding)
@@ -200,22 +195,39 @@ def _programs(group: Collective, sharding: NodeSharding, loop: str | None, specs
     )
 
 
+def in_blocks(rounds: Array, carry: C, draw: Callable[[C, int], PyTree], play: Callable[[C, PyTree], C]) -> C:
+    """Plays rounds whose random draws are made some rounds at once.
+
+    Args:
+        rounds: scalar int32, how many.
+        carry: what goes from round to round.
+        draw: ``draw(carry, R)``: the draws of the next R rounds, leaves ``[R, ...]``.
+        play: ``play(carry, drawn)``: one round.
+
+    """
+
+    def some(block: Array, carry: C) -> C:
+        drawn, left = draw(carry, _DRAWN), jnp.minimum(rounds - block * _DRAWN, _DRAWN)
+        return jax.lax.fori_loop(0, left, lambda i, carry: play(carry, jax.tree.map(lambda a: a[i], drawn)), carry)
+
+    return jax.lax.fori_loop(0, -(-rounds // _DRAWN), some, carry)
+
+
 def _map_nodes(
     group: Collective, sharding: NodeSharding, loop: str | None, function: Callable[..., PyTree]
 ) -> Callable[..., PyTree]:
     """See ``Simulation.map_nodes``."""
 
-    def of_all(nodes: tuple[NodeState, ...], *shared: PyTree) -> PyTree:
+    def found(nodes: tuple[NodeState, ...], *shared: PyTree) -> PyTree:
         local = [
             vmap_nodes(lambda s, node=node: function(node, s, *shared), loop or node_loop(node))(state)
             for (node, _), state in zip(group.groups, nodes, strict=True)
         ]
-        gathered = [jax.tree.map(sharding.gather, found) for found in local]
-        return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *gathered)
+        return of_all(local, sharding)
 
     whole = sharding.replicated
     compiled = jax.jit(
-        lambda nodes, *shared: sharding.program(of_all, (sharding.nodes, *[whole] * len(shared)), whole)(nodes, *shared)
+        lambda nodes, *shared: sharding.program(found, (sharding.nodes, *[whole] * len(shared)), whole)(nodes, *shared)
     )
     return _synchronous(lambda state, *shared: compiled(state.nodes, *shared))
 
