@@ -1,4 +1,4 @@
-from . import channels, data, decision, language, models, objectives, probe, teaching, topology
+from . import baselines, channels, data, decision, language, models, objectives, probe, teaching, topology
 from .devices import use_cores
 from .errors import PalaverError
 from .exchange.description import Collective, collective
@@ -21,6 +21,7 @@ __all__ = [
     "NodeState",
     "Outputs",
     "PalaverError",
+    "baselines",
     "channels",
     "collective",
     "data",

@@ -221,7 +221,10 @@ def _plan(name: str, options: Options, overrides: Mapping[str, Any]) -> Plan:
     else:
         number = experiments.CHAPTERS[name].seeds
         settings = changed(chapter.scales[options.scale], overrides, where)
-        rows, overrides = _only([Configuration(chapter.name_of(settings), settings)], options.only), {}
+        rows = _only([Configuration(chapter.name_of(settings), settings)], options.only)
+    _check_read(chapter, rows, overrides, where)
+    if name not in experiments.EXPERIMENTS:
+        overrides = {}
     number = number if options.seeds is None else options.seeds
     if number < 1:
         raise PalaverError(f"seeds is {number}: give a count of at least 1")
@@ -233,6 +236,15 @@ def _plan(name: str, options: Options, overrides: Mapping[str, Any]) -> Plan:
         raise PalaverError(f"devices is {devices}: give {allowed}")
     devices = devices or (len(jax.devices()) if chapter.sharded else 1)
     return Plan(name, options.scale, chapter, rows, seeds, devices, overrides, options.only)
+
+
+def _check_read(chapter: AnyChapter, rows: Sequence[Configuration], overrides: Mapping[str, Any], where: str) -> None:
+    """Raises ``PalaverError`` for a setting, other than its default, that no configuration reads."""
+    for name in overrides:
+        value = getattr(rows[0].settings, name)
+        readers = [chapter.unread(row.settings, name) for row in rows]
+        if all(readers) and value != getattr(chapter.settings(), name):
+            raise PalaverError(f"{where}{name} is {value}, which has a meaning only for {readers[0]}: leave it out")
 
 
 def _under(name: str, options: Options, overrides: Mapping[str, Any], where: str) -> list[Configuration]:
@@ -247,7 +259,19 @@ def _under(name: str, options: Options, overrides: Mapping[str, Any], where: str
             f"{where}{fixed[0]} is set by every configuration of {name} itself: leave it out, "
             f"or give it to palaver run {experiments.EXPERIMENTS[name].chapter}"
         )
-    return [row.under(overrides, where) for row in rows]
+    return [_configured(row, overrides, where) for row in rows]
+
+
+def _configured(row: Row, overrides: Mapping[str, Any], where: str) -> Configuration:
+    """The configuration with other settings; where only what makes it what it is refuses them, others may take them."""
+    try:
+        return row.under(overrides, where)
+    except PalaverError as error:
+        try:
+            changed(row.base, overrides, where)
+        except PalaverError:
+            raise error from None
+        raise PalaverError(f"{error}; or choose other configurations with --only") from None
 
 
 def _only(rows: Sequence[T], patterns: Sequence[str]) -> list[T]:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from literal import BATCH, CLASSES, NODES, REFERENCE, SEEDS, SHARDS, group_of, keys, mlp, trained
 
+import palaver
 from palaver import channels, topology
 from palaver.baselines import METHODS, bagging, ensemble, fedavg, fedmd, scarlet, ship, silent
 from palaver.data import from_arrays
@@ -282,3 +283,16 @@ def test_a_single_node_is_refused():
 def test_hyper_parameters_are_checked(make, message):
     with pytest.raises(PalaverError, match=message):
         make()
+
+
+def test_baselines_are_trained_from_python_as_a_collective_is():
+    """Silence gives what silent nodes give; averaged nodes are all the same after a whole number of periods."""
+    rng = np.random.default_rng(0)
+    data = from_arrays(rng.normal(size=(120, 5)).astype(np.float32), np.arange(120) % CLASSES)
+    how = {"rounds": 4, "seeds": SEEDS, "eval_every": 2}
+    group = group_of(mlp())
+    quiet, silence = palaver.train(group, data, **how), palaver.train(group, data, method=silent(), **how)
+    np.testing.assert_array_equal(quiet.nodes, silence.nodes)
+    averaged = palaver.train(group, data, method=fedavg(period=2), reference=0.1, **how)
+    assert (averaged.nodes == averaged.nodes[..., :1]).all() and not (quiet.nodes == quiet.nodes[..., :1]).all()
+    assert averaged.summary["metrics"]["bits.payload"]["mean"] == 2 * 64 * P

@@ -14,6 +14,7 @@ from flax import nnx
 
 import palaver as pv
 from palaver.exchange import checks
+from palaver.exchange.presence import presence
 from palaver.types import NO_PEER
 
 NAN = float("nan")
@@ -31,8 +32,20 @@ def group(node=NODE, topology=None, **given):
     return pv.collective(node, pv.topology.ring(4, 2) if topology is None else topology, **({"batch_size": 4} | given))
 
 
-def train(node=NODE, data=DATA, topology=None, **given):
-    return pv.train(group(node, topology), data, **({"rounds": 1, "seeds": 1} | given))
+def train(node=NODE, data=DATA, topology=None, group=None, **given):
+    return pv.train(group or make_group(node, topology), data, **({"rounds": 1, "seeds": 1} | given))
+
+
+make_group = group
+
+
+def sleepy():
+    return group(presence=presence(4, asleep=0.5))
+
+
+def about_reference(**given):
+    told = {"examples": "reference", "combine": "mean"} | given
+    return train(group=group(pv.supervised(mlp, pv.channels.features()), **told), reference=0.3)
 
 
 def table(*rows, dtype=np.int32):
@@ -197,6 +210,13 @@ SETTINGS = {
     "target NaN": ("target", lambda: train(target=NAN)),
     "target in per cent": ("target", lambda: train(target=90)),
     "devices 1.5": ("devices", lambda: train(devices=1.5)),
+    "method a name": ("method", lambda: train(method="fedavg")),
+    "method and nodes that sleep": ("presence", lambda: train(method=pv.baselines.ship(), group=sleepy())),
+    "method and few labels": ("labelled", lambda: train(method=pv.baselines.ship(), labelled=0.5)),
+    "method without a reference set": ("reference", lambda: train(method=pv.baselines.fedmd())),
+    "reference with own examples": ("reference", lambda: train(reference=0.2)),
+    "weighted features": ("weighted", lambda: about_reference(weighted=True)),
+    "least_change of features": ("least_change", lambda: about_reference(combine="latest", least_change=0.1)),
     "data of arrays": ("data", lambda: train(data=(DATA.x_train, DATA.y_train))),
     "group a node": ("group", lambda: pv.train(NODE, DATA, rounds=1)),
     "seeds 0": ("seeds", lambda: train(seeds=0)),

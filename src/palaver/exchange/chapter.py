@@ -1,6 +1,7 @@
 """Chapter 2 of the thesis as one value: collectives that exchange outputs."""
 
 from palaver.exchange.footprint import footprint
+from palaver.exchange.reads import unread
 from palaver.exchange.report.metrics import METRICS
 from palaver.exchange.report.schema import SCHEMA
 from palaver.exchange.report.sections import report
@@ -34,6 +35,7 @@ CHAPTER = Chapter(
     metrics=METRICS,
     report=report,
     schema=SCHEMA,
+    unread=unread,
     ahead=True,
     sharded=True,
     length=lambda settings: settings.rounds,

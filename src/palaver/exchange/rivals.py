@@ -20,7 +20,7 @@ from palaver.data.inputs import to_float
 from palaver.devices import once
 from palaver.exchange import protocol
 from palaver.exchange.cohort import Given, Placed, cohort, sent_shapes
-from palaver.exchange.description import Collective
+from palaver.exchange.description import Collective, Talk
 from palaver.exchange.mapping import init_nodes
 from palaver.exchange.round import toss_rounds
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, on_every_device
@@ -92,7 +92,7 @@ def rival(
     """
     # It never trains: it checks nodes and data, and its functions of all nodes serve any state that has ``nodes``.
     quiet = group.protocol._replace(p_consume=0.0, p_broadcast=0.0)
-    base = simulation(group._replace(protocol=quiet, capacity=1), shards, sharding=sharding, loop=loop)
+    base = simulation(group._replace(protocol=quiet, capacity=1, talk=Talk()), shards, sharding=sharding, loop=loop)
     sizes = check_rival(method, group, shards, reference)
     reference = jnp.zeros((len(shards.index), 0), jnp.int32) if reference is None else reference
     before = Sent()

@@ -21,6 +21,9 @@ _LINEAR = "none of it to a model without hidden layers"
 _OF_CLASSES = f"one of {', '.join(sorted(OF_CLASSES))} with weighted or least_change, which compare probabilities"
 
 
+_AWAY = "asleep", "slow", "vanish"
+
+
 class Kind(NamedTuple):
     """Nodes of one kind in a collective of several."""
 
@@ -223,21 +226,15 @@ class CollectiveSettings(StudySettings, GraphSettings):
         self.check_graph(self.nodes)
 
     def _rules_of_method(self) -> list[tuple[str, bool, str]]:
-        """What a baseline does not take, and what only baselines take."""
+        """What a baseline cannot do."""
         if self.method == "exchange":
-            names = "period", "digest", "cache", "keep_moments", "peer_weight", "outer_rate", "outer_momentum"
-            own, advice = True, "{} unless method is a baseline's"
-        else:
-            names = "labelled", "asleep", "slow", "vanish", "half_life", "least_change", "combine"
-            own, advice = False, f"{{}} for method {self.method}, which exchanges no packets"
-        defaults = {name: field.default for name, field in type(self).__dataclass_fields__.items()}
-        rules = [(name, getattr(self, name) == defaults[name], advice.format(defaults[name])) for name in names]
-        if own:
-            return rules
+            return []
+        needed = [("labelled", self.labelled == 1, "1"), *((name, not getattr(self, name), "0") for name in _AWAY)]
+        all_there = [(name, fine, f"{value} for method {self.method}, which needs all") for name, fine, value in needed]
         period, reported = period_of(self), self.report_round or self.rounds
         averaged = self.method not in ("fedavg", "diloco") or reported % period == 0
         multiple = f"a multiple of the period ({period}), so that the nodes are averaged where they are evaluated"
-        return [("objective", self.objective not in AUTOENCODERS, "labels"), ("rounds", averaged, multiple), *rules]
+        return [("objective", self.objective not in AUTOENCODERS, "labels"), ("rounds", averaged, multiple), *all_there]
 
     def _fits(self, channel: str) -> bool:
         """Whether nodes with this objective have what the channel sends."""

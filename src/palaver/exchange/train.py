@@ -1,4 +1,4 @@
-"""Training a collective from Python: the same study as the command line's, the history as arrays."""
+"""Training a collective, or a baseline, from Python: the command line's study, the history as arrays."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,10 +10,12 @@ import polars as pl
 from palaver.arguments import count, instance
 from palaver.arguments import number as check_number
 from palaver.arguments import seeds as check_seeds
+from palaver.baselines import Method
 from palaver.data import Dataset
 from palaver.exchange.checks import check_nodes, check_rules
 from palaver.exchange.description import Collective
 from palaver.exchange.measurements import measure
+from palaver.exchange.rivals import RivalState, rival
 from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.shards import shards
 from palaver.exchange.simulate import Simulation, simulation
@@ -42,8 +44,8 @@ class History(NamedTuple):
     summary: dict[str, Any]
     """The metrics after the last round with their intervals over seeds, as a row of ``summary.json``."""
     simulation: Simulation
-    """The compiled collective; for example ``simulation.logits(state, x)`` gives logits of other inputs."""
-    state: State
+    """The compiled collective or baseline; ``simulation.logits(state, x)`` for example gives logits of other inputs."""
+    state: State | RivalState
     """After the last round."""
 
 
@@ -54,6 +56,7 @@ def train(
     rounds: int,
     seeds: int | Sequence[int] | np.ndarray = 5,
     eval_every: int = 100,
+    method: Method | None = None,
     split: str = "iid",
     alpha: float = 0.5,
     labelled: float = 1.0,
@@ -74,11 +77,14 @@ def train(
         seeds: a count, or the seeds themselves, in a sequence or an array; each has its own split, initial parameters
             and random draws.
         eval_every: rounds between evaluations.
+        method: a baseline from ``palaver.baselines``, such as ``fedavg(period=100)``, in place of the exchange of
+            packets: for the same nodes, shards and minibatches. Of the group it uses nodes, topology and batch size.
+            Methods that learn from predictions need nodes with ``channels.logits()``. ``None``: packets are exchanged.
         split: how the training set is divided, see ``shards``.
         alpha: Dirichlet concentration of the split.
         labelled: share of every shard whose labels its node knows.
-        reference: for a collective with ``examples="reference"``: the share of the training set that becomes the
-            reference set and that no shard gets, or the inputs ``[R, ...]`` of another one; see ``shards``.
+        reference: for a collective with ``examples="reference"``, or a method: the share of the training set that
+            becomes the reference set and that no shard gets, or the inputs ``[R, ...]`` of another one; see ``shards``.
             ``None``: the data set's own ``reference``, if it has one.
         rules: decision rules by name, for example ``RULES | {"mine": mine}``; None: ``palaver.decision.RULES``.
         target: accuracy in [0, 1] whose first evaluated round the summary gives, ``rounds_to_target``; None: none.
@@ -89,9 +95,9 @@ def train(
         Accuracies at every evaluation, everything else that was measured, and the trained collective.
 
     Raises:
-        PalaverError: rounds or eval_every below 1, no seed or one given twice, data that do not fit the collective, or
-            a model, channel or rule that does not give what it should (``palaver.exchange.checks``); all this before
-            anything is compiled.
+        PalaverError: rounds or eval_every below 1, no seed or one given twice, data that do not fit the collective, a
+            model, channel or rule that does not give what it should (``palaver.exchange.checks``), or nodes, data or a
+            presence that the method cannot use; all this before anything is compiled.
 
     """
     instance("group", group, Collective, "what palaver.collective returns")
@@ -105,12 +111,20 @@ def train(
     check_nodes(group, data)
     if reference is None:
         reference = 0.0 if data.reference is None else data.reference
-    elif group.talk.examples == "own":
+    elif method is None and group.talk.examples == "own":
         raise PalaverError('reference is for collectives with examples="reference": leave it out')
+    if method is not None:
+        instance("method", method, Method, "what a function of palaver.baselines returns")
+        if not group.presence.whole or labelled != 1:
+            raise PalaverError(f"{method.name} needs all nodes and labels: leave out presence and labelled")
     how = partial(shards, split=split, alpha=alpha, labelled=labelled, reference=reference)
     parts = how(data.x_train, data.y_train, group.nodes, seeds)
     sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))
-    sim = simulation(group, parts, sharding=sharding)
+    sim = (
+        simulation(group, parts, sharding=sharding)
+        if method is None
+        else rival(method, group, parts, seeds, reference=parts.reference, sharding=sharding)
+    )
     measured = measure(group, data, sim, parts, rules=rules)
     run = study("collective", sim, measured, seeds, Schedule(rounds, eval_every, target=target))
     state, metrics, at = _trained(run)

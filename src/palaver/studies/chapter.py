@@ -134,6 +134,10 @@ class Chapter(NamedTuple, Generic[S, D]):
 
     The footprint is made first, and what it raises need not be found again.
     """
+    unread: Callable[[S, str], str] = lambda _settings, _name: ""
+    """``unread(settings, name)``: what reads that setting, in words, where with these settings nothing does; empty: it
+    is read.
+    """
     ahead: bool = False
     """Whether the next configurations may be prepared and compiled on other threads while one trains: not where its
     results hold readings of the clock.

@@ -186,7 +186,7 @@ def front_grid(result: Result, families: Mapping[str, Mapping[str, Sequence[Entr
         (
             entry.name,
             KINDS[entry.kind],
-            three_digits(entry.rate),
+            f"{three_digits(entry.rate)}{f' ({entry.end})' if entry.end else ''}",
             human_bits(entry.bits),
             measured_cell(entry.accuracy, percent),
         )
@@ -196,6 +196,16 @@ def front_grid(result: Result, families: Mapping[str, Mapping[str, Sequence[Entr
     headers = ("configuration", "what is sent", "learning rate", "sent per node", f"{shown_accuracy(result)}, %")
     what = f"the Pareto front {MEASURES[measure]}"
     return Grid(titled(result.summary, what), headers, rows, labels=2)
+
+
+def ends(families: Mapping[str, Mapping[str, Sequence[Entry]]]) -> str:
+    """A sentence on how many configurations are best at the smallest or the largest learning rate; empty for none."""
+    entries = {entry.name: entry for measures in families.values() for of in measures.values() for entry in of}
+    counts = {end: sum(entry.end == end for entry in entries.values()) for end in ("smallest", "largest")}
+    parts = [f"{number} at the {end}" for end, number in counts.items() if number]
+    if not parts:
+        return ""
+    return f"Of {len(entries)} best configurations {' and '.join(parts)} of the rates tried; another might suit them."
 
 
 def shown_accuracy(result: Result) -> str:

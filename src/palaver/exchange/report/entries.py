@@ -42,6 +42,8 @@ class Entry(NamedTuple):
     kind: str
     """Of ``KINDS``."""
     rate: float | None
+    end: str
+    """``smallest`` or ``largest`` where that is the chosen rate of several: another might be better."""
     bits: float
     """Sent per node by the reported round, mean over seeds."""
     validated: float
@@ -105,9 +107,17 @@ def best_rates(result: Result, measure: str) -> list[Entry]:
         accuracy = None if best is None else metric_of(rows[best], shown)
         if best is not None and accuracy is not None and accuracy["mean"] is not None:
             own, bits = settings[best], sent_bits(rows[best]) or 0.0
-            place = families[best], kind_of(own) or "", own.get("learning_rate")
+            rate, rates = own.get("learning_rate"), sorted(settings[name].get("learning_rate") or 0.0 for name in alike)
+            place = families[best], kind_of(own) or "", rate, _end(rate, rates)
             found.append(Entry(best, label, *place, bits, validated[best], accuracy))
     return found
+
+
+def _end(rate: float | None, rates: Sequence[float]) -> str:
+    """See ``Entry.end``."""
+    if len(rates) == 1 or rate not in (rates[0], rates[-1]):
+        return ""
+    return "smallest" if rate == rates[0] else "largest"
 
 
 def with_best_rates(result: Result) -> Result:

@@ -56,7 +56,8 @@ NODES = (
 ANSWERS = (
     Metric(
         *("awake", "awake %", "% of the nodes", "", percent),
-        note="Awake: the share of nodes that are there to decide.",
+        note="Awake: the share of nodes that are there to decide. Accuracies of single nodes, in other tables, are of "
+        "all nodes: one that is gone counts as it was when it left.",
         support="fraction",
     ),
     _accuracy(

@@ -9,6 +9,7 @@ from palaver.exchange.report.comparison import (
     against,
     against_grid,
     compared,
+    ends,
     front,
     front_grid,
     sentences,
@@ -89,7 +90,7 @@ def _comparisons(result: Result, families: _Families) -> list[Section]:
             WORDS["against"].format(accuracy=shown_accuracy(result)),
             [against_grid(result, against(families))],
         ),
-        Section("The Pareto front", f"{WORDS['front']} {WORDS['rates']}", fronts),
+        Section("The Pareto front", f"{WORDS['front']} {WORDS['rates']} {ends(families)}".rstrip(), fronts),
     ]
 
 
