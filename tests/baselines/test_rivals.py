@@ -159,7 +159,7 @@ def test_a_bootstrap_leaves_out_a_share_of_1_over_e():
 
 
 def test_pooled_examples_are_paid_for_once():
-    """A node that ships its shard sends it to all others; labels of 8 bits count as payload."""
+    """A node that ships its shard sends it to all others; labels of three classes, 2 bits each, count as payload."""
     size = np.asarray(SHARDS.size)
     for name, examples in (
         ("ship", size * (NODES - 1)),
@@ -170,7 +170,7 @@ def test_pooled_examples_are_paid_for_once():
         sent = sim.sent(state)
         expected = np.broadcast_to(examples, size.shape)
         np.testing.assert_array_equal(sent["bits.examples"], expected * EXAMPLE)
-        np.testing.assert_array_equal(sent["bits.payload"], expected * 8)
+        np.testing.assert_array_equal(sent["bits.payload"], expected * 2)
         assert not sent["bits.indices"].any()
 
 

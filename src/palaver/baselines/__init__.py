@@ -39,7 +39,7 @@ __all__ = [
 
 
 PERIODS = {
-    "fedavg": 16,
+    "fedavg": 10,
     "diloco": 500,
     "codistillation-stale": 50,
     "fedmd": 20,

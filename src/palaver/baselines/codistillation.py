@@ -56,7 +56,7 @@ def _codistillation(name: str, weight: float, burn_in: int, period: int | None) 
     burn_in = count("burn_in", burn_in, least=0, unit="rounds")
 
     def start(_sizes: Sizes, nodes: States) -> Memory:
-        return Memory() if period is None else Memory(own=nodes)
+        return Memory() if period is None else Memory(own=_copied(nodes))
 
     def play(cohort: Cohort, nodes: States, memory: Memory) -> Played:
         others, examples = cohort.rows.shape[1] - 1, cohort.rows.shape[2]
@@ -65,7 +65,7 @@ def _codistillation(name: str, weight: float, burn_in: int, period: int | None) 
             teachers, sent = nodes, Sent(messages=learns * others, examples=learns * others * examples)
         else:
             copies = learns & ((cohort.round - burn_in) % period == 0)
-            teachers = jax.lax.cond(copies, lambda: nodes, lambda: memory.own)
+            teachers = jax.lax.cond(copies, lambda: _copied(nodes), lambda: memory.own)
             memory, sent = Memory(own=teachers), Sent(messages=copies * others)
         classes = jax.eval_shape(cohort.predict, teachers, cohort.rows[:, :1]).shape[-1]
         said = jax.lax.cond(
@@ -87,6 +87,11 @@ def _codistillation(name: str, weight: float, burn_in: int, period: int | None) 
         return Sent(messages=-(-learns // period) * others)
 
     return Method(name=name, play=play, bits=bits, expected=expected, start=start, soft=True)
+
+
+def _copied(nodes: States) -> States:
+    """What predictions need of the nodes: all but their optimisers."""
+    return tuple(state._replace(opt_state=()) for state in nodes)
 
 
 def _of_others(said: Array) -> Array:

@@ -37,7 +37,7 @@ def dsfl(*, period: int = 50, rounds: int = 10, examples: int = 1000, temperatur
     )
 
 
-def scarlet(*, period: int = 50, rounds: int = 10, examples: int = 1000, power: float = 2.0, cache: int = 50) -> Method:
+def scarlet(*, period: int = 50, rounds: int = 10, examples: int = 1000, power: float = 2.0, cache: int = 5) -> Method:
     """As ``dsfl``, with ``q = p̄^β / Σ p̄^β``, which nodes remember and do not send again for D cycles.
 
     "Soft-label caching and sharpening for communication-efficient federated distillation", arXiv 2504.19602.
@@ -47,7 +47,7 @@ def scarlet(*, period: int = 50, rounds: int = 10, examples: int = 1000, power: 
         rounds: of them, those that train on the consensus.
         examples: of the reference set in a cycle, at most.
         power: β, above 0; above 1 the consensus is harder than ``p̄``.
-        cache: D, cycles.
+        cache: D, cycles; the paper has 50, for cycles that are a fraction of these.
 
     Returns:
         The method. A node sends 2 · 32 · C bits for each of these examples that is not cached.

@@ -46,10 +46,10 @@ def asynchronous() -> Method:
 
     def play(cohort: Cohort, nodes: States, memory: Memory) -> Played:
         found, trained = cohort.gradients(nodes, cohort.rows)
-        every, states = (jax.tree.map(cohort.gather, tree) for tree in (found[0], nodes[0]))
+        every = jax.tree.map(cohort.gather, found[0])
         count, (_, update) = cohort.weight.shape[1], halves(cohort.node)
 
-        def push(server: NodeState, given: tuple[Array, Gradients]) -> tuple[NodeState, NodeState]:
+        def push(server: NodeState, given: tuple[Array, Gradients]) -> tuple[NodeState, tuple[PyTree, PyTree]]:
             node, gradients = given
             after = jax.vmap(lambda state, grads: update(state, grads, jnp.bool_(False)))(server, gradients)
             staleness = jnp.where(cohort.round == 0, node, count - 1)
@@ -57,13 +57,16 @@ def asynchronous() -> Method:
                 lambda old, new: old + (new - old) / jnp.maximum(staleness, 1), server.params, after.params
             )
             server = after._replace(params=step)
-            return server, server
+            return server, (server.params, server.model_state)
 
-        # The last node pulls last: its parameters and its optimiser are the server's.
-        server = jax.tree.map(lambda leaf: leaf[:, -1], states)
-        _, pulled = jax.lax.scan(push, server, (jnp.arange(count), _swapped(every)))
-        after = jax.tree.map(cohort.local, _swapped(pulled))
-        return Played((after,), memory, trained.loss, Sent(messages=1))
+        # The last node pulls last: its parameters are the server's, and the server's optimiser is kept at every node.
+        server = jax.tree.map(lambda leaf: cohort.gather(leaf)[:, -1], nodes[0])
+        server, pulled = jax.lax.scan(push, server, (jnp.arange(count), _swapped(every)))
+        params, model_state = jax.tree.map(cohort.local, _swapped(pulled))
+        optimiser = jax.tree.map(
+            lambda leaf, old: jnp.broadcast_to(leaf[:, None], old.shape), server.opt_state, nodes[0].opt_state
+        )
+        return Played((NodeState(params, model_state, optimiser),), memory, trained.loss, Sent(messages=1))
 
     return Method(
         name="asynchronous SGD",

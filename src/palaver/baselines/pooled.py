@@ -85,7 +85,7 @@ def _once(sizes: Sizes, _rounds: int) -> Sent:
 
 def _label_bits(sizes: Sizes) -> float:
     """A label's, as ``channels.labels`` sends it."""
-    return 8 if sizes.classes <= 256 else 16 if sizes.classes <= 65536 else 32
+    return (sizes.classes - 1).bit_length()
 
 
 def _everything(index: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

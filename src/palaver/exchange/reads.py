@@ -17,15 +17,16 @@ class _Reader(NamedTuple):
 
 
 def _of(who: str, **choices: tuple[str, ...]) -> _Reader:
-    """Settings with one of these choices."""
+    """Settings with one of these choices each."""
     return _Reader(who, lambda settings: all(getattr(settings, name) in some for name, some in choices.items()))
 
 
 _EXCHANGE = "nodes that exchange packets"
 _SENDS = _Reader(_EXCHANGE, lambda settings: not settings.silent)
 _INBOX = _Reader(f"{_EXCHANGE}, combine latest", lambda settings: not settings.silent and settings.combine == "latest")
-_SCORES = _of("channel logits or labels+logits", channel=("logits", "labels+logits"))
-_FEATURES = _of("channel features or gaussian", channel=("features", "gaussian"))
+_SCORES = _of("channel logits or labels+logits", channel=("logits", "labels+logits"), method=("exchange",))
+_FEATURES = _of("channel features or gaussian", channel=("features", "gaussian"), method=("exchange",))
+_GRAPH = _Reader(f"{_EXCHANGE}, and method gossip", lambda settings: not settings.silent or settings.method == "gossip")
 _LEARNS = "codistillation", "codistillation-stale"
 
 READERS: dict[str, _Reader] = {
@@ -43,7 +44,7 @@ READERS: dict[str, _Reader] = {
     "temperature": _SCORES,
     "payload_bits": _SCORES,
     "top": _SCORES,
-    "mix": _of("channel labels+logits", channel=("labels+logits",)),
+    "mix": _of("channel labels+logits", channel=("labels+logits",), method=("exchange",)),
     "feature_weight": _FEATURES,
     "projection": _FEATURES,
     "p_consume": _SENDS,
@@ -61,6 +62,8 @@ READERS: dict[str, _Reader] = {
     ),
     "asleep_rounds": _Reader("asleep above 0", lambda settings: settings.asleep > 0),
     "slow_every": _Reader("slow of at least 1", lambda settings: settings.slow > 0),
+    "topology": _GRAPH,
+    "neighbours": _GRAPH,
     "graph_seed": _of("topology random or random-changing", topology=("random", "random-changing")),
     "redraw_every": _of("topology random-changing", topology=("random-changing",)),
 }

@@ -175,8 +175,8 @@ def _check(method: Method, group: Collective, shards: Shards, sizes: Sizes) -> N
     for node, _ in group.groups:
         halves(node)
         leaves = jax.tree.leaves(sent_shapes(node, shards, sizes.batch_size))
-        shapes = [(leaf.shape, jnp.issubdtype(leaf.dtype, jnp.floating)) for leaf in leaves]
-        if method.soft and shapes != [((sizes.batch_size, sizes.classes), True)]:
+        whole = [(leaf.shape, leaf.dtype) for leaf in leaves] == [((sizes.batch_size, sizes.classes), jnp.float32)]
+        if method.soft and not (node.decode and whole):
             raise PalaverError(f"{name} trains on predictions: give its nodes the channel logits()")
     method.check(sizes, np.asarray(group.topology(jnp.int32(0))))
 

@@ -18,10 +18,12 @@ from palaver.studies.settings import GraphSettings, StudySettings, settings
 from palaver.types import PalaverError
 
 _LINEAR = "none of it to a model without hidden layers"
-_OF_CLASSES = f"one of {', '.join(sorted(OF_CLASSES))} with weighted or least_change, which compare probabilities"
+_OF_CLASSES = f"one of {', '.join(sorted(OF_CLASSES))} with combine mean or least_change, which take probabilities"
 
 
 _AWAY = "asleep", "slow", "vanish"
+_CYCLES = "fedavg", "diloco", "fedmd", "ds-fl", "scarlet"
+"""Methods whose nodes are another thing at the end of a period than within it."""
 
 
 class Kind(NamedTuple):
@@ -212,7 +214,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("least_change", self.refers or self.least_change == 0, "0 without a reference set"),
             ("widths", all(MODELS[k.model].hidden or not k.widths for k in self.kinds if k.model in MODELS), _LINEAR),
             ("dropout", not linear or self.dropout == 0, _LINEAR),
-            ("channel", self.channel in OF_CLASSES or not (self.weighted or self.least_change), _OF_CLASSES),
+            ("channel", self.channel in OF_CLASSES or not (self.combine == "mean" or self.least_change), _OF_CLASSES),
             ("labelled", labels or self.labelled == 1, f"1 {of_objective}, which uses no labels"),
             ("slow", self.slow <= self.nodes, f"0 to nodes ({self.nodes})"),
             ("vanish", self.vanish < self.nodes, f"0 to {self.nodes - 1}, so that a node is left"),
@@ -232,9 +234,9 @@ class CollectiveSettings(StudySettings, GraphSettings):
         needed = [("labelled", self.labelled == 1, "1"), *((name, not getattr(self, name), "0") for name in _AWAY)]
         all_there = [(name, fine, f"{value} for method {self.method}, which needs all") for name, fine, value in needed]
         period, reported = period_of(self), self.report_round or self.rounds
-        averaged = self.method not in ("fedavg", "diloco") or reported % period == 0
-        multiple = f"a multiple of the period ({period}), so that the nodes are averaged where they are evaluated"
-        return [("objective", self.objective not in AUTOENCODERS, "labels"), ("rounds", averaged, multiple), *all_there]
+        whole = self.method not in _CYCLES or reported % period == 0
+        multiple = f"a multiple of the period ({period}), so that nodes are evaluated at the end of one"
+        return [("objective", self.objective not in AUTOENCODERS, "labels"), ("rounds", whole, multiple), *all_there]
 
     def _fits(self, channel: str) -> bool:
         """Whether nodes with this objective have what the channel sends."""

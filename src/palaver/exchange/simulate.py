@@ -118,17 +118,13 @@ def _check_reference(group: Collective, shards: Shards, payload: PyTree) -> None
         raise PalaverError(f"the reference set has {size} rows: give at least batch_size, {group.protocol.batch_size}")
     if not all(node.encode for node, _ in group.groups):
         raise PalaverError("a node has no encode, which makes packets about a reference set: see palaver.types.Node")
-    if (group.talk.weighted or group.talk.least_change) and not all(node.decode for node, _ in group.groups):
-        raise PalaverError(
-            "weighted and least_change compare distributions over the classes: give nodes a channel that is decoded to "
-            "such, as channels.logits(), or leave them out"
-        )
     if group.talk.combine == "mean" or group.talk.least_change:
         received = received_shapes(group.groups[0][0], payload)
-        if not (isinstance(received, jax.ShapeDtypeStruct) and jnp.issubdtype(received.dtype, jnp.floating)):
+        one = isinstance(received, jax.ShapeDtypeStruct) and jnp.issubdtype(received.dtype, jnp.floating)
+        if not (one and all(node.decode for node, _ in group.groups)):
             raise PalaverError(
-                "combine and least_change need payloads that are decoded to one array of floats: give nodes such a "
-                "channel, as channels.logits(), or leave them out"
+                "combine mean, weighted and least_change need payloads that are decoded to one array of floats, as a "
+                "distribution over the classes: give nodes such a channel, as channels.logits(), or leave them out"
             )
 
 

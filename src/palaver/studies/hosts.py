@@ -30,6 +30,8 @@ _SILENCE = 30
 """Seconds without a sign of life after which a host is lost; one whose process has ended is known at once."""
 _WRITING = 24 * 3600
 """Seconds that a host may wait for another at the very end, which may still write its results."""
+_LATEST = 2**20
+"""Bytes of what was written, the latest, that are looked through for the runtime's last words."""
 _RUNTIME = b"JAX distributed service"
 """In what C++ writes as it aborts a process because of another one."""
 _COLLECTIVE = re.compile("gloo|nccl|rccl|coordination service|UNAVAILABLE|DEADLINE_EXCEEDED", re.IGNORECASE)
@@ -223,7 +225,8 @@ def _answer_aborts(words: Callable[[], str]) -> None:
                 os.dup2(kept.fileno(), number)
 
     def answer(_: int) -> None:
-        wrote = os.pread(_KEPT[0].fileno(), 2**20, 0)
+        kept = _KEPT[0].fileno()
+        wrote = os.pread(kept, _LATEST, max(0, os.fstat(kept).st_size - _LATEST))
         if _RUNTIME in wrote:
             _end(words())
         os.write(sys.stderr.fileno(), wrote)  # of something else; the abort goes on

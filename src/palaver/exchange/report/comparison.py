@@ -14,17 +14,18 @@ from palaver.studies.statistics import Interval, paired
 _distance = decimals(1, factor=100)
 
 RIVALS: dict[str, tuple[str, Callable[[Entry, Entry], bool]]] = {
-    "averaging": ("the best that averages", lambda ours, other: other.kind == "averaging"),
+    "averaging": ("the best that averages weights", lambda ours, other: other.kind == "averaging"),
     "cheap averaging": (
-        "the best that averages and sends no more",
+        "the best that averages weights and sends no more",
         lambda ours, other: other.kind == "averaging" and other.bits <= ours.bits,
     ),
+    "gradients": ("the best that averages gradients", lambda ours, other: other.kind == "gradients"),
     "cheap": ("the best other that sends no more", lambda ours, other: other.bits <= ours.bits),
     "silent": ("silent", lambda ours, other: other.kind == "silent"),
 }
 """What outputs on a reference set are compared with, in words, and which configurations those are."""
 
-_IN_WORDS = "averaging", "cheap"
+_IN_WORDS = "averaging", "cheap", "gradients"
 """Of these, those that the verdict names."""
 
 
@@ -39,6 +40,8 @@ class Against(NamedTuple):
     ours: Entry
     other: Entry | None
     """None: there is no such configuration."""
+    several: bool
+    """Whether there are others of these."""
     difference: Interval | None
     """Ours minus theirs by seed, as a fraction."""
 
@@ -108,7 +111,7 @@ def _against(family: str, measure: str, rival: str, entries: Sequence[Entry]) ->
     others = [entry for entry in entries if entry.kind != "outputs" and fits(ours, entry)]
     other = max(others, key=lambda entry: entry.validated, default=None)
     difference = None if other is None else paired(ours.accuracy, other.accuracy, sub)
-    return Against(family, measure, rival, ours, other, difference)
+    return Against(family, measure, rival, ours, other, len(others) > 1, difference)
 
 
 def sentences(found: Sequence[Against], examples: str) -> list[str]:
@@ -136,10 +139,14 @@ def _part(found: Sequence[Against], before: str) -> str:
     """One measure of a family; ``before`` is the configuration that was named last."""
     ours = found[0].ours
     named = "" if ours.name == before else f" (“{ours.label}”, {human_bits(ours.bits)} a node)"
-    told = [each for each in found if each.rival in _IN_WORDS]
-    same = len({each.other.name if each.other else "" for each in told}) == 1
-    phrases = [_phrase(each, " and of all others that send no more" if same else "") for each in told]
-    what = " and ".join(phrases[:1] if same else phrases)
+    told = {each.rival: each for each in found if each.rival in _IN_WORDS and (each.other or each.rival == "cheap")}
+    cheap, averaging = (told[rival].other for rival in ("cheap", "averaging"))
+    same = cheap is not None and averaging is not None and cheap.name == averaging.name
+    if same:
+        del told["cheap"]
+    also = f" and {RIVALS['cheap'][0]}"
+    phrases = [_phrase(each, also if same and name == "averaging" else "") for name, each in told.items()]
+    what = " and ".join([", ".join(phrases[:-1]), phrases[-1]] if phrases[1:] else phrases)
     return f"{MEASURES[found[0].measure]} {percent_cell(ours.accuracy)}{named}, which {what}"
 
 
@@ -147,7 +154,10 @@ def _phrase(one: Against, more: str) -> str:
     """How outputs stand against one rival."""
     if one.other is None or one.difference is None:
         return "has no rival that sends as little"
-    whom = f"“{one.other.label}” ({human_bits(one.other.bits)}), {RIVALS[one.rival][0]}{more}"
+    role = RIVALS[one.rival][0]
+    if not one.several:
+        role = role.replace("the best other", "the only other").replace("the best that", "the only one that")
+    whom = f"“{one.other.label}” ({human_bits(one.other.bits)}), {role}{more}"
     middle, low, high = (one.difference[end] for end in ("mean", "low", "high"))
     if middle is None:
         return f"cannot be compared with {whom}"

@@ -14,7 +14,8 @@ KINDS = {
     "outputs": "outputs on a reference set",
     "examples": "own examples",
     "silent": "silent",
-    "averaging": "averages weights or gradients",
+    "averaging": "averages weights",
+    "gradients": "averages gradients in every round",
     "predictions": "other exchange of predictions",
     "data": "shares data",
     "other": "another method",
@@ -22,7 +23,8 @@ KINDS = {
 """What nodes give each other, in words."""
 
 _METHODS = {
-    "averaging": ("sync-sgd", "async-sgd", "fedavg", "diloco", "gossip"),
+    "averaging": ("fedavg", "diloco", "gossip"),
+    "gradients": ("sync-sgd", "async-sgd"),
     "predictions": ("codistillation", "codistillation-stale", "fedmd", "fd", "ds-fl", "scarlet"),
     "data": ("bagging", "ensemble", "ship"),
 }

@@ -56,8 +56,8 @@ NODES = (
 ANSWERS = (
     Metric(
         *("awake", "awake %", "% of the nodes", "", percent),
-        note="Awake: the share of nodes that are there to decide. Accuracies of single nodes, in other tables, are of "
-        "all nodes: one that is gone counts as it was when it left.",
+        note="Awake: the share of nodes that are there to decide; if none is, the decision is the first class. "
+        "Accuracies of single nodes, in other tables, are of all: one that is gone counts as it was when it left.",
         support="fraction",
     ),
     _accuracy(

@@ -17,8 +17,9 @@ from palaver.report.drawing import GREY, INK, MARKERS, STYLE, legend, panel
 from palaver.report.svg import to_svg
 from palaver.studies.formats import human_bits
 
-_COLOURS = ("blue", "green", "black", "orange", "pink", "gold", "sky")
-_LOOKS = {kind: (SERIES[colour].light, marker) for kind, colour, marker in zip(KINDS, _COLOURS, MARKERS, strict=True)}
+_COLOURS = ("blue", "green", "black", "orange", "orange", "pink", "gold", "sky")
+_MARKERS = f"{MARKERS}*"
+_LOOKS = {kind: (SERIES[colour].light, marker) for kind, colour, marker in zip(KINDS, _COLOURS, _MARKERS, strict=True)}
 _MOST_TICKS = 4
 
 
