@@ -296,3 +296,13 @@ def test_baselines_are_trained_from_python_as_a_collective_is():
     averaged = palaver.train(group, data, method=fedavg(period=2), reference=0.1, **how)
     assert (averaged.nodes == averaged.nodes[..., :1]).all() and not (quiet.nodes == quiet.nodes[..., :1]).all()
     assert averaged.summary["metrics"]["bits.payload"]["mean"] == 2 * 64 * P
+    assert f"History(2 evaluations, 2 seeds, {NODES} nodes; at round 4: average node 0." in repr(averaged)
+
+
+def test_nodes_are_evaluated_at_the_end_of_a_period():
+    data = from_arrays(np.random.default_rng(0).normal(size=(120, 5)).astype(np.float32), np.arange(120) % CLASSES)
+    group = group_of(mlp())
+    averaged = palaver.train(group, data, method=fedavg(period=3), rounds=9, seeds=SEEDS, eval_every=4)
+    assert averaged.rounds.tolist() == [6, 9] and (averaged.nodes == averaged.nodes[..., :1]).all()
+    with pytest.raises(PalaverError, match=r"rounds is 10: give a multiple of fedavg's period \(3\)"):
+        palaver.train(group, data, method=fedavg(period=3), rounds=10)

@@ -191,12 +191,12 @@ def test_only_speakers_outputs_are_computed_and_all_of_them(speakers, loop):
         (
             "none",
             {"examples": "reference", "combine": "mean"},
-            "combine and least_change need payloads that are decoded",
+            "combine mean, weighted and least_change need payloads that are decoded",
         ),
         (
             "none",
             {"examples": "reference", "least_change": 0.1},
-            "combine and least_change need payloads that are decode",
+            "combine mean, weighted and least_change need payloads that are decode",
         ),
     ],
 )
@@ -211,7 +211,9 @@ def test_a_reference_set_that_is_not_there_or_too_small_is_refused():
     own = data()
     assert own.reference is not None
     for few, rows in ((None, 0), (own.reference[:, :3], 3)):
-        with pytest.raises(PalaverError, match=f"^the reference set has {rows} rows: give at least batch_size, 4$"):
+        with pytest.raises(
+            PalaverError, match=f"^the reference set has {rows} rows: give at least batch_size, 4, as reference$"
+        ):
             simulation(group, own._replace(reference=few))
     node = group.groups[0][0]._replace(encode=None)
     with pytest.raises(PalaverError, match="^a node has no encode"):

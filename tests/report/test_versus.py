@@ -108,7 +108,7 @@ def test_the_verdict_says_where_outputs_win_and_where_they_lose(tmp_path):
     assert lose == (
         "I.i.d., test accuracy of outputs on a reference set: as a collective 88.0 % [85.5, 90.5] (“lean”, 3 Mbit a "
         "node), which loses to “FedAvg” (25 Mbit), the only one that averages weights, by 5.0 points [5.0, 5.0] and "
-        "loses to “silent” (0 bit), the only other that sends no more, by 0.5 points [0.5, 0.5]; as an average node "
+        "loses to “silent” (0 bit), the only other that sends no more, by 0.5 points [0.5, 0.5]. As an average node "
         "83.0 % [80.5, 85.5], which loses to “FedAvg” (25 Mbit), the only one that averages weights, by 10.0 points "
         "[10.0, 10.0] and beats “silent” (0 bit), the only other that sends no more, by 5.0 points [5.0, 5.0]."
     )
@@ -116,7 +116,7 @@ def test_the_verdict_says_where_outputs_win_and_where_they_lose(tmp_path):
         "By class, test accuracy of outputs on a reference set: as a collective 73.0 % [70.5, 75.5] (“lean”, 3 Mbit a "
         "node), which beats “FedAvg, rare” (2 Mbit), the best that averages weights and the best other that sends no "
         "more, by 30.0 points [30.0, 30.0] and loses to “synchronous” (400 Mbit), the only one that averages "
-        "gradients, by 22.0 points [22.0, 22.0]; as an average node 63.0 % [60.5, 65.5], which beats “FedAvg, rare” "
+        "gradients, by 22.0 points [22.0, 22.0]. As an average node 63.0 % [60.5, 65.5], which beats “FedAvg, rare” "
         "(2 Mbit), the best that averages weights and the best other that sends no more, by 35.0 points [35.0, 35.0] "
         "and loses to “synchronous” (400 Mbit), the only one that averages gradients, by 32.0 points [32.0, 32.0]."
     )

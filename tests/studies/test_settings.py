@@ -71,14 +71,14 @@ REFUSED = [
     (
         "collective",
         {"channel": "features", "reference": 0.1, "least_change": 0.1},
-        "channel is features: give one of labels, labels+logits, logits with weighted or least_change, which compare "
-        "probabilities",
+        "channel is features: give one of labels, labels+logits, logits with combine mean or least_change, which "
+        "take probabilities",
     ),
     (
         "collective",
-        {"channel": "features", "reference": 0.1, "combine": "mean", "weighted": True},
-        "channel is features: give one of labels, labels+logits, logits with weighted or least_change, which compare "
-        "probabilities",
+        {"channel": "features", "reference": 0.1, "combine": "mean"},
+        "channel is features: give one of labels, labels+logits, logits with combine mean or least_change, which "
+        "take probabilities",
     ),
     (
         "collective",

@@ -112,6 +112,7 @@ def digest(
         play=play,
         bits=lambda sizes: 2 * 32 * sizes.classes,
         expected=expected,
+        period=period,
         start=start,
         soft=True,
         public=True,

@@ -58,6 +58,7 @@ def diloco(*, period: int = 500, outer_rate: float = 0.7, momentum: float = 0.9)
         play=play,
         bits=lambda sizes: 2 * 32 * sizes.parameters,
         expected=lambda _, rounds: Sent(messages=rounds // period),
+        period=period,
         start=start,
         averages=True,
     )

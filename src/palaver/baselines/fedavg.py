@@ -7,7 +7,7 @@ from palaver.arguments import count, flag
 from palaver.baselines.method import Cohort, Memory, Method, Played, Sent, States, due, shared_model
 
 
-def fedavg(*, period: int = 16, reset: bool = True) -> Method:
+def fedavg(*, period: int = 10, reset: bool = True) -> Method:
     """Every k rounds all nodes go on from the mean of their parameters, ``θ = Σ_i (n_i / n) θ_i``.
 
     McMahan et al. 2017, "Communication-efficient learning of deep networks from decentralized data". Averages come at
@@ -49,5 +49,6 @@ def fedavg(*, period: int = 16, reset: bool = True) -> Method:
         play=play,
         bits=lambda sizes: 2 * 32 * sizes.parameters,
         expected=lambda _, rounds: Sent(messages=rounds // period),
+        period=period,
         averages=True,
     )

@@ -143,6 +143,8 @@ class Method(NamedTuple):
     """``expected(sizes, rounds)``: what a node is expected to send in so many rounds, mean over the nodes."""
     start: Callable[[Sizes, States], Memory] = lambda _sizes, _nodes: Memory()
     """The memory before the first round; the states are those of all nodes, ``[S, N, ...]``."""
+    period: int = 1
+    """Rounds after whose multiples its nodes are evaluated: within a period they are not yet what the method makes."""
     averages: bool = False
     """Whether it combines parameters or gradients: the nodes are then of one kind and begin with the same ones."""
     soft: bool = False

@@ -36,6 +36,12 @@ class Dataset(NamedTuple):
     reference: np.ndarray | None = None
     """``[R, ...]`` as ``x_train``: inputs without labels that all nodes of a collective share; ``None``: none."""
 
+    def __repr__(self) -> str:
+        """The sizes; the arrays are long."""
+        sizes = "/".join(str(len(labels)) for labels in (self.y_train, self.y_validation, self.y_test))
+        kind = f"inputs {self.shape} of {self.x_train.dtype}, {self.classes} classes"
+        return f"Dataset({self.name}: {sizes} examples for training/validation/test, {kind})"
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one input."""

@@ -144,7 +144,7 @@ def _download(official: Official, name: str, root: Path) -> None:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 240)
         raise PalaverError(
             f"{name} is not in {root / official.folder} and did not come from {url} ({reason}): "
-            "put it there by hand, or set PALAVER_DATA to the folder that has it"
+            f"put it there by hand, or give the folder that holds {official.folder}/ as --data-root or PALAVER_DATA"
         ) from error
 
 

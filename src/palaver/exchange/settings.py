@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 from tyro.conf import UseAppendAction
 
-from palaver.baselines import METHODS, period_of
+from palaver.baselines import METHODS
 from palaver.channels import CHANNELS, OF_CLASSES
 from palaver.data import SPLITS, Dataset
 from palaver.exchange.description import COMBINE
@@ -22,8 +22,6 @@ _OF_CLASSES = f"one of {', '.join(sorted(OF_CLASSES))} with combine mean or leas
 
 
 _AWAY = "asleep", "slow", "vanish"
-_CYCLES = "fedavg", "diloco", "fedmd", "ds-fl", "scarlet"
-"""Methods whose nodes are another thing at the end of a period than within it."""
 
 
 class Kind(NamedTuple):
@@ -172,7 +170,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
     rounds: fields.CountOrZero = 1000
     """Rounds; in each, every node takes one training step. 0, without labels: untrained nodes are evaluated."""
     eval_every: fields.Count = 50
-    """Rounds between evaluations."""
+    """Rounds between evaluations; of a baseline that averages or has a cycle, up to the next multiple of its period."""
     eval_examples: fields.CountOrZero = 0
     """Validation examples used before the reported round; 0: all."""
     report_round: fields.CountOrZero = 0
@@ -214,7 +212,11 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("least_change", self.refers or self.least_change == 0, "0 without a reference set"),
             ("widths", all(MODELS[k.model].hidden or not k.widths for k in self.kinds if k.model in MODELS), _LINEAR),
             ("dropout", not linear or self.dropout == 0, _LINEAR),
-            ("channel", self.channel in OF_CLASSES or not (self.combine == "mean" or self.least_change), _OF_CLASSES),
+            (
+                "channel",
+                self.channel in (*OF_CLASSES, "none") or not (self.combine == "mean" or self.least_change),
+                _OF_CLASSES,
+            ),
             ("labelled", labels or self.labelled == 1, f"1 {of_objective}, which uses no labels"),
             ("slow", self.slow <= self.nodes, f"0 to nodes ({self.nodes})"),
             ("vanish", self.vanish < self.nodes, f"0 to {self.nodes - 1}, so that a node is left"),
@@ -233,8 +235,8 @@ class CollectiveSettings(StudySettings, GraphSettings):
             return []
         needed = [("labelled", self.labelled == 1, "1"), *((name, not getattr(self, name), "0") for name in _AWAY)]
         all_there = [(name, fine, f"{value} for method {self.method}, which needs all") for name, fine, value in needed]
-        period, reported = period_of(self), self.report_round or self.rounds
-        whole = self.method not in _CYCLES or reported % period == 0
+        period, reported = METHODS[self.method](self).period, self.report_round or self.rounds
+        whole = reported % period == 0
         multiple = f"a multiple of the period ({period}), so that nodes are evaluated at the end of one"
         return [("objective", self.objective not in AUTOENCODERS, "labels"), ("rounds", whole, multiple), *all_there]
 

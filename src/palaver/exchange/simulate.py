@@ -115,7 +115,9 @@ def _check_reference(group: Collective, shards: Shards, payload: PyTree) -> None
         return
     size = 0 if shards.reference is None else shards.reference.shape[1]
     if size < group.protocol.batch_size:
-        raise PalaverError(f"the reference set has {size} rows: give at least batch_size, {group.protocol.batch_size}")
+        raise PalaverError(
+            f"the reference set has {size} rows: give at least batch_size, {group.protocol.batch_size}, as reference"
+        )
     if not all(node.encode for node, _ in group.groups):
         raise PalaverError("a node has no encode, which makes packets about a reference set: see palaver.types.Node")
     if group.talk.combine == "mean" or group.talk.least_change:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from palaver.baselines import METHODS
+from palaver.baselines import METHODS, Method
 from palaver.data import Dataset
 from palaver.exchange.build import make_collective, make_shards, make_simulation
 from palaver.exchange.measurements import Measure, measure
@@ -48,6 +48,16 @@ class Schedule(NamedTuple):
         """The round of the next evaluation after ``done`` rounds: every multiple, the reported one and the last."""
         multiple = done - done % self.eval_every + self.eval_every
         return min(self.rounds, multiple, self.reported if done < self.reported else self.rounds)
+
+
+def whole_periods(rounds: int, method: Method | None) -> int:
+    """So many rounds, and more up to a multiple of the method's period: what is between two evaluations.
+
+    >>> whole_periods(50, fedavg(period=20)), whole_periods(50, None)
+    (60, 50)
+    """
+    period = 1 if method is None else method.period
+    return -(-rounds // period) * period
 
 
 def study(
@@ -168,5 +178,7 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     shards = make_shards(settings, data, seeds)
     sim = make_simulation(settings, group, shards, seeds, sharding)
     measured = measure(group, data, sim, shards, eval_examples=settings.eval_examples, calibrated=settings.calibrate)
-    schedule = Schedule(settings.rounds, settings.eval_every, settings.report_round, settings.target)
+    method = None if settings.method == "exchange" else METHODS[settings.method](settings)
+    every = whole_periods(settings.eval_every, method)
+    schedule = Schedule(settings.rounds, every, settings.report_round, settings.target)
     return study(row.name, sim, measured, seeds, schedule, row.thesis)

@@ -20,7 +20,7 @@ from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.shards import shards
 from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import NEVER, State
-from palaver.exchange.study import Schedule, study
+from palaver.exchange.study import Schedule, study, whole_periods
 from palaver.studies.chapter import Study
 from palaver.topology import check_topology
 from palaver.types import Array, DecisionRule, PalaverError, PyTree
@@ -47,6 +47,13 @@ class History(NamedTuple):
     """The compiled collective or baseline; ``simulation.logits(state, x)`` for example gives logits of other inputs."""
     state: State | RivalState
     """After the last round."""
+
+    def __repr__(self) -> str:
+        """The sizes, and the last accuracies; the fields themselves are long."""
+        evaluations, seeds, nodes = self.nodes.shape
+        last = {"average node": self.nodes[-1].mean(), **{name: of[-1].mean() for name, of in self.rules.items()}}
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in last.items())
+        return f"History({evaluations} evaluations, {seeds} seeds, {nodes} nodes; at round {self.rounds[-1]}: {shown})"
 
 
 def train(
@@ -76,7 +83,7 @@ def train(
         rounds: in each, every node takes one step.
         seeds: a count, or the seeds themselves, in a sequence or an array; each has its own split, initial parameters
             and random draws.
-        eval_every: rounds between evaluations.
+        eval_every: rounds between evaluations; with a method that has a period, up to the next multiple of it.
         method: a baseline from ``palaver.baselines``, such as ``fedavg(period=100)``, in place of the exchange of
             packets: for the same nodes, shards and minibatches. Of the group it uses nodes, topology and batch size.
             Methods that learn from predictions need nodes with ``channels.logits()``. ``None``: packets are exchanged.
@@ -95,9 +102,10 @@ def train(
         Accuracies at every evaluation, everything else that was measured, and the trained collective.
 
     Raises:
-        PalaverError: rounds or eval_every below 1, no seed or one given twice, data that do not fit the collective, a
-            model, channel or rule that does not give what it should (``palaver.exchange.checks``), or nodes, data or a
-            presence that the method cannot use; all this before anything is compiled.
+        PalaverError: rounds or eval_every below 1, or rounds that the method's period does not divide, no seed or one
+            given twice, data that do not fit the collective, a model, channel or rule that does not give what it should
+            (``palaver.exchange.checks``), or nodes, data or a presence that the method cannot use; all this before
+            anything is compiled.
 
     """
     instance("group", group, Collective, "what palaver.collective returns")
@@ -115,6 +123,11 @@ def train(
         raise PalaverError('reference is for collectives with examples="reference": leave it out')
     if method is not None:
         instance("method", method, Method, "what a function of palaver.baselines returns")
+        if rounds % method.period:
+            raise PalaverError(
+                f"rounds is {rounds}: give a multiple of {method.name}'s period ({method.period}), so that nodes are "
+                "evaluated at the end of one"
+            )
         if not group.presence.whole or labelled != 1:
             raise PalaverError(f"{method.name} needs all nodes and labels: leave out presence and labelled")
     how = partial(shards, split=split, alpha=alpha, labelled=labelled, reference=reference)
@@ -126,7 +139,7 @@ def train(
         else rival(method, group, parts, seeds, reference=parts.reference, sharding=sharding)
     )
     measured = measure(group, data, sim, parts, rules=rules)
-    run = study("collective", sim, measured, seeds, Schedule(rounds, eval_every, target=target))
+    run = study("collective", sim, measured, seeds, Schedule(rounds, whole_periods(eval_every, method), target=target))
     state, metrics, at = _trained(run)
     nodes = _array(metrics, "accuracy", at, seeds, group.nodes)
     by_rule = {name: _array(metrics, f"collective_accuracy.{name}", at, seeds, 1)[..., 0] for name in rules}

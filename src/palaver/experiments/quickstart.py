@@ -31,7 +31,8 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     ten = {"nodes": 10}
     found = {
         "10 sites, silent": ten | {"channel": "none"},
-        f"10 sites, averaged weights (FedAvg, every {period})": ten | {"method": "fedavg", "period": period},
+        f"10 sites, averaged weights (FedAvg, every {period})": ten
+        | {"method": "fedavg", "period": period, "eval_every": period},
         "10 sites, outputs on a reference set": ten | outputs | few,
         "10 sites, own examples and labels": ten | own | {"channel": "labels"},
         "1 model with everything": {"nodes": 1, "channel": "none"},

@@ -65,7 +65,7 @@ def check_hosts(hosts: int | str | None, host_id: int | None, coordinator: str |
         return False
     if host_id is None or not 0 <= host_id < hosts:
         found = "not given" if host_id is None else f"{host_id}"
-        raise PalaverError(f"host_id is {found}: give each of {hosts} hosts its own, 0 to {hosts - 1}")
+        raise PalaverError(f"host_id is {found}: give each of {hosts} hosts its own --host-id, 0 to {hosts - 1}")
     port = re.fullmatch(r"\S+:(\d{1,5})", coordinator or "")
     if port is None or not 0 < int(port[1]) < 2**16:
         found = "not given" if coordinator is None else repr(coordinator)

@@ -128,10 +128,11 @@ def sentences(found: Sequence[Against], examples: str) -> list[str]:
         for measure in MEASURES:
             own = [each for each in found if (each.family, each.measure) == (family, measure)]
             if own:
-                parts.append(_part(own, before))
+                part = _part(own, before)
+                parts.append(part[0].upper() + part[1:] if parts else part)
                 before = own[0].ours.name
         where = f"{family}, " if family else ""
-        lines.append(f"{where}{examples} accuracy of outputs on a reference set: {'; '.join(parts)}.")
+        lines.append(f"{where}{examples} accuracy of outputs on a reference set: {'. '.join(parts)}.")
     return [line[0].upper() + line[1:] for line in lines]
 
 

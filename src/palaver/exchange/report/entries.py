@@ -44,6 +44,8 @@ class Entry(NamedTuple):
     kind: str
     """Of ``KINDS``."""
     rate: float | None
+    tried: int
+    """How many learning rates it was chosen from."""
     end: str
     """``smallest`` or ``largest`` where that is the chosen rate of several: another might be better."""
     bits: float
@@ -110,7 +112,7 @@ def best_rates(result: Result, measure: str) -> list[Entry]:
         if best is not None and accuracy is not None and accuracy["mean"] is not None:
             own, bits = settings[best], sent_bits(rows[best]) or 0.0
             rate, rates = own.get("learning_rate"), sorted(settings[name].get("learning_rate") or 0.0 for name in alike)
-            place = families[best], kind_of(own) or "", rate, _end(rate, rates)
+            place = families[best], kind_of(own) or "", rate, len(rates), _end(rate, rates)
             found.append(Entry(best, label, *place, bits, validated[best], accuracy))
     return found
 

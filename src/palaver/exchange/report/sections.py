@@ -84,14 +84,21 @@ def _comparisons(result: Result, families: _Families) -> list[Section]:
     if not families:
         return []
     fronts = [front_grid(result, families, measure) for measure in MEASURES]
+    how = f"{WORDS['front']} {_rates(families)} {ends(families)}"
     return [
         Section(
             "Outputs on a reference set against the others",
             WORDS["against"].format(accuracy=shown_accuracy(result)),
             [against_grid(result, against(families))],
         ),
-        Section("The Pareto front", f"{WORDS['front']} {WORDS['rates']} {ends(families)}".rstrip(), fronts),
+        Section("The Pareto front", " ".join(how.split()), fronts),
     ]
+
+
+def _rates(families: _Families) -> str:
+    """How learning rates were chosen, where there were several to choose from."""
+    tried = (entry.tried for measures in families.values() for entries in measures.values() for entry in entries)
+    return WORDS["rates"] if max(tried, default=1) > 1 else ""
 
 
 def _notes(words: str, shown: Sequence[Metric]) -> str:
@@ -145,7 +152,7 @@ def _of_families(result: Result, families: _Families) -> list[Figure]:
         bits = Figure(
             f"accuracy_over_bits{end}",
             f"Accuracy over bits sent{title}",
-            f"{words} {WORDS['rates']}",
+            f"{words} {_rates(families)}".rstrip(),
             partial(pareto.over_bits, measures, shown_accuracy(result)),
         )
         found += [bits, rounds, rules]
