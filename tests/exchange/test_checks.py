@@ -213,7 +213,7 @@ SETTINGS = {
     "method a name": ("method", lambda: train(method="fedavg")),
     "method and nodes that sleep": ("presence", lambda: train(method=pv.baselines.ship(), group=sleepy())),
     "method and few labels": ("labelled", lambda: train(method=pv.baselines.ship(), labelled=0.5)),
-    "method without a reference set": ("reference", lambda: train(method=pv.baselines.fedmd())),
+    "method without a reference set": ("reference", lambda: train(method=pv.baselines.fedmd(), rounds=20)),
     "reference with own examples": ("reference", lambda: train(reference=0.2)),
     "weighted features": ("weighted", lambda: about_reference(weighted=True)),
     "least_change of features": ("least_change", lambda: about_reference(combine="latest", least_change=0.1)),

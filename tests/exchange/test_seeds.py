@@ -50,7 +50,14 @@ def walker() -> Node:
         return state.params * x[:, 0]
 
     return Node(
-        init=init, step=step, predict=predict, payload=payload, bits=lambda _: 32, parameters=lambda: 1, encode=encode
+        init=init,
+        step=step,
+        predict=predict,
+        payload=payload,
+        bits=lambda _: 32,
+        parameters=lambda: 1,
+        encode=encode,
+        decode=lambda payload: payload,
     )
 
 

@@ -135,7 +135,12 @@ def test_the_state_and_the_bits_of_a_collective_are_as_told(tmp_path, monkeypatc
 TALKS = {
     "everything that was heard": {"combine": "mean", "channel": "logits", "payload_bits": 4, "half_life": 100.0},
     "packets": {"channel": "labels", "least_change": 1e-6, "rebroadcast": False},
-    "another reference set": {"reference": 0.0, "reference_data": "digits", "channel": "features", "combine": "mean"},
+    "another reference set": {
+        "reference": 0.0,
+        "reference_data": "digits",
+        "channel": "labels",
+        "combine": "mean",
+    },
 }
 
 

@@ -102,10 +102,10 @@ def _kind(node: Node, batch: int, shape: tuple[int, ...], dtype: Any) -> _Kind:
 def _packets(group: Collective, kind: _Kind, learners: int, rows: int) -> dict[str, int]:
     """Bytes that an exchange of packets takes, for a reference set of so many rows."""
     talk, batch = group.talk, group.protocol.batch_size
-    packet, row = nbytes(kind.payload) + (batch + 2) * WORD, nbytes(kind.received) // batch
-    found = {"packets": learners * (group.capacity + 2) * packet}
-    if talk.combine == "mean":
-        found = {"packets": learners * packet, "heard": learners * rows * (row + WORD)}
+    payload, head, row = nbytes(kind.payload), (batch + 2) * WORD, nbytes(kind.received) // batch
+    found = {"packets": learners * (group.capacity + 2) * (payload + head)}
+    if talk.combine == "mean":  # of a packet only what it is about goes into the next round
+        found = {"packets": learners * (payload + 3 * head), "heard": learners * rows * (row + WORD)}
     return found | ({"said": learners * rows * row} if talk.least_change else {})
 
 

@@ -53,6 +53,7 @@ class Schedule(NamedTuple):
 def whole_periods(rounds: int, method: Method | None) -> int:
     """So many rounds, and more up to a multiple of the method's period: what is between two evaluations.
 
+    >>> from palaver.baselines import fedavg
     >>> whole_periods(50, fedavg(period=20)), whole_periods(50, None)
     (60, 50)
     """
