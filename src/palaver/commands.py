@@ -215,16 +215,15 @@ def _plan(name: str, options: Options, overrides: Mapping[str, Any]) -> Plan:
     chapter = chapter_of(name)
     overrides = (read_toml(options.settings) if options.settings else {}) | dict(overrides)
     where = f"{options.settings}: " if options.settings else ""
-    if name in experiments.EXPERIMENTS:
-        number = experiments.EXPERIMENTS[name].seeds
+    experiment = experiments.EXPERIMENTS.get(name)
+    if experiment:
+        number = experiment.seeds
         rows = _under(name, options, overrides, where)
     else:
         number = experiments.CHAPTERS[name].seeds
         settings = changed(chapter.scales[options.scale], overrides, where)
         rows = _only([Configuration(chapter.name_of(settings), settings)], options.only)
     _check_read(chapter, rows, overrides, where)
-    if name not in experiments.EXPERIMENTS:
-        overrides = {}
     number = number if options.seeds is None else options.seeds
     if number < 1:
         raise PalaverError(f"seeds is {number}: give a count of at least 1")
@@ -235,7 +234,8 @@ def _plan(name: str, options: Options, overrides: Mapping[str, Any]) -> Plan:
         allowed = "at least 1" if chapter.sharded else f"1, since {chapter.name} trains on one device"
         raise PalaverError(f"devices is {devices}: give {allowed}")
     devices = devices or (len(jax.devices()) if chapter.sharded else 1)
-    return Plan(name, options.scale, chapter, rows, seeds, devices, overrides, options.only)
+    beside = overrides if experiment else {}  # given in place of an experiment's own
+    return Plan(name, options.scale, chapter, rows, seeds, devices, beside, options.only)
 
 
 def _check_read(chapter: AnyChapter, rows: Sequence[Configuration], overrides: Mapping[str, Any], where: str) -> None:

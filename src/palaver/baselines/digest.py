@@ -1,6 +1,7 @@
 """Methods in which all nodes learn from their consensus on a public set, in turn with their own data."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -67,14 +68,7 @@ def digest(
     def expected(sizes: Sizes, played: int) -> Sent:
         cycles = max(0, -(-(played - begin) // period) - first)
         drawn = minibatches(sizes.batch_size, sizes.reference) * sizes.batch_size
-        share, fresh = drawn / sizes.reference, list[float]()
-        for _ in range(cycles):  # an example is cached if it was sent in one of the cycles before
-            fresh.append(share * (1 - sum(fresh[max(0, len(fresh) - cache + 1) :])))
-        return Sent(messages=sizes.reference * sum(fresh), indices=cycles)
-
-    def start(sizes: Sizes, nodes: States) -> Memory:
-        shape = seeds_of(nodes), sizes.reference
-        return Memory(_Consensus(jnp.zeros((*shape, sizes.classes)), jnp.full(shape, -1, jnp.int32)))
+        return Sent(messages=sizes.reference * _fresh(drawn / sizes.reference, cycles, cache), indices=cycles)
 
     def play(cohort: Cohort, nodes: States, memory: Memory) -> Played:
         seeds, _, size = cohort.rows.shape
@@ -100,24 +94,38 @@ def digest(
         sent = Sent(messages=sent, indices=agrees.astype(jnp.int32))
         return Played(nodes, memory._replace(shared=held), trained.loss, sent, read=~digests)
 
-    def check(sizes: Sizes, _neighbours: np.ndarray) -> None:
-        if sizes.reference < sizes.batch_size:
-            raise PalaverError(
-                f"{name} has a reference set of {sizes.reference} examples for minibatches of {sizes.batch_size}: give "
-                f"at least {sizes.batch_size}"
-            )
-
     return Method(
         name=name,
         play=play,
         bits=lambda sizes: 2 * 32 * sizes.classes,
         expected=expected,
         period=period,
-        start=start,
+        start=_start,
         soft=True,
         public=True,
-        check=check,
+        check=partial(_check, name),
     )
+
+
+def _start(sizes: Sizes, nodes: States) -> Memory:
+    shape = seeds_of(nodes), sizes.reference
+    return Memory(_Consensus(jnp.zeros((*shape, sizes.classes)), jnp.full(shape, -1, jnp.int32)))
+
+
+def _check(name: str, sizes: Sizes, _neighbours: np.ndarray) -> None:
+    if sizes.reference < sizes.batch_size:
+        raise PalaverError(
+            f"{name} has a reference set of {sizes.reference} examples for minibatches of {sizes.batch_size}: give at "
+            f"least {sizes.batch_size}"
+        )
+
+
+def _fresh(share: float, cycles: int, cache: int) -> float:
+    """How often, in so many cycles that draw this share, an example is expected to be drawn while it is not cached."""
+    fresh = list[float]()
+    for _ in range(cycles):  # it is cached if it was sent in one of the cycles before
+        fresh.append(share * (1 - sum(fresh[max(0, len(fresh) - cache + 1) :])))
+    return sum(fresh)
 
 
 def _places(cohort: Cohort, cycle: Array, position: Array) -> Array:
