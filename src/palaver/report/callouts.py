@@ -134,12 +134,13 @@ def _along(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def _candidates(at: np.ndarray, size: np.ndarray, scale: float, inside: Bbox, order: str) -> np.ndarray:
-    """Boxes ``[K, 4]`` above a point, on its left, in the middle, on its right; then those close below it."""
+    """Boxes ``[K, 4]`` above a point, on its left, in the middle, on its right; then those below it."""
     (x, y), (width, height), gap = at, size, _GAP * scale
     left, right = max(x - width - gap, inside.x0), min(x + gap, inside.x1 - width)
     between = x - width / 2, x - 0.8 * width, x - 0.2 * width
     lefts = (right, *between, left) if order == "right" else (left, *between, right)
-    ups = y + gap + _STEP * scale * np.arange(_STEPS)
+    further = _STEP * scale * np.arange(_STEPS)
+    ups, downs = y + gap + further, y - gap - height - further
     above = product(ups, lefts) if order in ("near", "crowded") else ((up, left) for left, up in product(lefts, ups))
-    low = np.array([(left, up) for up, left in above] + [(left, y - gap - height) for left in lefts])
+    low = np.array([(left, up) for up, left in (*above, *product(downs, lefts))])
     return np.hstack([low, low + size])

@@ -20,7 +20,7 @@ from palaver.studies.formats import human_bits
 _COLOURS = ("blue", "green", "black", "orange", "orange", "pink", "gold", "sky")
 _MARKERS = f"{MARKERS}*"
 _LOOKS = {kind: (SERIES[colour].light, marker) for kind, colour, marker in zip(KINDS, _COLOURS, _MARKERS, strict=True)}
-_MOST_TICKS = 4
+_MOST_TICKS = 3
 
 
 def over_bits(measures: Mapping[str, Sequence[Entry]], accuracy: str) -> list[str]:
@@ -91,7 +91,7 @@ def _point(axes: Axes, entry: Entry, place: tuple[float, float], *, first: bool)
 def _bit_ticks(axes: Axes, sent: np.ndarray, nothing: float | None) -> None:
     """Ticks at powers of ten, and where nothing is sent one of its own beyond a break of the axis."""
     low, high = int(np.ceil(sent.min())), int(np.floor(sent.max()))
-    ticks = list(range(low, high + 1, max(1, -(-(high - low) // _MOST_TICKS)))) or [float(sent.mean())]
+    ticks = list(range(low, high + 1, max(1, -(-(high - low) // (_MOST_TICKS - 1))))) or [float(sent.mean())]
     labels = [human_bits(10**tick) for tick in ticks]
     if nothing is not None:
         ticks, labels = [nothing, *ticks], ["0 bit", *labels]
