@@ -29,7 +29,7 @@ bench: .venv/.installed-bench
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,torch]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,torch,peers]"
 	@touch $@
 
 .venv/.installed-bench: .venv/.installed
