@@ -8,8 +8,8 @@
 | 4 | ``Answer`` | a peer's logits for these inputs |
 
 A message is one byte, the version, and a msgpack array: the kind, and the message's fields in order. It holds numbers,
-bytes and names, nothing that is run. Types and shapes of arrays are never taken from a message: the receiver knows them from what the collective has
-agreed on, and the bytes must be exactly as many (``palaver.channels.unpack``, ``floats``).
+bytes and names, nothing that is run. Types and shapes of arrays are never taken from a message: the receiver knows them
+from what the collective has agreed on, and the bytes must be exactly as many (``palaver.channels.unpack``, ``array``).
 """
 
 from typing import Annotated, TypeAlias
@@ -61,7 +61,7 @@ class _Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
     """Of all that the collective has agreed on, with the reference set."""
 
 
-class Said(_Message, tag=1):
+class Said(_Message, frozen=True, tag=1):
     """What a peer says about B rows."""
 
     epoch: Long
@@ -78,7 +78,7 @@ class Said(_Message, tag=1):
     """The inputs, only for examples of the sender's own."""
 
 
-class Beacon(_Message, tag=2):
+class Beacon(_Message, frozen=True, tag=2):
     """How far a peer is, and the latest packet that it received from each sender."""
 
     epoch: Long
@@ -89,14 +89,14 @@ class Beacon(_Message, tag=2):
     """What a table of the collective shows of it: accuracies, packets, bytes."""
 
 
-class Ask(_Message, tag=3):
+class Ask(_Message, frozen=True, tag=3):
     """Inputs to predict."""
 
     rows: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     x: Blob
 
 
-class Answer(_Message, tag=4):
+class Answer(_Message, frozen=True, tag=4):
     """A peer's logits for the inputs of a question."""
 
     step: Count
