@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from palaver.studies.files import read_arrays, write_atomically, write_json, write_text
+from palaver.studies.files import read_arrays, write_atomically, write_bytes, write_json, write_text
 from palaver.studies.folder import open_folder, publish
 from palaver.studies.record import SCHEMA, apart, take_timings
 from palaver.studies.results import data_of, last_rounds, metrics_of, read_result, settings_of
@@ -31,6 +31,8 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
         write_json(path, {"mean": math.nan})
     assert json.loads(path.read_text()) == {"mean": 0.5}
     assert [file.name for file in path.parent.iterdir()] == ["summary.json"]
+    write_bytes(path, b"secret", 0o600)
+    assert path.stat().st_mode & 0o777 == 0o600
     write_text(path, "τ")
     assert path.read_bytes() == "τ".encode()
 

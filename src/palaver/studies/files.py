@@ -28,12 +28,13 @@ class DamagedError(Exception):
     """A file is missing, or is not as it was written; the message names it."""
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int = 0o644) -> None:
     """Writes a file whole or not at all: under another name in the same folder, then renamed.
 
     Args:
         path: of the file; missing folders are made.
         write: writes the content to the open file. If it raises, ``path`` is as it was before.
+        mode: the file's permissions; nobody but the user can open it before it has them.
 
     Raises:
         OSError: if the folder or the file cannot be written; otherwise what ``write`` raises.
@@ -44,7 +45,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
-        os.chmod(draft, 0o644)
+        os.chmod(draft, mode)
         os.replace(draft, path)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
@@ -73,19 +74,20 @@ def writing(path: Path) -> Generator[None]:
         raise MachineError(f"{said}: make room on the disk at {disk}{left}") from None
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Writes a file, whole or not at all.
 
     Args:
         path: of the file; missing folders are made.
         content: of the file.
+        mode: its permissions, as for ``write_atomically``.
 
     Raises:
         MachineError: if it cannot be written; ``path`` is as it was before.
 
     """
     with writing(path):
-        write_atomically(path, lambda file: file.write(content))
+        write_atomically(path, lambda file: file.write(content), mode)
 
 
 def write_text(path: Path, text: str) -> None:
