@@ -45,6 +45,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int 
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
+            file.flush()
+            os.fsync(file.fileno())  # otherwise a machine that loses power may keep the name and lose the content
         os.chmod(draft, mode)
         os.replace(draft, path)
     except BaseException:
