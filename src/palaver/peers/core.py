@@ -27,6 +27,9 @@ from palaver.types import NO_LABEL, NO_PACKET, NO_PEER, Array, PalaverError, PyT
 _DRAWN = 16
 """Rounds whose random draws are made at once."""
 
+_WAITING = 256
+"""Packets that wait at most to be remembered together."""
+
 _confidence = jax.jit(reference.confidence)
 
 
@@ -66,6 +69,20 @@ class Outgoing(NamedTuple):
     start: int
     payload: bytes
     x: bytes
+
+    def message(self, collective: bytes, epoch: int, seq: int) -> Said:
+        """The packet as it travels.
+
+        Args:
+            collective: digest of what was agreed on.
+            epoch: of the sender.
+            seq: how many packets it sent to this neighbour before.
+
+        Returns:
+            The message.
+
+        """
+        return Said(collective, epoch, seq, self.step, self.start, self.payload, self.x)
 
 
 class Turn(NamedTuple):
@@ -156,6 +173,8 @@ class Peer:
         if self.memory is not None:
             ones = np.ones(deal.protocol.batch_size, np.float32)
             weight = np.asarray(_confidence(received)) if deal.talk.weighted else ones
+            if len(self.arrived) >= _WAITING:
+                self.absorb()
             self.arrived.append(Arrival(said.start, received, weight))
             return
         labels = np.full(deal.protocol.batch_size, NO_LABEL, np.int32)
@@ -193,7 +212,7 @@ class Peer:
 
         """
         deal, draws = self.agreement, self._drawn()
-        self._remember()
+        self.absorb()
         if self.memory is not None:
             mean, waiting = self.memory.recall(int(draws.own), deal.protocol.batch_size)
         else:
@@ -214,11 +233,11 @@ class Peer:
 
     def skip(self) -> None:
         """A round in which it takes no part."""
-        self._remember()
+        self.absorb()
         self.step += 1
 
-    def _remember(self) -> None:
-        """Adds what has arrived to what it remembers."""
+    def absorb(self) -> None:
+        """Adds what has arrived to what it remembers; every round begins with it."""
         if self.memory is not None:
             self.memory.add(self.arrived, self.agreement.talk.decay)
             self.arrived.clear()
@@ -255,6 +274,46 @@ class Peer:
                 return []
             self.said[rows] = now
         return [Outgoing(peer, self.step, start, pack(payload), b"") for peer in to]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of its state and its learner's, by name."""
+        found = {f"learner.{name}": array for name, array in self.learner.arrays().items()}
+        if self.memory is not None:
+            self.absorb()
+            found |= {"memory.total": self.memory.total, "memory.weight": self.memory.weight}
+        if self.said is not None:
+            found["said"] = self.said
+        for place, packet in enumerate(self.inbox):
+            leaves = jax.tree.leaves(packet.received)
+            parts = {"x": packet.x, "labels": packet.labels} | {str(n): leaf for n, leaf in enumerate(leaves)}
+            found |= {f"inbox.{place}.{name}": part for name, part in parts.items()}
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """The numbers of its state, as JSON has them."""
+        waiting = [(packet.sender, packet.step) for packet in self.inbox]
+        return {"step": self.step, "position": self.position, "counts": vars(self.counts).copy(), "inbox": waiting}
+
+    def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+        """Takes up what ``arrays`` and ``about`` gave.
+
+        Raises:
+            ValueError: these are another peer's, with another model for example.
+
+        """
+        parts = {name.removeprefix("learner."): a for name, a in arrays.items() if name.startswith("learner.")}
+        self.learner.restore(parts)
+        if self.memory is not None:
+            self.memory.total, self.memory.weight = arrays["memory.total"].copy(), arrays["memory.weight"].copy()
+        if self.said is not None:
+            self.said = arrays["said"].copy()
+        tree = jax.tree.structure(self._decode(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), self._shapes)))
+        self.inbox.clear()
+        for place, (sender, step) in enumerate(about["inbox"]):
+            received = jax.tree.unflatten(tree, [arrays[f"inbox.{place}.{n}"] for n in range(tree.num_leaves)])
+            at = f"inbox.{place}."
+            self.inbox.append(Packet(sender, step, arrays[at + "x"], arrays[at + "labels"], received))
+        self.step, self.position, self.counts = about["step"], about["position"], Counts(**about["counts"])
 
     def _drawn(self) -> Draws:
         """The random draws of this round."""

@@ -5,8 +5,7 @@ What peers do here they do on a real network; only when packets arrive is anothe
 
 from collections.abc import Callable, Sequence
 
-from palaver.peers.core import Outgoing, Peer, Turn
-from palaver.peers.wire import Said
+from palaver.peers.core import Peer, Turn
 
 
 def play(
@@ -42,22 +41,6 @@ def play(
                 turns.append(None)
         for sender, turn in zip(peers, turns, strict=True):
             for packet in turn.outgoing if turn else ():
-                peers[packet.to].receive(sender.me, packed(packet, collective, epoch=0, seq=0))
+                peers[packet.to].receive(sender.me, packet.message(collective, epoch=0, seq=0))
         played.append(turns)
     return played
-
-
-def packed(packet: Outgoing, collective: bytes, *, epoch: int, seq: int) -> Said:
-    """A packet as it travels.
-
-    Args:
-        packet: what a peer wants to send.
-        collective: digest of what was agreed on.
-        epoch: of the sender.
-        seq: of the packet.
-
-    Returns:
-        The message.
-
-    """
-    return Said(collective, epoch, seq, packet.step, packet.start, packet.payload, packet.x)

@@ -1,0 +1,111 @@
+"""What a site needs to go on after its process has ended: written whole, kept twice, never pickled."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from palaver.npz import read_npz
+from palaver.studies.files import (
+    DamagedError,
+    check_digests,
+    digest,
+    read_sealed,
+    write_arrays,
+    write_sealed,
+    write_text,
+)
+from palaver.types import PalaverError
+
+_KEPT = 2
+_EPOCH = "epoch.json"
+
+
+class Saved(NamedTuple):
+    """A state that was saved."""
+
+    arrays: dict[str, np.ndarray]
+    about: dict[str, Any]
+    """What JSON has."""
+
+
+def save(folder: Path, step: int, saved: Saved) -> None:
+    """Saves a state; of the older ones the latest is kept.
+
+    Args:
+        folder: of the site's checkpoints.
+        step: after which round.
+        saved: the state.
+
+    Raises:
+        MachineError: a file cannot be written, for example on a full disk; the older ones are still there.
+
+    """
+    path = folder / f"{step}.npz"
+    write_arrays(path, saved.arrays)
+    write_sealed(path.with_suffix(".json"), {"sha256": digest(path), "about": saved.about})
+    for old in [each for each in _steps(folder) if each != step][_KEPT - 1 :]:
+        for suffix in (".json", ".npz"):  # N.json first: without it there is no checkpoint
+            (folder / f"{old}{suffix}").unlink(missing_ok=True)
+
+
+def restore(folder: Path) -> Saved | None:
+    """The latest state that is whole; a line on stderr names what is damaged.
+
+    Args:
+        folder: of the site's checkpoints.
+
+    Returns:
+        The state; ``None`` where none was saved.
+
+    Raises:
+        PalaverError: none of those that were saved is whole.
+
+    """
+    damage: DamagedError | None = None
+    for step in _steps(folder):
+        try:
+            found = read_sealed(folder / f"{step}.json")
+            check_digests(folder, {f"{step}.npz": found["sha256"]})
+        except DamagedError as error:
+            damage = damage or error
+            continue
+        if damage is not None:
+            print(f"palaver: {damage}: going on from the checkpoint before it, step {step}", file=sys.stderr)
+        return Saved(read_npz(folder / f"{step}.npz"), found["about"])
+    if damage is not None:
+        raise PalaverError(
+            f"{damage}, and {folder} holds no other whole checkpoint: delete that folder, and the site learns anew"
+        )
+    return None
+
+
+def next_epoch(folder: Path, clock: float) -> int:
+    """The epoch of a site's new life, larger than all before it; on the disk before this returns.
+
+    Args:
+        folder: of the site's checkpoints.
+        clock: Unix time, which may be wrong.
+
+    Returns:
+        ``max(stored + 1, clock)``.
+
+    Raises:
+        MachineError: it cannot be written.
+
+    """
+    path = folder / _EPOCH
+    try:
+        before = int(json.loads(path.read_bytes())["epoch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        before = -1  # also where the file is damaged: the clock then has to do
+    epoch = max(before + 1, int(clock))
+    write_text(path, json.dumps({"epoch": epoch}) + "\n")
+    return epoch
+
+
+def _steps(folder: Path) -> list[int]:
+    """The latest first."""
+    return sorted((int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal()), reverse=True)

@@ -1,0 +1,250 @@
+"""A site of a collective: a peer with its links, beacons, answers, checkpoints and journal, on any transport and clock.
+
+``Site.cycle`` does everything that is due and returns at once, so that a test can play hours of many sites on a virtual
+clock, and a process calls it in a loop.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from palaver.errors import MachineError, PalaverError
+from palaver.peers import checkpoint
+from palaver.peers.core import Peer
+from palaver.peers.links import Outbox, Seen
+from palaver.peers.transport import Arrived, Transport
+from palaver.peers.wire import Answer, Ask, Beacon, RefusedError, Said, array, decode, encode
+
+_SHARE = 0.1
+"""Of the rate, what beacons take at most."""
+
+
+class Conduct(NamedTuple):
+    """What a site does beside learning."""
+
+    rounds: int
+    """After which it no longer trains, but goes on to answer."""
+    beacon_every: float = 1.0
+    """Seconds between beacons, more where the rate is low."""
+    checkpoint_every: float = 30.0
+    """Seconds between checkpoints."""
+    folder: Path | None = None
+    """Of its checkpoints; ``None``: none are kept."""
+
+
+class Neighbour(NamedTuple):
+    """What a site knows of another one, from its beacons."""
+
+    epoch: int = -1
+    step: int = 0
+    report: dict[str, float] = {}  # noqa: RUF012
+
+
+@dataclass
+class Site:
+    """A site; ``cycle`` is all that has to be called."""
+
+    collective: bytes
+    """Digest of what was agreed on."""
+    peer: Peer
+    outbox: Outbox
+    transport: Transport
+    conduct: Conduct
+    twin: Peer | None = None
+    """The same node in silence: what it would have learnt alone."""
+    journal: Callable[[dict[str, Any]], None] = lambda entry: None
+    """Notes what left, what was refused, who came and went."""
+    report: Callable[["Site"], dict[str, float]] = lambda site: {}
+    """What its beacons tell about it."""
+    present: set[int] = field(default_factory=set)
+    """Ids of those that can be reached."""
+    seen: dict[int, Seen] = field(default_factory=dict)
+    """Packets of each sender."""
+    neighbours: dict[int, Neighbour] = field(default_factory=dict)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many by sender and reason; whoever is no peer counts as ``?``."""
+    bytes_in: int = 0
+    trouble: str | None = None
+    """Why the latest checkpoint could not be written."""
+    _beacon_at: float = -math.inf
+    _saved_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._ids = {name: place for place, name in enumerate(self.peer.agreement.names)}
+        self._noted = Counter[tuple[str, str]]()
+
+    @property
+    def name(self) -> str:
+        """Of this site."""
+        return self.peer.agreement.names[self.peer.me]
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are rounds left."""
+        return self.peer.step < self.conduct.rounds
+
+    @property
+    def state(self) -> str:
+        """``burn-in``, ``talking``, ``alone`` (it trains, and reaches nobody) or ``done`` (it only answers)."""
+        if not self.trains:
+            return "done"
+        if not self.present:
+            return "alone"
+        return "burn-in" if self.peer.step < self.peer.agreement.protocol.burn_in else "talking"
+
+    def cycle(self, now: float) -> None:
+        """Everything that is due: what came in, a round of training, what may leave, a beacon, a checkpoint.
+
+        Args:
+            now: seconds on a clock that never goes back.
+
+        """
+        for arrived in self.transport.poll():
+            self.take(arrived)
+        if self.trains:
+            for packet in self.peer.turn(self.present).outgoing:
+                self.outbox.offer(packet)
+            if self.twin is not None:
+                self.twin.turn()
+        else:
+            self.peer.absorb()
+        self._send(now)
+        if self.conduct.folder is not None and self._saved_at is None:
+            self._saved_at = now
+        if self._saved_at is not None and now >= self._saved_at + self.conduct.checkpoint_every:
+            self.save()
+            self._saved_at = now
+
+    def take(self, arrived: Arrived) -> None:
+        """Takes something in; what is not as it must be is counted, and changes nothing else.
+
+        Args:
+            arrived: from the transport.
+
+        """
+        self.bytes_in += len(arrived.data)
+        known = arrived.sender if self._ids.get(arrived.sender, self.peer.me) != self.peer.me else "?"
+        try:
+            if arrived.kind == "ask":
+                self._answer(arrived)
+            elif known == "?":
+                raise RefusedError("stranger", arrived.sender[:64])
+            else:
+                self._of_peer(self._ids[known], arrived)
+        except RefusedError as error:
+            self.refused[known, error.reason] += 1
+
+    def _of_peer(self, sender: int, arrived: Arrived) -> None:
+        match arrived.kind, arrived.data:
+            case "here", _:
+                self.present.add(sender)
+                self.journal({"event": "here", "peer": arrived.sender})
+            case "gone", _:
+                self.present.discard(sender)
+                self.journal({"event": "gone", "peer": arrived.sender})
+            case "packet", data:
+                message = decode(data, self.collective)
+                if not isinstance(message, Said):
+                    raise RefusedError("malformed", f"a {type(message).__name__} in place of a packet")
+                self.seen.setdefault(sender, Seen()).check(message)
+                self.peer.receive(sender, message)
+            case _, data:
+                message = decode(data, self.collective)
+                if not isinstance(message, Beacon):
+                    raise RefusedError("malformed", f"a {type(message).__name__} in place of a beacon")
+                self._beacon(sender, message)
+
+    def _beacon(self, sender: int, beacon: Beacon) -> None:
+        if beacon.epoch < self.neighbours.get(sender, Neighbour()).epoch:
+            raise RefusedError("replayed", f"a beacon of epoch {beacon.epoch}")
+        report = {name: value for name, value in beacon.report.items() if math.isfinite(value)}
+        self.neighbours[sender] = Neighbour(beacon.epoch, beacon.step, report)
+        self.outbox.heard_from(sender, beacon.received.get(self.name))
+
+    def _answer(self, arrived: Arrived) -> None:
+        deal, message = self.peer.agreement, decode(arrived.data, self.collective)
+        if not isinstance(message, Ask):
+            raise RefusedError("malformed", f"a {type(message).__name__} in place of a question")
+        x = array(message.x, (message.rows, *deal.shape), deal.dtype)
+        logits = np.asarray(self.peer.learner.predict(x).logits, "<f4")
+        assert arrived.reply is not None
+        arrived.reply(encode(Answer(self.collective, self.peer.step, logits.tobytes())))
+
+    def _send(self, now: float) -> None:
+        names = self.peer.agreement.names
+        for to, data in self.outbox.take(now):
+            self.transport.send(names[to], data)
+        if now < self._beacon_at:
+            return
+        received = {names[sender]: (seen.epoch, seen.newest) for sender, seen in self.seen.items() if seen.newest >= 0}
+        data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, received, self.report(self)))
+        self.transport.beacon(data)
+        everybody = len(data) * (len(names) - 1)
+        self._beacon_at = now + max(self.conduct.beacon_every, everybody / (_SHARE * self.outbox.rate))
+        self._note()
+
+    def _note(self) -> None:
+        """Tells the journal what has left and was refused since the last beacon."""
+        names = self.peer.agreement.names
+        sent = {names[to]: line.seq for to, line in self.outbox.lines.items()}
+        what = "outputs about the reference set" if self.peer.agreement.talk.examples == "reference" else "own examples"
+        refused = self.refused - self._noted
+        self._noted = self.refused.copy()
+        entry = {"event": "left", "what": what, "packets": sent, "bytes": self.outbox.bytes_out, "step": self.peer.step}
+        self.journal(entry)
+        for (sender, reason), number in refused.items():
+            self.journal({"event": "refused", "peer": sender, "reason": reason, "packets": number})
+
+    def save(self) -> None:
+        """Writes a checkpoint; where that fails, the site goes on, and says so in ``trouble``."""
+        assert self.conduct.folder is not None
+        try:
+            checkpoint.save(self.conduct.folder, self.peer.step, self.saved())
+            self.trouble = None
+        except MachineError as error:
+            self.trouble = str(error)
+            self.journal({"event": "trouble", "what": self.trouble})
+
+    def saved(self) -> checkpoint.Saved:
+        """Everything that a restart needs."""
+        arrays, about = self.peer.arrays(), self.peer.about()
+        if self.twin is not None:
+            arrays |= {f"twin.{name}": array for name, array in self.twin.arrays().items()}
+            about["twin"] = self.twin.about()
+        names = self.peer.agreement.names
+        seen = {names[sender]: seen.to_json() for sender, seen in self.seen.items()}
+        return checkpoint.Saved(arrays, about | {"collective": self.collective.hex(), "seen": seen})
+
+    def restore(self, saved: checkpoint.Saved) -> None:
+        """Goes on from a checkpoint.
+
+        Args:
+            saved: from ``checkpoint.restore``.
+
+        Raises:
+            PalaverError: it is of another description, reference set, or model; nothing has changed then.
+
+        """
+        about, names = saved.about, self.peer.agreement.names
+        if about["collective"] != self.collective.hex():
+            raise PalaverError(
+                f"{self.conduct.folder} has checkpoints of a collective with another description or reference set "
+                f"({about['collective']}, here {self.collective.hex()}): give those settings and that data, or "
+                "another folder, in which the site learns anew"
+            )
+        parts = {name.removeprefix("twin."): a for name, a in saved.arrays.items() if name.startswith("twin.")}
+        try:
+            self.peer.restore(saved.arrays, about)
+            if self.twin is not None:
+                self.twin.restore(parts, about["twin"])
+        except (ValueError, KeyError) as error:
+            raise PalaverError(
+                f"{self.conduct.folder} has checkpoints of another model or optimiser ({error}): give the model that "
+                "it had, or another folder"
+            ) from None
+        self.seen = {names.index(name): Seen.from_json(seen) for name, seen in about["seen"].items()}

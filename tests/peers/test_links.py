@@ -1,0 +1,105 @@
+"""Pacing and replay, by hand."""
+
+import pytest
+
+from palaver.peers.core import Outgoing
+from palaver.peers.links import PATIENCE, REMEMBERED, Outbox, Seen
+from palaver.peers.wire import RefusedError, Said, decode
+
+OURS = b"8 digits"
+
+
+def packet(step, to=1, size=64):
+    return Outgoing(to, step, 0, bytes(size), b"")
+
+
+def said(seq, epoch=1):
+    return Said(OURS, epoch, seq, 0, 0, b"")
+
+
+def steps(taken):
+    return [(to, decode(data, OURS).step) for to, data in taken]
+
+
+def test_a_full_window_waits_and_the_queue_drops_its_oldest():
+    outbox = Outbox(OURS, 1, window=2, queue=3)
+    for step in range(7):
+        outbox.offer(packet(step))
+        if step == 1:
+            assert steps(outbox.take(0)) == [(1, 0), (1, 1)]
+    assert steps(outbox.take(0)) == []
+    assert outbox.lines[1].overflown == 2
+    outbox.heard_from(1, (1, 0))
+    assert steps(outbox.take(0)) == [(1, 4)]
+    outbox.heard_from(1, (1, 2))
+    assert steps(outbox.take(0)) == [(1, 5), (1, 6)]
+
+
+def test_packets_that_stay_away_are_lost_after_some_beacons():
+    outbox = Outbox(OURS, 1, window=1)
+    outbox.offer(packet(0))
+    outbox.offer(packet(1))
+    assert steps(outbox.take(0)) == [(1, 0)]
+    for beacon in range(PATIENCE):
+        assert outbox.take(beacon) == []
+        outbox.heard_from(1, None if beacon else (0, 5))  # of an earlier life: it says nothing about this one
+    assert outbox.lines[1].lost == 1
+    assert steps(outbox.take(9)) == [(1, 1)]
+
+
+def test_a_beacon_cannot_acknowledge_what_was_never_sent():
+    outbox = Outbox(OURS, 1, window=1)
+    outbox.offer(packet(0))
+    outbox.take(0)
+    outbox.heard_from(1, (1, 1))
+    outbox.heard_from(2, (1, 0))
+    assert outbox.lines[1].flying == 1
+
+
+def test_the_rate_holds_over_any_time():
+    """91 bytes each, at 100 bytes a second: about 11 in 10 seconds, and at first a second's worth at once."""
+    outbox = Outbox(OURS, 1, window=1000, queue=1000, rate=100.0)
+    for step in range(100):
+        outbox.offer(packet(step))
+    size = len(outbox.take(0)[0][1])
+    sent = outbox.bytes_out
+    for tenth in range(1, 101):
+        outbox.take(tenth / 10)
+    assert 1000 - size <= outbox.bytes_out - sent <= 1000 + size
+    outbox.take(1000)  # idle time is not saved up
+    assert outbox.bytes_out - sent <= 1000 + 100 + 2 * size
+
+
+def test_neighbours_take_turns():
+    outbox = Outbox(OURS, 1, queue=9, rate=250.0)
+    for step in range(4):
+        for to in (1, 2, 3):
+            outbox.offer(packet(step, to))
+    first, second = ([to for to, _ in outbox.take(now)] for now in (0, 1))
+    assert first == [1, 2, 3]
+    assert second == [1, 2, 3]
+
+
+def test_each_packet_once_in_any_order_and_nothing_of_an_earlier_life():
+    seen = Seen()
+    for seq in (0, 3, 1, 2, 100, 99, 100 - REMEMBERED + 1):
+        seen.check(said(seq))
+    for seq in (0, 3, 100, 99, 100 - REMEMBERED, 100 - REMEMBERED + 1):
+        with pytest.raises(RefusedError) as refused:
+            seen.check(said(seq))
+        assert refused.value.reason == "replayed"
+    assert (seen.newest, seen.arrived) == (100, 7)
+    assert seen.missing == 1 - 7 / 101
+    seen.check(said(0, epoch=2))
+    with pytest.raises(RefusedError, match="its sender is in 2"):
+        seen.check(said(101, epoch=1))
+    assert (seen.newest, seen.missing) == (0, 0)
+
+
+def test_a_leap_of_the_sequence_costs_nothing():
+    seen = Seen()
+    seen.check(said(2**31 - 1))
+    assert seen.bits == 1
+    with pytest.raises(RefusedError):
+        seen.check(said(5))
+    assert Seen.from_json(seen.to_json()) == seen
