@@ -1,0 +1,262 @@
+"""Messages between sites over Zenoh: explicit endpoints, no discovery, certificates and access control off loopback.
+
+Key expressions, with C the collective's name:
+
+| key | what |
+|---|---|
+| ``palaver/C/p/FROM/TO`` | a packet |
+| ``palaver/C/state/FROM`` | a beacon |
+| ``palaver/C/alive/NAME`` | that a site is there |
+| ``palaver/C/ask/NAME`` | questions to a site |
+
+With certificates a name in a key is the common name of the certificate: whoever writes under another's is not heard.
+"""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import zenoh
+
+from palaver.errors import MachineError
+from palaver.peers.credentials import AUTHORITY, CERTIFICATE, KEY
+from palaver.peers.names import OPERATOR
+from palaver.peers.transport import Arrived
+from palaver.peers.wire import LARGEST
+
+_WAITING = 16
+"""Packets of one sender, beacons of one sender, or questions, that wait at most; the oldest are dropped."""
+
+
+class Links(NamedTuple):
+    """Where a site listens and whom it connects to."""
+
+    collective: str
+    """Its name, a chunk of key expressions."""
+    name: str
+    """Of the site, or of an operator."""
+    listen: str
+    """Endpoint, such as ``tcp/127.0.0.1:7447``; empty: it only connects."""
+    peers: Mapping[str, str]
+    """Endpoints of all sites by name, this one's as well."""
+    credentials: Path | None = None
+    """Folder with its key and certificate; ``None``: without any, on loopback."""
+    lease: float = 3.0
+    """Seconds after which a silent link is taken for dead."""
+    operators: tuple[str, ...] = ()
+    """Names of those who may ask and read beacons."""
+    refused: frozenset[str] = frozenset()
+    """Names that this site does not hear."""
+
+
+def config(links: Links) -> dict[str, Any]:
+    """Zenoh's configuration.
+
+    Args:
+        links: of the site.
+
+    Returns:
+        What ``zenoh.Config.from_json5`` takes, as a dictionary.
+
+    """
+    others = [end for name, end in links.peers.items() if name != links.name and name not in links.refused]
+    found: dict[str, Any] = {
+        "mode": "peer",
+        "listen": {"endpoints": [links.listen] if links.listen else [], "exit_on_failure": True},
+        "connect": {
+            "endpoints": others,
+            "exit_on_failure": False,
+            "timeout_ms": 0,
+            "retry": {"period_init_ms": 500, "period_max_ms": 4000, "period_increase_factor": 2},
+        },
+        "scouting": {"multicast": {"enabled": False}, "gossip": {"enabled": False}},  # with it uninvited peers link
+        "transport": {
+            "shared_memory": {"enabled": False},
+            "link": {
+                "protocols": ["tcp" if links.credentials is None else "tls"],
+                "tx": {"lease": round(links.lease * 1000)},
+                "rx": {"max_message_size": 2 * LARGEST},
+            },
+        },
+    }
+    if links.credentials is not None:
+        found["transport"]["link"]["tls"] = _tls(links.credentials)
+        found["access_control"] = _access(links)
+    return found
+
+
+def _tls(folder: Path) -> dict[str, Any]:
+    files = {
+        f"{side}_{what}": str(folder / name)
+        for side in ("listen", "connect")
+        for what, name in (("private_key", KEY), ("certificate", CERTIFICATE))
+    }
+    return {
+        "root_ca_certificate": str(folder / AUTHORITY),
+        "enable_mtls": True,
+        "verify_name_on_connect": True,
+        "close_link_on_expiration": True,
+    } | files
+
+
+_SAYS = ("put", "delete", "declare_subscriber", "query", "reply", "declare_queryable")
+_IS_THERE = ("liveliness_token", "liveliness_query", "declare_liveliness_subscriber")
+
+
+def _access(links: Links) -> dict[str, Any]:
+    """Who may do what: a site writes under its own name, reads what is for it, and nothing else is let in."""
+    at = f"palaver/{links.collective}"
+    everything = {
+        "id": "out",
+        "permission": "allow",
+        "flows": ["egress"],
+        "messages": [*_SAYS, *_IS_THERE],
+        "key_exprs": [f"{at}/**"],
+    }
+    rules, subjects = [everything], [{"id": "anybody"}]
+    policies = [{"rules": ["out"], "subjects": ["anybody"]}]
+
+    def let(name: str, messages: tuple[str, ...], keys: list[str], what: str) -> None:
+        rule = f"{name} {what}"
+        rules.append(
+            {"id": rule, "permission": "allow", "flows": ["ingress"], "messages": [*messages], "key_exprs": keys}
+        )
+        policies.append({"rules": [rule], "subjects": [name]})
+
+    for name in links.peers:
+        if name == links.name or name in links.refused:
+            continue
+        subjects.append({"id": name, "cert_common_names": [name]})
+        let(name, ("put", "delete"), [f"{at}/p/{name}/{links.name}", f"{at}/state/{name}"], "writes")
+        reads = [f"{at}/p/{links.name}/{name}", f"{at}/state/{links.name}", f"{at}/p/*/{name}", f"{at}/state/*"]
+        let(name, ("declare_subscriber",), reads, "reads")
+        let(name, ("query",), [f"{at}/ask/{links.name}"], "asks")
+        let(name, ("reply", "declare_queryable"), [f"{at}/ask/{name}"], "answers")
+        let(name, _IS_THERE, [f"{at}/alive/{name}", f"{at}/alive/*"], "is there")
+    for name in links.operators:
+        subjects.append({"id": name, "cert_common_names": [name]})
+        let(name, ("declare_subscriber",), [f"{at}/state/{links.name}", f"{at}/state/*"], "reads")
+        let(name, ("query",), [f"{at}/ask/{links.name}"], "asks")
+        let(name, _IS_THERE[1:], [f"{at}/alive/*"], "looks")
+    return {
+        "enabled": True,
+        "default_permission": "deny",
+        "rules": rules,
+        "subjects": subjects,
+        "policies": policies,
+    }
+
+
+def opened(links: Links) -> zenoh.Session:
+    """A session.
+
+    Args:
+        links: of the site.
+
+    Returns:
+        The session; links to others come and go in the background.
+
+    Raises:
+        MachineError: the endpoint cannot be listened on, or the credentials cannot be read.
+
+    """
+    try:
+        return zenoh.open(zenoh.Config.from_json5(json.dumps(config(links))))
+    except zenoh.ZError as error:
+        reason = str(error).split(" at /")[0].splitlines()[0]
+        raise MachineError(
+            f"{links.name} cannot listen at {links.listen or 'nothing'}: {reason}: give another endpoint, or end what "
+            "listens there"
+        ) from None
+
+
+class ZenohTransport:
+    """A ``palaver.peers.transport.Transport`` over Zenoh.
+
+    Args:
+        links: of the site.
+
+    Raises:
+        MachineError: as ``opened``.
+
+    """
+
+    def __init__(self, links: Links) -> None:
+        self._links, self._at = links, f"palaver/{links.collective}"
+        self._came = threading.Event()
+        self._presence = deque[Arrived]()
+        self._asked = deque[Arrived](maxlen=_WAITING)
+        self._packets, self._beacons = dict[str, deque[Arrived]](), dict[str, deque[Arrived]]()
+        self._session = opened(links)
+        # What is declared is dropped with its last reference, so that all of it is kept.
+        self._declared: list[Any] = []
+        for name in links.peers:
+            if name != links.name:
+                packets = self._packets.setdefault(name, deque(maxlen=_WAITING))
+                beacons = self._beacons.setdefault(name, deque(maxlen=_WAITING))
+                self._hear(f"p/{name}/{links.name}", "packet", name, packets)
+                self._hear(f"state/{name}", "beacon", name, beacons)
+        self._declared.append(self._session.declare_queryable(f"{self._at}/ask/{links.name}", self._question))
+        alive = self._session.liveliness()
+        self._declared.append(alive.declare_token(f"{self._at}/alive/{links.name}"))
+        self._declared.append(alive.declare_subscriber(f"{self._at}/alive/*", self._here, history=True))
+        self._beacon = self._session.declare_publisher(
+            f"{self._at}/state/{links.name}",
+            congestion_control=zenoh.CongestionControl.DROP,
+            priority=zenoh.Priority.INTERACTIVE_HIGH,
+            express=True,
+        )
+
+    def _hear(self, key: str, kind: str, sender: str, queue: deque[Arrived]) -> None:
+        def take(sample: zenoh.Sample) -> None:
+            queue.append(Arrived(kind, sender, bytes(sample.payload)))
+            self._came.set()
+
+        self._declared.append(self._session.declare_subscriber(f"{self._at}/{key}", take))
+
+    def _question(self, query: zenoh.Query) -> None:
+        def reply(answer: bytes) -> None:
+            with query:
+                query.reply(f"{self._at}/ask/{self._links.name}", answer, priority=zenoh.Priority.INTERACTIVE_HIGH)
+
+        data = b"" if query.payload is None else bytes(query.payload)
+        self._asked.append(Arrived("ask", "", data, reply))
+        self._came.set()
+
+    def _here(self, sample: zenoh.Sample) -> None:
+        kind = "here" if sample.kind == zenoh.SampleKind.PUT else "gone"
+        name = str(sample.key_expr).rpartition("/")[2]
+        if name != self._links.name and not name.startswith(OPERATOR):
+            self._presence.append(Arrived(kind, name))
+            self._came.set()
+
+    def send(self, to: str, data: bytes) -> None:
+        """See ``Transport.send``."""
+        self._session.put(
+            f"{self._at}/p/{self._links.name}/{to}",
+            data,
+            congestion_control=zenoh.CongestionControl.DROP,
+            priority=zenoh.Priority.DATA_LOW,
+        )
+
+    def beacon(self, data: bytes) -> None:
+        """See ``Transport.beacon``."""
+        self._beacon.put(data)
+
+    def poll(self, wait: float = 0.0) -> list[Arrived]:
+        """See ``Transport.poll``."""
+        if wait:
+            self._came.wait(wait)
+        self._came.clear()
+        found = list[Arrived]()
+        for queue in (self._presence, self._asked, *self._beacons.values(), *self._packets.values()):
+            for _ in range(len(queue)):
+                found.append(queue.popleft())
+        return found
+
+    def close(self) -> None:
+        """See ``Transport.close``."""
+        self._session.close()
