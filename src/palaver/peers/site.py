@@ -23,14 +23,22 @@ from palaver.peers.wire import Answer, Ask, Beacon, RefusedError, Said, array, d
 _SHARE = 0.1
 """Of the rate, what beacons take at most."""
 
+_SOON = 0.05
+"""Seconds between beacons at least, where packets wait to be acknowledged."""
+
+_ENOUGH = 4
+"""Packets of one sender that are acknowledged before the next beacon is due."""
+
 
 class Conduct(NamedTuple):
     """What a site does beside learning."""
 
     rounds: int
     """After which it no longer trains, but goes on to answer."""
+    pace: float = 0.0
+    """Rounds in a second at most; 0: as fast as the machine does them."""
     beacon_every: float = 1.0
-    """Seconds between beacons, more where the rate is low."""
+    """Seconds between beacons, less where packets wait to be acknowledged, more where the rate is low."""
     checkpoint_every: float = 30.0
     """Seconds between checkpoints."""
     folder: Path | None = None
@@ -71,12 +79,15 @@ class Site:
     bytes_in: int = 0
     trouble: str | None = None
     """Why the latest checkpoint could not be written."""
+    _turn_at: float = -math.inf
     _beacon_at: float = -math.inf
+    _soon_at: float = -math.inf
     _saved_at: float | None = None
 
     def __post_init__(self) -> None:
         self._ids = {name: place for place, name in enumerate(self.peer.agreement.names)}
         self._noted = Counter[tuple[str, str]]()
+        self._acknowledged = dict[int, int]()
 
     @property
     def name(self) -> str:
@@ -106,12 +117,14 @@ class Site:
         """
         for arrived in self.transport.poll():
             self.take(arrived)
-        if self.trains:
+        if self.trains and now >= self._turn_at:
+            pace = self.conduct.pace
+            self._turn_at = max(self._turn_at + 1 / pace, now) if pace else now
             for packet in self.peer.turn(self.present).outgoing:
                 self.outbox.offer(packet)
             if self.twin is not None:
                 self.twin.turn()
-        else:
+        elif not self.trains:
             self.peer.absorb()
         self._send(now)
         if self.conduct.folder is not None and self._saved_at is None:
@@ -119,6 +132,24 @@ class Site:
         if self._saved_at is not None and now >= self._saved_at + self.conduct.checkpoint_every:
             self.save()
             self._saved_at = now
+
+    def due(self, now: float) -> float:
+        """When there will be something to do even if nothing comes in.
+
+        Args:
+            now: as for ``cycle``.
+
+        Returns:
+            On the same clock.
+
+        """
+        soonest = min(self._beacon_at, self._turn_at if self.trains else math.inf)
+        return now if soonest <= now else soonest
+
+    def rest(self, seconds: float) -> None:
+        """Waits until something comes in, at most so many seconds, and takes it in."""
+        for arrived in self.transport.poll(seconds):
+            self.take(arrived)
 
     def take(self, arrived: Arrived) -> None:
         """Takes something in; what is not as it must be is counted, and changes nothing else.
@@ -179,13 +210,15 @@ class Site:
         names = self.peer.agreement.names
         for to, data in self.outbox.take(now):
             self.transport.send(names[to], data)
-        if now < self._beacon_at:
+        waits = any(seen.arrived - self._acknowledged.get(sender, 0) >= _ENOUGH for sender, seen in self.seen.items())
+        if now < (self._soon_at if waits else self._beacon_at):
             return
+        self._acknowledged = {sender: seen.arrived for sender, seen in self.seen.items()}
         received = {names[sender]: (seen.epoch, seen.newest) for sender, seen in self.seen.items() if seen.newest >= 0}
         data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, received, self.report(self)))
         self.transport.beacon(data)
-        everybody = len(data) * (len(names) - 1)
-        self._beacon_at = now + max(self.conduct.beacon_every, everybody / (_SHARE * self.outbox.rate))
+        least = len(data) * (len(names) - 1) / (_SHARE * self.outbox.rate)
+        self._soon_at, self._beacon_at = now + max(_SOON, least), now + max(self.conduct.beacon_every, least)
         self._note()
 
     def _note(self) -> None:

@@ -116,7 +116,7 @@ def _access(links: Links) -> dict[str, Any]:
         "messages": [*_SAYS, *_IS_THERE],
         "key_exprs": [f"{at}/**"],
     }
-    rules, subjects = [everything], [{"id": "anybody"}]
+    rules, subjects = [everything], list[dict[str, Any]]([{"id": "anybody"}])
     policies = [{"rules": ["out"], "subjects": ["anybody"]}]
 
     def let(name: str, messages: tuple[str, ...], keys: list[str], what: str) -> None:

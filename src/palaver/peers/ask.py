@@ -1,0 +1,177 @@
+"""Questions to a collective: the decision of whoever answers in time."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import zenoh
+
+from palaver.arguments import choice, number
+from palaver.decision import DEFAULT_RULE, RULES
+from palaver.peers.wire import LARGEST, Answer, Ask, RefusedError, array, decode, encode
+from palaver.types import PalaverError
+
+_ROOM = LARGEST - 64
+"""Bytes of inputs in a question at most."""
+
+
+class Voice(NamedTuple):
+    """What became of one peer's answer."""
+
+    status: str
+    """``answered``, ``late`` (it answered a part of the questions in time) or ``absent``."""
+    milliseconds: float | None
+    """Until its last answer that came in time."""
+    weight: float
+    """Its share in the decision, mean over the inputs; 0 of those that were not in time."""
+
+
+class Decided(NamedTuple):
+    """A collective's decision about B inputs."""
+
+    distribution: np.ndarray
+    """``[B, C]``; uniform where nobody answered."""
+    entropy: np.ndarray
+    """``[B]``, nats."""
+    voices: dict[str, Voice]
+    """By the peer's name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "classes": self.distribution.argmax(-1).tolist(),
+            "distribution": self.distribution.tolist(),
+            "entropy": self.entropy.tolist(),
+            "peers": {name: voice._asdict() for name, voice in self.voices.items()},
+        }
+
+
+def ask(
+    session: zenoh.Session,
+    at: str,
+    collective: bytes,
+    x: np.ndarray,
+    peers: Sequence[str],
+    classes: int,
+    *,
+    timeout: float = 2.0,
+    rule: str = DEFAULT_RULE,
+    temperatures: Mapping[str, float] = {},
+) -> Decided:
+    """Asks all peers, waits for the answers, and decides.
+
+    Args:
+        session: that has links to the peers.
+        at: beginning of the collective's keys, ``palaver/NAME``.
+        collective: digest of what was agreed on.
+        x: ``[B, ...]`` inputs, as the collective agreed on.
+        peers: names of those who are asked.
+        classes: C.
+        timeout: seconds to wait for answers at most.
+        rule: of ``palaver.decision.RULES``.
+        temperatures: by peer, that its logits are divided by (``palaver.decision.fit_temperature``); 1 of others.
+
+    Returns:
+        The decision, and what became of each peer's answer.
+
+    Raises:
+        PalaverError: an unknown rule, no input, a time-out that is not above 0, or an input that alone is too large.
+
+    """
+    choice("rule", rule, RULES)
+    timeout = number("timeout", timeout, "(0, inf)")
+    if not len(x):
+        raise PalaverError("x has no input: give at least one")
+    rows = _ROOM // max(1, x[0].nbytes)
+    if not rows:
+        raise PalaverError(f"one input has {x[0].nbytes} bytes: a question holds at most {_ROOM}")
+    chunks = [x[first : first + min(rows, 4096)] for first in range(0, len(x), min(rows, 4096))]
+    began, found = time.monotonic(), dict[str, dict[int, np.ndarray]]()
+    latest, replies = dict[str, float](), list[Any]()
+    for chunk in chunks:
+        question = Ask(collective, len(chunk), np.ascontiguousarray(chunk).tobytes())
+        replies.append(
+            session.get(
+                f"{at}/ask/*",
+                payload=encode(question),
+                target=zenoh.QueryTarget.ALL,
+                consolidation=zenoh.ConsolidationMode.NONE,
+                timeout=timeout,
+                priority=zenoh.Priority.INTERACTIVE_HIGH,
+            )
+        )
+    for place, (chunk, handler) in enumerate(zip(chunks, replies, strict=True)):
+        for reply in handler:
+            if reply.ok is None:
+                continue
+            name = str(reply.ok.key_expr).rpartition("/")[2]
+            try:
+                answer = decode(bytes(reply.ok.payload), collective)
+                if name not in peers or not isinstance(answer, Answer):
+                    continue
+                logits = array(answer.logits, (len(chunk), classes), np.dtype(np.float32))
+            except RefusedError:
+                continue
+            found.setdefault(name, {})[place] = logits
+            latest[name] = 1000 * (time.monotonic() - began)
+    return decided(found, latest, [len(chunk) for chunk in chunks], peers, classes, rule, temperatures)
+
+
+def decided(
+    found: Mapping[str, Mapping[int, np.ndarray]],
+    latest: Mapping[str, float],
+    sizes: Sequence[int],
+    peers: Sequence[str],
+    classes: int,
+    rule: str,
+    temperatures: Mapping[str, float],
+) -> Decided:
+    """The decision from what was answered.
+
+    Args:
+        found: logits ``[rows, C]`` by peer and place of the question.
+        latest: milliseconds until each peer's last answer.
+        sizes: rows of each question.
+        peers: names of all who were asked.
+        classes: C.
+        rule: of ``palaver.decision.RULES``.
+        temperatures: as for ``ask``.
+
+    Returns:
+        The decision.
+
+    """
+    blank = [np.zeros((size, classes), np.float32) for size in sizes]
+    of = {name: found.get(name, {}) for name in peers}
+    logits = np.stack(
+        [
+            np.concatenate([parts.get(place, empty) for place, empty in enumerate(blank)]) / temperatures.get(name, 1.0)
+            for name, parts in of.items()
+        ]
+    )
+    answered = np.stack([np.repeat([place in parts for place in range(len(sizes))], sizes) for parts in of.values()])
+    p = np.asarray(RULES[rule](jnp.asarray(logits), jnp.asarray(answered)))
+    entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(-1)
+    weight = _weights(rule, logits, answered)
+    voices = {}
+    for place, (name, parts) in enumerate(of.items()):
+        status = "answered" if len(parts) == len(sizes) else "late" if parts else "absent"
+        voices[name] = Voice(status, latest.get(name), float(weight[place]))
+    return Decided(p, entropy, voices)
+
+
+def _weights(rule: str, logits: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    """``[N]``: each peer's share in a decision, mean over the inputs; where a rule has no weights, all the same."""
+    if rule in ("confidence", "entropy_as_printed"):
+        log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+        entropy = -(np.exp(log_p) * log_p).sum(-1)
+        weight = entropy if rule == "entropy_as_printed" else math.log(logits.shape[-1]) - entropy
+        weight = np.where(answered, np.maximum(weight, 0), 0)
+        weight = np.where(weight.sum(0) > 0, weight, answered)
+    else:
+        weight = answered.astype(float)
+    total = weight.sum(0)
+    return (weight / np.where(total > 0, total, 1)).mean(1)

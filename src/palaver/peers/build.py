@@ -1,0 +1,178 @@
+"""From a site's settings to what it runs: what was agreed on, its examples, its model, and the model's silent twin."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from palaver.channels import CHANNELS
+from palaver.data import Dataset, load
+from palaver.data.dataset import check_examples, check_finite
+from palaver.data.inputs import to_float
+from palaver.exchange.build import make_collective, make_shards
+from palaver.npz import read_npz
+from palaver.peers.agreement import Agreement, digest
+from palaver.peers.core import Peer
+from palaver.peers.learners import Learner
+from palaver.peers.learners.flax import FlaxLearner
+from palaver.peers.settings import SiteSettings
+from palaver.types import Node, PalaverError
+
+
+class Material(NamedTuple):
+    """What a site is made of."""
+
+    peer: Peer
+    twin: Peer
+    """The same model in silence: what the site would have learnt alone."""
+    digest: bytes
+    """Of what was agreed on, with the reference set."""
+    validation: tuple[np.ndarray, np.ndarray]
+    """Inputs and labels, of the collective's data set."""
+    test: tuple[np.ndarray, np.ndarray]
+
+
+def make_material(settings: SiteSettings, data_root: Path | None = None) -> Material:
+    """What a site is made of.
+
+    In all that the seed decides (shards, reference set, coins, first parameters of JAX models) it is the node of the
+    same place in ``palaver run collective`` with these settings and this seed.
+
+    Args:
+        settings: of the site.
+        data_root: where data sets lie.
+
+    Returns:
+        Its parts.
+
+    Raises:
+        PalaverError: data or a model that cannot be read or does not fit what was agreed on.
+
+    """
+    agreed, names = settings.agreed(), tuple(settings.peers)
+    data = agreed.settings.load(lambda name: load(name, data_root))
+    group, me = make_collective(agreed.settings, data), names.index(settings.name)
+    rows, reference = _shard(settings, data, me)
+    key, first = jax.random.split(jax.random.key(agreed.seed))
+    node = group.groups[0][0]
+    x, y = _examples(settings, data) if settings.examples else (data.x_train[rows], data.y_train[rows])
+    agreement = Agreement(
+        names=names,
+        key=key,
+        topology=group.topology,
+        protocol=group.protocol,
+        talk=group.talk,
+        capacity=group.capacity,
+        overflow=group.overflow,
+        channel=CHANNELS[agreed.settings.channel](agreed.settings),
+        classes=data.classes,
+        features=_features(node, data),
+        shape=data.shape,
+        dtype=data.x_train.dtype,
+        reference=reference,
+    )
+    silent = agreement._replace(protocol=agreement.protocol._replace(p_consume=0.0, p_broadcast=0.0))
+    make = _learner(settings, node, agreement, jax.random.fold_in(first, me))
+    known = max(1, round(agreed.settings.labelled * len(y)))
+    own = x, y.astype(np.int32), known
+    return Material(
+        Peer(agreement, me, make(), *own),
+        Peer(silent, me, make(), *own),
+        digest(agreed.description(names), reference),
+        (data.x_validation, data.y_validation),
+        (data.x_test, data.y_test),
+    )
+
+
+def _shard(settings: SiteSettings, data: Dataset, me: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The rows of the training set that are this site's, and the inputs of the reference set."""
+    agreed = settings.agreed()
+    parts = make_shards(agreed.settings, data, [agreed.seed])
+    rows = np.asarray(parts.index[0, me, : int(parts.size[0, me])])
+    if settings.reference:
+        return rows, _inputs(settings, data)
+    if parts.reference is None:
+        return rows, None
+    return rows, np.asarray(parts.x)[np.asarray(parts.reference[0])]
+
+
+def _inputs(settings: SiteSettings, data: Dataset) -> np.ndarray:
+    """The inputs of a file of one's own, which are the reference set."""
+    path = Path(settings.reference)
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise PalaverError(f"reference {path} cannot be read: {error}: give an .npy file of inputs") from None
+    return _fitting(f"reference {path}", found, data)
+
+
+def _fitting(what: str, x: np.ndarray, data: Dataset) -> np.ndarray:
+    if x.shape[1:] != data.shape or x.dtype != data.x_train.dtype:
+        raise PalaverError(
+            f"{what} holds {x.shape} of {x.dtype}: give inputs [rows, {', '.join(map(str, data.shape))}] of "
+            f"{data.x_train.dtype}, as the collective's data set {data.name} has them"
+        )
+    check_finite(what, x)
+    return x
+
+
+def _examples(settings: SiteSettings, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The site's own examples from its file."""
+    path = Path(settings.examples)
+    try:
+        found = read_npz(path, lambda names: [name for name in names if name in ("x", "y")])
+        x, y = check_examples("x", found["x"], "y", found["y"])
+    except KeyError as error:
+        raise PalaverError(f"examples {path} has no array {error}: give x and y") from None
+    except PalaverError:
+        raise
+    except Exception as error:  # the file may be anything
+        raise PalaverError(f"examples {path} cannot be read: {error}: give an .npz file of x and y") from None
+    if not len(y) or y.min() < 0 or y.max() >= data.classes:
+        raise PalaverError(f"examples {path} has labels outside 0 to {data.classes - 1}: give class ids")
+    return _fitting(f"examples {path}", x, data), y
+
+
+def _features(node: Node, data: Dataset) -> int:
+    """D, the width of a model's features."""
+
+    def outputs() -> jax.Array:
+        x = to_float(jnp.zeros((1, *data.shape), data.x_train.dtype))
+        return node.predict(node.init(jax.random.key(0)), x).features
+
+    return jax.eval_shape(outputs).shape[-1]
+
+
+def _learner(settings: SiteSettings, node: Node, agreement: Agreement, key: jax.Array) -> Callable[[], Learner]:
+    """A function that makes the site's model, the same whenever it is called."""
+    if settings.learner == "flax":
+        return lambda: FlaxLearner(node, node.init(key))
+    function = _function(settings.make)
+    if settings.learner == "torch":
+        from palaver.peers.learners.torch import TorchLearner  # an extra
+
+        def made() -> Learner:
+            module, optimizer = function()
+            return TorchLearner(module, optimizer, agreement.channel, classes=agreement.classes)
+
+        return made
+    from palaver.peers.learners.sklearn import SklearnLearner
+
+    return lambda: SklearnLearner(function(), agreement.channel, classes=agreement.classes)
+
+
+def _function(make: str) -> Callable[[], Any]:
+    """A function of a file of one's own."""
+    path, _, name = make.rpartition(":")
+    spec = importlib.util.spec_from_file_location("palaver_site", path) if path else None
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise PalaverError(f"make is {make!r}: give FILE.py:FUNCTION, a file that is there")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, name, None)):
+        raise PalaverError(f"make is {make!r}: {path} has no function {name}")
+    return getattr(module, name)

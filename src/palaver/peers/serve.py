@@ -1,0 +1,179 @@
+"""A site as a process: its settings, its network, and a loop that ends in order."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from palaver.peers import checkpoint
+from palaver.peers.build import Material, make_material
+from palaver.peers.core import Peer
+from palaver.peers.links import Outbox
+from palaver.peers.settings import SiteSettings
+from palaver.peers.site import Conduct, Site
+from palaver.peers.zenoh import ZenohTransport
+from palaver.studies.files import writing
+
+_EVALUATED = 500
+"""Validation examples of which beacons tell the accuracy, at most."""
+
+_IDLE = 0.02
+"""Seconds to wait at most for what comes in."""
+
+
+def serve(
+    settings: SiteSettings, data_root: Path | None = None, ready: Callable[[Site], None] = lambda _: None
+) -> None:
+    """Runs a site until it gets SIGINT or SIGTERM; then it leaves in order, with a checkpoint.
+
+    Args:
+        settings: of the site.
+        data_root: where data sets lie.
+        ready: called once the site is on the network.
+
+    Raises:
+        PalaverError: settings, data or a checkpoint that do not fit.
+        MachineError: it cannot listen or write.
+
+    """
+    stopping = list[int]()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.append(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    site = make_site(settings, make_material(settings, data_root))
+    try:
+        ready(site)
+        run(site, lambda: bool(stopping))
+    finally:
+        site.transport.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if site.conduct.folder is not None:
+        site.save()
+
+
+def make_site(settings: SiteSettings, material: Material) -> Site:
+    """A site on its network, gone on from its checkpoint where there is one.
+
+    Args:
+        settings: of the site.
+        material: of ``make_material``.
+
+    Returns:
+        The site.
+
+    Raises:
+        PalaverError: a checkpoint of another description, data set or model.
+        MachineError: it cannot listen or write.
+
+    """
+    folder = Path(settings.folder) if settings.folder else None
+    saved = None if folder is None else checkpoint.restore(folder)
+    epoch = int(time.time()) if folder is None else checkpoint.next_epoch(folder, time.time())
+    agreed = settings.agreed()
+    conduct = Conduct(
+        agreed.settings.rounds, pace=settings.pace, checkpoint_every=settings.checkpoint_seconds, folder=folder
+    )
+    site = Site(
+        material.digest,
+        material.peer,
+        Outbox(material.digest, epoch, rate=settings.rate or float("inf")),
+        ZenohTransport(settings.links()),
+        conduct,
+        twin=material.twin,
+        journal=journal(None if folder is None else folder / "journal.jsonl"),
+        report=Reporter(material),
+    )
+    try:
+        if saved is not None:
+            site.restore(saved)
+    except BaseException:
+        site.transport.close()
+        raise
+    return site
+
+
+def run(site: Site, stopped: Callable[[], bool]) -> None:
+    """Does what is due until it is stopped.
+
+    Args:
+        site: on its network.
+        stopped: asked after everything that is due was done.
+
+    """
+    while not stopped():
+        now = time.monotonic()
+        site.cycle(now)
+        left = min(_IDLE, site.due(now) - time.monotonic())
+        if left > 0:
+            site.rest(left)
+
+
+class Reporter:
+    """What a site's beacons tell about it: accuracies on validation examples, computed anew when it has learnt more.
+
+    Args:
+        material: of the site.
+
+    """
+
+    def __init__(self, material: Material) -> None:
+        x, y = material.validation
+        self._x, self._y = x[:_EVALUATED], y[:_EVALUATED]
+        self._twin, self._found, self._step = material.twin, dict[str, float](), -1
+
+    def __call__(self, site: Site) -> dict[str, float]:
+        """Accuracies of the site's model and of its silent twin in [0, 1], packets and bytes."""
+        if site.peer.step != self._step:
+            self._step = site.peer.step
+            self._found = {"accuracy": self._of(site.peer), "silent": self._of(self._twin)}
+        missing = [seen.missing for seen in site.seen.values()]
+        return self._found | {
+            "inbox": float(len(site.peer.inbox) + len(site.peer.arrived)),
+            "bytes in": float(site.bytes_in),
+            "bytes out": float(site.outbox.bytes_out),
+            "lost": float(np.mean(missing)) if missing else 0.0,
+            "refused": float(site.refused.total()),
+            "present": float(len(site.present)),
+        }
+
+    def _of(self, peer: Peer) -> float:
+        return float((peer.learner.predict(self._x).logits.argmax(-1) == self._y).mean())
+
+
+def journal(path: Path | None) -> Callable[[dict[str, Any]], None]:
+    """Notes entries in a file, one JSON object a line, each with the Unix time; a full disk is said on stderr once.
+
+    Args:
+        path: of the file, which is only ever added to; ``None``: nothing is noted.
+
+    Returns:
+        The function that notes an entry.
+
+    """
+    if path is None:
+        return lambda entry: None
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", buffering=1)
+    failed = False
+
+    def note(entry: dict[str, Any]) -> None:
+        nonlocal failed
+        try:
+            file.write(json.dumps({"time": round(time.time(), 3)} | entry) + "\n")
+            failed = False
+        except OSError as error:
+            if not failed:
+                print(f"palaver: {path} cannot be written: {error.strerror}; the site goes on", file=sys.stderr)
+            failed = True
+
+    return note
