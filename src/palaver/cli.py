@@ -1,4 +1,4 @@
-"""The command line: ``palaver list | run | report | compare``. What a command does is in ``palaver.commands``."""
+"""The command line: ``palaver list | run | report | compare | up | peer``; ``palaver.commands`` does what they say."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tyro import _errors  # the hook for mistakes in flags; private, so tyro is 
 
 from palaver.errors import MachineError, PalaverError
 from palaver.experiments import CHAPTERS, EXPERIMENTS
-from palaver.options import Options
+from palaver.options import Options, UpOptions
 from palaver.studies.stopping import last_words
 from palaver.version import __version__
 
@@ -39,6 +39,18 @@ class Compare:
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = field(default=())
     """Result folders made by palaver run."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Run one site of a collective of real peers, or check its settings."""
+
+    site: Annotated[Path, tyro.conf.Positional]
+    """The site's TOML file."""
+    check: bool = False
+    """Only check settings, credentials, data and model, and print what the site would be."""
+    data_root: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where data sets lie or are downloaded to."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +82,11 @@ def _dispatch(command: Any, args: Sequence[str]) -> int:
         print("\n".join(f"{name:<14}{about}" for name, about in _abouts().items()))
         print("palaver run NAME starts one; palaver run NAME --help shows its flags")
         return 0
+    if isinstance(command, Peer):
+        return _peers().peer(command.site, check=command.check, data_root=command.data_root)
+    given = _given(args)
+    if hasattr(command, "up"):
+        return _peers().run_up(command.up, _overrides(command.chapter, given))
     from palaver import commands  # only now: it imports JAX, which takes a second
 
     if isinstance(command, Report):
@@ -77,11 +94,33 @@ def _dispatch(command: Any, args: Sequence[str]) -> int:
     if isinstance(command, Compare):
         return commands.compare(command.folders)
     run = command.experiment
-    flags = [token.split("=")[0].removeprefix("--") for token in args if token.startswith("--")]
-    given = {flag.removeprefix("no-").replace("-", "_") for flag in flags}
-    overrides = {f.name: getattr(run.chapter, f.name) for f in fields(run.chapter) if f.name in given}
     options = frozenset(f.name for f in fields(run.run) if f.name in given)
-    return commands.run(run.name, run.run, options, overrides)
+    return commands.run(run.name, run.run, options, _overrides(run.chapter, given))
+
+
+def _given(args: Sequence[str]) -> set[str]:
+    """The flags among the arguments, as names of fields."""
+    flags = [token.split("=")[0].removeprefix("--") for token in args if token.startswith("--")]
+    return {flag.removeprefix("no-").replace("-", "_") for flag in flags}
+
+
+def _overrides(settings: Any, given: set[str]) -> dict[str, Any]:
+    """The settings that were given as flags."""
+    return {f.name: getattr(settings, f.name) for f in fields(settings) if f.name in given}
+
+
+def _peers() -> Any:
+    """The commands of peers, which need the extra of that name."""
+    try:
+        from palaver.peers import commands
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "palaver":
+            raise
+        raise PalaverError(
+            f"peers need {error.name}, which is not installed: pip install 'palaver-learning[peers]', or -e '.[peers]' "
+            "in a clone"
+        ) from None
+    return commands
 
 
 def _abouts() -> dict[str, str]:
@@ -105,7 +144,7 @@ def _parse(args: list[str]) -> Any:
     ]
     run = make_dataclass("Run", [("experiment", tyro.conf.OmitSubcommandPrefixes[reduce(or_, choices)])], frozen=True)
     run.__doc__ = "Run an experiment, or one configuration with your own settings."
-    commands = {"list": List, "run": run, "report": Report, "compare": Compare}
+    commands = {"list": List, "run": run, "report": Report, "compare": Compare, "up": _up(args), "peer": Peer}
     if args[0] not in commands and not args[0].startswith("-"):
         raise PalaverError(f"{args[0]!r} is not a command: choose one of {', '.join(commands)}")
     where = " ".join(["palaver", *args[: 2 if name else 1]])
@@ -113,6 +152,17 @@ def _parse(args: list[str]) -> Any:
         return tyro.extras.subcommand_cli_from_dict(
             commands, prog="palaver", args=args, config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
         )
+
+
+def _up(args: Sequence[str]) -> Any:
+    """The flags of ``palaver up``: its own options, and every setting of a collective."""
+    parts: list[Any] = [("up", UpOptions, field(default_factory=UpOptions))]
+    if args[0] == "up":
+        setting = _peers().flags()
+        parts.append(("chapter", type(setting), field(default=setting)))
+    made = make_dataclass("Up", parts, frozen=True)
+    made.__doc__ = "Start a local collective of real processes, and show what they do."
+    return made
 
 
 @cache

@@ -38,6 +38,8 @@ class Decided(NamedTuple):
     """``[B]``, nats."""
     voices: dict[str, Voice]
     """By the peer's name."""
+    logits: np.ndarray
+    """``[N, B, C]`` of the peers in this order, 0 where they did not answer."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -60,6 +62,7 @@ def ask(
     timeout: float = 2.0,
     rule: str = DEFAULT_RULE,
     temperatures: Mapping[str, float] = {},
+    silent: bool = False,
 ) -> Decided:
     """Asks all peers, waits for the answers, and decides.
 
@@ -73,6 +76,7 @@ def ask(
         timeout: seconds to wait for answers at most.
         rule: of ``palaver.decision.RULES``.
         temperatures: by peer, that its logits are divided by (``palaver.decision.fit_temperature``); 1 of others.
+        silent: whether the peers' silent twins are asked: what they would say had each learnt alone.
 
     Returns:
         The decision, and what became of each peer's answer.
@@ -92,7 +96,7 @@ def ask(
     began, found = time.monotonic(), dict[str, dict[int, np.ndarray]]()
     latest, replies = dict[str, float](), list[Any]()
     for chunk in chunks:
-        question = Ask(collective, len(chunk), np.ascontiguousarray(chunk).tobytes())
+        question = Ask(collective, len(chunk), np.ascontiguousarray(chunk).tobytes(), silent)
         replies.append(
             session.get(
                 f"{at}/ask/*",
@@ -160,7 +164,7 @@ def decided(
     for place, (name, parts) in enumerate(of.items()):
         status = "answered" if len(parts) == len(sizes) else "late" if parts else "absent"
         voices[name] = Voice(status, latest.get(name), float(weight[place]))
-    return Decided(p, entropy, voices)
+    return Decided(p, entropy, voices, logits)
 
 
 def _weights(rule: str, logits: np.ndarray, answered: np.ndarray) -> np.ndarray:

@@ -1,12 +1,10 @@
 """A site as a process: its settings, its network, and a loop that ends in order."""
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from palaver.peers.settings import SiteSettings
 from palaver.peers.site import Conduct, Site
 from palaver.peers.zenoh import ZenohTransport
 from palaver.studies.files import writing
+from palaver.studies.stopping import graceful
 
 _EVALUATED = 500
 """Validation examples of which beacons tell the accuracy, at most."""
@@ -42,22 +41,15 @@ def serve(
         MachineError: it cannot listen or write.
 
     """
-    stopping = list[int]()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.append(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    site = make_site(settings, make_material(settings, data_root))
-    try:
-        ready(site)
-        run(site, lambda: bool(stopping))
-    finally:
-        site.transport.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if site.conduct.folder is not None:
-        site.save()
+    with graceful("in order") as stopped:
+        site = make_site(settings, make_material(settings, data_root))
+        try:
+            ready(site)
+            run(site, stopped)
+        finally:
+            site.transport.close()
+        if site.conduct.folder is not None:
+            site.save()
 
 
 def make_site(settings: SiteSettings, material: Material) -> Site:

@@ -202,7 +202,8 @@ class Site:
         if not isinstance(message, Ask):
             raise RefusedError("malformed", f"a {type(message).__name__} in place of a question")
         x = array(message.x, (message.rows, *deal.shape), deal.dtype)
-        logits = np.asarray(self.peer.learner.predict(x).logits, "<f4")
+        of = self.twin if message.silent and self.twin is not None else self.peer
+        logits = np.asarray(of.learner.predict(x).logits, "<f4")
         assert arrived.reply is not None
         arrived.reply(encode(Answer(self.collective, self.peer.step, logits.tobytes())))
 

@@ -94,6 +94,8 @@ class Ask(_Message, frozen=True, tag=3):
 
     rows: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     x: Blob
+    silent: bool = False
+    """Whether the peer's silent twin is asked: what the peer would say had it learnt alone."""
 
 
 class Answer(_Message, frozen=True, tag=4):

@@ -69,7 +69,6 @@ def config(links: Links) -> dict[str, Any]:
         "connect": {
             "endpoints": others,
             "exit_on_failure": False,
-            "timeout_ms": 0,
             "retry": {"period_init_ms": 500, "period_max_ms": 4000, "period_increase_factor": 2},
         },
         "scouting": {"multicast": {"enabled": False}, "gossip": {"enabled": False}},  # with it uninvited peers link

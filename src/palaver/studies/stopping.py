@@ -43,8 +43,11 @@ def goes_on() -> str:
 
 
 @contextmanager
-def graceful() -> Generator[Callable[[], bool]]:
+def graceful(when: str = "after the next evaluation") -> Generator[Callable[[], bool]]:
     """While open, the first Ctrl-C or SIGTERM only asks to stop; a second one raises ``KeyboardInterrupt``.
+
+    Args:
+        when: it will stop, for the message.
 
     Yields:
         ``asked()``: whether to stop.
@@ -57,7 +60,7 @@ def graceful() -> Generator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        print("palaver: stopping after the next evaluation; once more to stop at once", file=sys.stderr)
+        print(f"palaver: stopping {when}; once more to stop at once", file=sys.stderr)
 
     heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
     old = {number: signal.signal(number, ask) for number in heard}
