@@ -33,3 +33,17 @@ def test_the_example_changes_five_lines():
     code = (ROOT / "examples" / "teacher_torch.py").read_text().split('"""', 2)[2]
     loop = [line for line in code.splitlines() if "# palaver" in line and not line.startswith(("from", "import"))]
     assert len(loop) == 5
+
+
+def test_sites_of_three_frameworks():
+    """Each of them, the linear model included, and their decision are better than in silence."""
+    command = [sys.executable, str(ROOT / "examples" / "peers_mixed.py"), "--rounds", "100", "--seeds", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = re.findall(r"^(.+?) {2,}([\d.]+) +([\d.]+) +(-?[\d.]+)$", done.stdout, re.MULTILINE)
+    gains = {name: float(gain) for name, _, _, gain in rows}
+    assert list(gains) == ["JAX, MLP", "PyTorch, MLP", "scikit-learn, linear", "decision"]
+    assert min(gains[site] for site in list(gains)[:3]) > 5
+    assert gains["decision"] > 2
+    assert all(
+        round(float(talking) - float(silent) - gains[name], 1) in (-0.1, 0, 0.1) for name, silent, talking, _ in rows
+    )
