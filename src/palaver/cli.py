@@ -1,4 +1,4 @@
-"""The command line: ``palaver list | run | report | compare | up | peer``; ``palaver.commands`` does what they say."""
+"""The command line; ``palaver.commands`` and ``palaver.peers.commands`` do what the commands say."""
 
 import os
 import re
@@ -15,7 +15,8 @@ from tyro import _errors  # the hook for mistakes in flags; private, so tyro is 
 
 from palaver.errors import MachineError, PalaverError
 from palaver.experiments import CHAPTERS, EXPERIMENTS
-from palaver.options import Options, UpOptions
+from palaver.options import Options
+from palaver.peers.options import AskFlags, Peer, Peers, StatusFlags, UpOptions
 from palaver.studies.stopping import last_words
 from palaver.version import __version__
 
@@ -39,18 +40,6 @@ class Compare:
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = field(default=())
     """Result folders made by palaver run."""
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Run one site of a collective of real peers, or check its settings."""
-
-    site: Annotated[Path, tyro.conf.Positional]
-    """The site's TOML file."""
-    check: bool = False
-    """Only check settings, credentials, data and model, and print what the site would be."""
-    data_root: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where data sets lie or are downloaded to."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,8 +71,17 @@ def _dispatch(command: Any, args: Sequence[str]) -> int:
         print("\n".join(f"{name:<14}{about}" for name, about in _abouts().items()))
         print("palaver run NAME starts one; palaver run NAME --help shows its flags")
         return 0
-    if isinstance(command, Peer):
-        return _peers().peer(command.site, check=command.check, data_root=command.data_root)
+    match command:
+        case Peer():
+            return _peers().peer(command.site, check=command.check, data_root=command.data_root)
+        case AskFlags():
+            return _peers().run_ask(command)
+        case StatusFlags():
+            return _peers().status(command)
+        case Peers():
+            return _peers().provide(command.action)
+        case _:
+            pass
     given = _given(args)
     if hasattr(command, "up"):
         return _peers().run_up(command.up, _overrides(command.chapter, given))
@@ -144,7 +142,8 @@ def _parse(args: list[str]) -> Any:
     ]
     run = make_dataclass("Run", [("experiment", tyro.conf.OmitSubcommandPrefixes[reduce(or_, choices)])], frozen=True)
     run.__doc__ = "Run an experiment, or one configuration with your own settings."
-    commands = {"list": List, "run": run, "report": Report, "compare": Compare, "up": _up(args), "peer": Peer}
+    peers = {"up": _up(args), "peer": Peer, "peers": Peers, "ask": AskFlags, "status": StatusFlags}
+    commands = {"list": List, "run": run, "report": Report, "compare": Compare} | peers
     if args[0] not in commands and not args[0].startswith("-"):
         raise PalaverError(f"{args[0]!r} is not a command: choose one of {', '.join(commands)}")
     where = " ".join(["palaver", *args[: 2 if name else 1]])

@@ -45,23 +45,3 @@ class Options:
     """TOML file of settings; flags override it."""
     checkpoint_seconds: float = 30.0
     """Seconds between two checkpoints at least; an interrupt always leaves one."""
-
-
-@dataclass(frozen=True)
-class UpOptions:
-    """What palaver up takes beside the settings of the collective."""
-
-    peers: int = 5
-    """How many peers, each a process of its own."""
-    pace: float = 50.0
-    """Rounds in a second of each peer at most; 0: as fast as the machine does them."""
-    kill_some: int = 0
-    """How many peers are killed when half of the rounds are done."""
-    seed: int = 0
-    """Of shards, reference set, random draws and first parameters."""
-    data_root: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: $PALAVER_DATA, or a cache)")] = (
-        None
-    )
-    """Where data sets lie or are downloaded to."""
-    json: bool = False
-    """Print only the final figures, as one JSON object."""

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import signal
 import socket
@@ -18,13 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from palaver.arguments import count
-from palaver.peers.ask import ask
 from palaver.peers.build import make_material
 from palaver.peers.settings import LEAN, SiteSettings
-from palaver.peers.wire import Beacon, RefusedError, decode
+from palaver.peers.watch import Watched, Watcher, table
 from palaver.peers.zenoh import Links, opened
 from palaver.studies.settings import changed
 from palaver.studies.stopping import graceful
@@ -33,8 +30,6 @@ _EVERY = 2.0
 """Seconds between questions to the collective while it trains."""
 _ASKED = 200
 """Validation examples of such a question."""
-_TIMEOUT = 3.0
-"""Seconds for answers to come."""
 _REFRESH = 0.25
 """Seconds between looks at the peers."""
 _PATIENCE = 30.0
@@ -64,14 +59,6 @@ class Site(NamedTuple):
     log: Path
 
 
-class Watched(NamedTuple):
-    """What was seen of a peer."""
-
-    step: int = 0
-    report: Mapping[str, float] = {}
-    heard: tuple[str, ...] = ()
-
-
 def up(plan: Plan, console: Console) -> int:
     """Starts peers, shows what they do until they have done their rounds, and ends them in order.
 
@@ -94,14 +81,16 @@ def up(plan: Plan, console: Console) -> int:
         material = make_material(
             settings[0], plan.data_root
         )  # so that bad settings are told once, before anything runs
-        watcher = Watcher(settings, material.digest)
+        name, ends = settings[0].agreed().name, settings[0].peers
+        session = opened(Links(name, "operator.up", "", ends))
+        watcher = Watcher(session, f"palaver/{name}", tuple(ends), material.digest)
         try:
             sites = [_start(each, Path(folder), plan) for each in settings]
             with _ended(sites):
                 final = _watch(plan, sites, watcher, material.validation, console)
                 final |= _figures(sites, watcher, material.test)
         finally:
-            watcher.session.close()
+            session.close()
     if plan.json:
         print(json.dumps(final, indent=2))
     else:
@@ -169,9 +158,9 @@ def to_toml(settings: SiteSettings) -> str:
     usual = {f.name: f.default for f in dataclasses.fields(settings)}
     given = {name: value for name, value in vars(settings).items() if name in usual and value != usual[name]}
     lines = [f"{name} = {json.dumps(value)}" for name, value in given.items() if not isinstance(value, dict)]
-    for name, table in given.items():
-        if isinstance(table, dict) and table:
-            lines += ["", f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in table.items())]
+    for name, part in given.items():
+        if isinstance(part, dict) and part:
+            lines += ["", f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in part.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -200,50 +189,6 @@ def _ended(sites: Sequence[Site]) -> Generator[None]:
                 site.process.wait()
 
 
-class Asked(NamedTuple):
-    """Accuracies in [0, 1]."""
-
-    together: float
-    alone: dict[str, float]
-    """By the name of those who answered in time."""
-
-
-class Watcher:
-    """Looks at a collective from outside, and asks it.
-
-    Args:
-        settings: of the peers.
-        digest: of what they agreed on.
-
-    """
-
-    def __init__(self, settings: Sequence[SiteSettings], digest: bytes) -> None:
-        first = settings[0]
-        self.names, self.digest, self.at = tuple(first.peers), digest, f"palaver/{first.agreed().name}"
-        self.seen = dict[str, Watched]()
-        self.session = opened(Links(first.agreed().name, "operator.up", "", first.peers))
-        self._declared = self.session.declare_subscriber(f"{self.at}/state/*", self._beacon)
-
-    def _beacon(self, sample: Any) -> None:
-        name = str(sample.key_expr).rpartition("/")[2]
-        try:
-            beacon = decode(bytes(sample.payload), self.digest)
-        except RefusedError:
-            return
-        if isinstance(beacon, Beacon) and name in self.names:
-            self.seen[name] = Watched(beacon.step, beacon.report, tuple(beacon.received))
-
-    def asked(self, x: np.ndarray, y: np.ndarray, classes: int, *, silent: bool = False) -> Asked:
-        """What the collective decides about inputs whose labels are known."""
-        found = ask(self.session, self.at, self.digest, x, self.names, classes, timeout=_TIMEOUT, silent=silent)
-        right = (found.logits.argmax(-1) == y).mean(-1)
-        there = {name: place for place, name in enumerate(self.names) if found.voices[name].status == "answered"}
-        return Asked(
-            float((found.distribution.argmax(-1) == y).mean()),
-            {name: float(right[place]) for name, place in there.items()},
-        )
-
-
 def _watch(
     plan: Plan, sites: Sequence[Site], watcher: Watcher, validation: tuple[np.ndarray, np.ndarray], console: Console
 ) -> dict[str, Any]:
@@ -251,8 +196,7 @@ def _watch(
     began = asked_at = time.monotonic()
     rounds = sites[0].settings.agreed().settings.rounds
     x, y = (part[:_ASKED] for part in validation)
-    classes = int(validation[1].max()) + 1
-    killed, together, first = list[str](), math.nan, None
+    killed, together, first = list[str](), None, None
     shown = contextlib.nullcontext() if plan.json else Live(console=console, auto_refresh=False)
     with shown as live, graceful("all peers in order") as stopped:
         while not stopped():
@@ -266,11 +210,11 @@ def _watch(
                     site.process.kill()
                     killed.append(site.settings.name)
             if time.monotonic() - asked_at >= _EVERY and len(watcher.seen) == len(sites):
-                asked, asked_at = watcher.asked(x, y, classes), time.monotonic()
+                asked, asked_at = watcher.asked(x, y), time.monotonic()
                 together = asked.together
                 first = first or (asked_at - began if asked.alone else None)
             if live is not None:
-                live.update(_table(sites, watcher, killed, together, rounds), refresh=True)
+                live.update(table(watcher, rounds, killed, together), refresh=True)
             if min(steps) >= rounds:
                 break
         interrupted = stopped()
@@ -292,45 +236,9 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _table(sites: Sequence[Site], watcher: Watcher, killed: Sequence[str], together: float, rounds: int) -> Table:
-    caption = "the collective: no decision yet" if math.isnan(together) else f"the collective: {100 * together:.1f} %"
-    table = Table(title="accuracy on validation examples", caption=caption)
-    table.add_column("site")
-    table.add_column("state")
-    for heading in ("round", "alone %", "silent %", "inbox", "kB in", "kB out", "lost %", "hears", "refused"):
-        table.add_column(heading, justify="right")
-    for site in sites:
-        name = site.settings.name
-        seen = watcher.seen.get(name)
-        if name in killed:
-            state = "killed"
-        elif seen is None:
-            state = "starts"
-        else:
-            state = "done" if seen.step >= rounds else "talking" if seen.report.get("present") else "alone"
-        table.add_row(name, state, *_cells(seen))
-    return table
-
-
-def _cells(seen: Watched | None) -> list[str]:
-    if seen is None:
-        return ["–"] * 9
-    of = seen.report
-    return [
-        str(seen.step),
-        *(f"{100 * of.get(name, math.nan):.1f}" for name in ("accuracy", "silent")),
-        f"{of.get('inbox', 0):.0f}",
-        *(f"{of.get(name, 0) / 1000:.1f}" for name in ("bytes in", "bytes out")),
-        f"{100 * of.get('lost', 0):.1f}",
-        str(len(seen.heard)),
-        f"{of.get('refused', 0):.0f}",
-    ]
-
-
 def _figures(sites: Sequence[Site], watcher: Watcher, test: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
     """The final accuracies on test examples, in [0, 1], and the bytes."""
-    classes = int(test[1].max()) + 1
-    talking, silent = (watcher.asked(*test, classes, silent=silent) for silent in (False, True))
+    talking, silent = (watcher.asked(*test, silent=silent) for silent in (False, True))
     peers = {}
     for site in sites:
         name = site.settings.name

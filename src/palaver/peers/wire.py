@@ -147,17 +147,32 @@ def decode(data: bytes, collective: bytes) -> Message:
         RefusedError: for any other data.
 
     """
+    message = _read(data)
+    if message.collective != collective:
+        raise RefusedError("collective", f"digest {message.collective.hex()}: this peer's is {collective.hex()}")
+    return message
+
+
+def digest_of(data: bytes) -> bytes:
+    """The digest of the collective that a message is of.
+
+    Raises:
+        RefusedError: it is no message.
+
+    """
+    return _read(data).collective
+
+
+def _read(data: bytes) -> Message:
+    """A message of any collective."""
     if len(data) > LARGEST:
         raise RefusedError("size", f"{len(data)} bytes: at most {LARGEST} are read")
     if data[:1] != bytes([VERSION]):
         raise RefusedError("version", f"the first byte is {data[:1].hex()}: this peer reads version {VERSION}")
     try:
-        message = _decoder.decode(memoryview(data)[1:])
+        return _decoder.decode(memoryview(data)[1:])
     except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
         raise RefusedError("malformed", str(error)) from None
-    if message.collective != collective:
-        raise RefusedError("collective", f"digest {message.collective.hex()}: this peer's is {collective.hex()}")
-    return message
 
 
 def array(data: bytes, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> np.ndarray:

@@ -125,6 +125,7 @@ def _access(links: Links) -> dict[str, Any]:
         )
         policies.append({"rules": [rule], "subjects": [name]})
 
+    asked = [f"{at}/ask/{links.name}", f"{at}/ask/*"]  # whoever asks all at once writes the latter
     for name in links.peers:
         if name == links.name or name in links.refused:
             continue
@@ -132,13 +133,13 @@ def _access(links: Links) -> dict[str, Any]:
         let(name, ("put", "delete"), [f"{at}/p/{name}/{links.name}", f"{at}/state/{name}"], "writes")
         reads = [f"{at}/p/{links.name}/{name}", f"{at}/state/{links.name}", f"{at}/p/*/{name}", f"{at}/state/*"]
         let(name, ("declare_subscriber",), reads, "reads")
-        let(name, ("query",), [f"{at}/ask/{links.name}"], "asks")
+        let(name, ("query",), asked, "asks")
         let(name, ("reply", "declare_queryable"), [f"{at}/ask/{name}"], "answers")
         let(name, _IS_THERE, [f"{at}/alive/{name}", f"{at}/alive/*"], "is there")
     for name in links.operators:
         subjects.append({"id": name, "cert_common_names": [name]})
         let(name, ("declare_subscriber",), [f"{at}/state/{links.name}", f"{at}/state/*"], "reads")
-        let(name, ("query",), [f"{at}/ask/{links.name}"], "asks")
+        let(name, ("query",), asked, "asks")
         let(name, _IS_THERE[1:], [f"{at}/alive/*"], "looks")
     return {
         "enabled": True,

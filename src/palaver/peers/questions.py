@@ -1,8 +1,11 @@
 """Questions to a collective: the decision of whoever answers in time."""
 
 import math
+import queue
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,9 +14,17 @@ import zenoh
 
 from palaver.arguments import choice, number
 from palaver.decision import DEFAULT_RULE, RULES
-from palaver.peers.wire import LARGEST, Answer, Ask, RefusedError, array, decode, encode
+from palaver.peers.names import check_name, is_operator
+from palaver.peers.settings import SiteSettings, read_site
+from palaver.peers.wire import LARGEST, Answer, Ask, RefusedError, array, decode, digest_of, encode
+from palaver.peers.zenoh import Links, opened
 from palaver.types import PalaverError
 
+_HELLO = 5.0
+"""Seconds to wait for a first beacon at least: links are tried again after up to four."""
+_LINKS = 0.5
+"""Seconds to wait for links to all sites once there is one; those that are up link in a few milliseconds."""
+_FLOAT = np.dtype(np.float32)
 _ROOM = LARGEST - 64
 """Bytes of inputs in a question at most."""
 
@@ -33,13 +44,18 @@ class Decided(NamedTuple):
     """A collective's decision about B inputs."""
 
     distribution: np.ndarray
-    """``[B, C]``; uniform where nobody answered."""
+    """``[B, C]``; uniform where nobody answered, with C = 1 where nobody answered at all."""
     entropy: np.ndarray
     """``[B]``, nats."""
     voices: dict[str, Voice]
     """By the peer's name."""
     logits: np.ndarray
     """``[N, B, C]`` of the peers in this order, 0 where they did not answer."""
+
+    @property
+    def nobody(self) -> bool:
+        """Whether no peer answered in time."""
+        return all(voice.status == "absent" for voice in self.voices.values())
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -52,12 +68,94 @@ class Decided(NamedTuple):
 
 
 def ask(
+    x: np.ndarray,
+    site: str | Path,
+    *,
+    timeout: float = 2.0,
+    rule: str = DEFAULT_RULE,
+    operator: str = "operator.demo",
+    credentials: str | Path | None = None,
+) -> Decided:
+    """Asks a running collective from anywhere.
+
+    Args:
+        x: ``[B, ...]`` inputs, of the shape and type that the collective agreed on.
+        site: TOML file of any of its sites, which says where all are.
+        timeout: seconds to wait at most, first for a link and then for answers.
+        rule: of ``palaver.decision.RULES``.
+        operator: name in the operator's certificate, where sites have certificates.
+        credentials: folder with its key and certificate.
+
+    Returns:
+        The decision, and what became of each peer's answer.
+
+    Raises:
+        PalaverError: as ``put``; the file or the certificate cannot be read; or no site is reached.
+
+    """
+    timeout = number("timeout", timeout, "(0, inf)")
+    with looking(Path(site), operator, credentials) as (session, settings):
+        at = f"palaver/{settings.agreed().name}"
+        return put(session, at, introduced(session, at, timeout), x, tuple(settings.peers), timeout=timeout, rule=rule)
+
+
+@contextmanager
+def looking(site: Path, operator: str, credentials: str | Path | None) -> Generator[tuple[zenoh.Session, SiteSettings]]:
+    """A session of an operator, who takes part in nothing.
+
+    Args:
+        site: TOML file of any site.
+        operator: its name.
+        credentials: folder with its key and certificate.
+
+    Yields:
+        The session, and the settings of the file.
+
+    Raises:
+        PalaverError: the file or the certificate cannot be read, or the name is no operator's.
+
+    """
+    settings = read_site(site)
+    if not is_operator(check_name(operator)):
+        raise PalaverError(f"operator is {operator!r}: give a name that begins with operator.")
+    if bool(settings.credentials) != bool(credentials):
+        said = "have certificates: give an operator's" if settings.credentials else "have no certificates: leave out"
+        raise PalaverError(f"the sites of {site} {said} credentials")
+    folder = None if credentials is None else Path(credentials)
+    session = opened(Links(settings.agreed().name, operator, "", settings.peers, folder))
+    try:
+        yield session, settings
+    finally:
+        session.close()
+
+
+def introduced(session: zenoh.Session, at: str, timeout: float) -> bytes:
+    """The digest of what a collective agreed on, from the first beacon that is heard.
+
+    Raises:
+        PalaverError: no beacon is heard in time.
+
+    """
+    heard = queue.Queue[bytes]()
+    with session.declare_subscriber(f"{at}/state/*", lambda sample: heard.put(bytes(sample.payload))):
+        until = time.monotonic() + max(timeout, _HELLO)
+        while True:
+            try:
+                return digest_of(heard.get(timeout=max(0.0, until - time.monotonic())))
+            except RefusedError:
+                continue
+            except queue.Empty:
+                raise PalaverError(
+                    f"no site is heard within {max(timeout, _HELLO):g} s: start one, or give another site or time-out"
+                ) from None
+
+
+def put(
     session: zenoh.Session,
     at: str,
     collective: bytes,
     x: np.ndarray,
     peers: Sequence[str],
-    classes: int,
     *,
     timeout: float = 2.0,
     rule: str = DEFAULT_RULE,
@@ -72,7 +170,6 @@ def ask(
         collective: digest of what was agreed on.
         x: ``[B, ...]`` inputs, as the collective agreed on.
         peers: names of those who are asked.
-        classes: C.
         timeout: seconds to wait for answers at most.
         rule: of ``palaver.decision.RULES``.
         temperatures: by peer, that its logits are divided by (``palaver.decision.fit_temperature``); 1 of others.
@@ -116,12 +213,12 @@ def ask(
                 answer = decode(bytes(reply.ok.payload), collective)
                 if name not in peers or not isinstance(answer, Answer):
                     continue
-                logits = array(answer.logits, (len(chunk), classes), np.dtype(np.float32))
+                logits = array(answer.logits, (len(chunk), len(answer.logits) // (4 * len(chunk))), _FLOAT)
             except RefusedError:
                 continue
             found.setdefault(name, {})[place] = logits
             latest[name] = 1000 * (time.monotonic() - began)
-    return decided(found, latest, [len(chunk) for chunk in chunks], peers, classes, rule, temperatures)
+    return decided(found, latest, [len(chunk) for chunk in chunks], peers, rule, temperatures)
 
 
 def decided(
@@ -129,7 +226,6 @@ def decided(
     latest: Mapping[str, float],
     sizes: Sequence[int],
     peers: Sequence[str],
-    classes: int,
     rule: str,
     temperatures: Mapping[str, float],
 ) -> Decided:
@@ -140,7 +236,6 @@ def decided(
         latest: milliseconds until each peer's last answer.
         sizes: rows of each question.
         peers: names of all who were asked.
-        classes: C.
         rule: of ``palaver.decision.RULES``.
         temperatures: as for ``ask``.
 
@@ -148,8 +243,10 @@ def decided(
         The decision.
 
     """
+    widths = [array.shape[1] for parts in found.values() for array in parts.values()]
+    classes = max(set(widths), key=widths.count, default=1)
     blank = [np.zeros((size, classes), np.float32) for size in sizes]
-    of = {name: found.get(name, {}) for name in peers}
+    of = {name: _of_width(found.get(name, {}), classes) for name in peers}
     logits = np.stack(
         [
             np.concatenate([parts.get(place, empty) for place, empty in enumerate(blank)]) / temperatures.get(name, 1.0)
@@ -158,13 +255,18 @@ def decided(
     )
     answered = np.stack([np.repeat([place in parts for place in range(len(sizes))], sizes) for parts in of.values()])
     p = np.asarray(RULES[rule](jnp.asarray(logits), jnp.asarray(answered)))
-    entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(-1)
+    entropy = np.abs((p * np.log(np.maximum(p, 1e-30))).sum(-1))
     weight = _weights(rule, logits, answered)
     voices = {}
     for place, (name, parts) in enumerate(of.items()):
         status = "answered" if len(parts) == len(sizes) else "late" if parts else "absent"
         voices[name] = Voice(status, latest.get(name), float(weight[place]))
     return Decided(p, entropy, voices, logits)
+
+
+def _of_width(parts: Mapping[int, np.ndarray], classes: int) -> dict[int, np.ndarray]:
+    """The answers with so many classes: those that most have given."""
+    return {place: array for place, array in parts.items() if array.shape[1] == classes}
 
 
 def _weights(rule: str, logits: np.ndarray, answered: np.ndarray) -> np.ndarray:

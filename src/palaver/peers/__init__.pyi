@@ -1,0 +1,3 @@
+from .questions import Decided, Voice, ask
+
+__all__ = ["Decided", "Voice", "ask"]

@@ -1,0 +1,113 @@
+"""A collective as it is seen from outside: its beacons, its answers, and a table of them."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import zenoh
+from rich.table import Table
+
+from palaver.peers.questions import put
+from palaver.peers.wire import Beacon, RefusedError, decode
+
+_TIMEOUT = 3.0
+"""Seconds for answers to come."""
+
+
+class Watched(NamedTuple):
+    """What was seen of a peer."""
+
+    step: int = 0
+    report: Mapping[str, float] = {}
+    heard: tuple[str, ...] = ()
+
+
+class Asked(NamedTuple):
+    """Accuracies in [0, 1]."""
+
+    together: float
+    alone: dict[str, float]
+    """By the name of those who answered in time."""
+
+
+class Watcher:
+    """Looks at a collective from outside, and asks it.
+
+    Args:
+        session: that has links to the sites.
+        at: beginning of the collective's keys, ``palaver/NAME``.
+        names: of the sites.
+        digest: of what they agreed on.
+
+    """
+
+    def __init__(self, session: zenoh.Session, at: str, names: Sequence[str], digest: bytes) -> None:
+        self.session, self.at, self.names, self.digest = session, at, tuple(names), digest
+        self.seen = dict[str, Watched]()
+        self._declared = self.session.declare_subscriber(f"{self.at}/state/*", self._beacon)
+
+    def _beacon(self, sample: Any) -> None:
+        name = str(sample.key_expr).rpartition("/")[2]
+        try:
+            beacon = decode(bytes(sample.payload), self.digest)
+        except RefusedError:
+            return
+        if isinstance(beacon, Beacon) and name in self.names:
+            self.seen[name] = Watched(beacon.step, beacon.report, tuple(beacon.received))
+
+    def asked(self, x: np.ndarray, y: np.ndarray, *, silent: bool = False) -> Asked:
+        """What the collective decides about inputs whose labels are known."""
+        found = put(self.session, self.at, self.digest, x, self.names, timeout=_TIMEOUT, silent=silent)
+        right = (found.logits.argmax(-1) == y).mean(-1)
+        there = {name: place for place, name in enumerate(self.names) if found.voices[name].status == "answered"}
+        return Asked(
+            float((found.distribution.argmax(-1) == y).mean()),
+            {name: float(right[place]) for name, place in there.items()},
+        )
+
+
+def table(watcher: Watcher, rounds: int, killed: Collection[str] = (), together: float | None = None) -> Table:
+    """What is known of every site.
+
+    Args:
+        watcher: of the collective.
+        rounds: that sites do.
+        killed: names of sites that were killed.
+        together: the accuracy in [0, 1] of the collective's decision, if it is known.
+
+    Returns:
+        A table for the terminal.
+
+    """
+    caption = None if together is None else f"together {100 * together:.1f} %"
+    grid = Table(title="accuracy on validation examples", caption=caption)
+    grid.add_column("site")
+    grid.add_column("state")
+    for heading in ("round", "alone %", "silent %", "inbox", "kB in", "kB out", "lost %", "hears", "refused"):
+        grid.add_column(heading, justify="right")
+    for name in watcher.names:
+        seen = watcher.seen.get(name)
+        if name in killed:
+            state = "killed"
+        elif seen is None:
+            state = "starts"
+        else:
+            state = "done" if seen.step >= rounds else "talking" if seen.report.get("present") else "alone"
+        grid.add_row(name, state, *_cells(seen))
+    return grid
+
+
+def _cells(seen: Watched | None) -> list[str]:
+    if seen is None:
+        return ["–"] * 9
+    of = seen.report
+    return [
+        str(seen.step),
+        *(f"{100 * of.get(name, math.nan):.1f}" for name in ("accuracy", "silent")),
+        f"{of.get('inbox', 0):.0f}",
+        *(f"{of.get(name, 0) / 1000:.1f}" for name in ("bytes in", "bytes out")),
+        f"{100 * of.get('lost', 0):.1f}",
+        str(len(seen.heard)),
+        f"{of.get('refused', 0):.0f}",
+    ]
