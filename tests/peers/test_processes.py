@@ -1,13 +1,18 @@
 """Sites as real processes over Zenoh on loopback."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+
+from palaver.data import load
 
 pytest.importorskip("zenoh")
 
@@ -115,3 +120,77 @@ def test_check_says_what_a_site_would_be(tmp_path, capsys):
     path.write_text(SITE.format(port=2).replace("100", "101"))
     main(["peer", str(path), "--check"])
     assert json.loads(capsys.readouterr().out)["digest"] != found["digest"]
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory):
+    """Two running sites with certificates; the folder of their files."""
+    folder = tmp_path_factory.mktemp("secured")
+    assert palaver("peers", "init", "keys", "--sites", "a,b", cwd=folder).returncode == 0
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        ends = {name: f"tls/127.0.0.1:{each.getsockname()[1]}" for name, each in zip("ab", sockets, strict=True)}
+    for name in ends:
+        peers = "\n".join(f'{other} = "{end}"' for other, end in ends.items())
+        (folder / f"{name}.toml").write_text(
+            f'name = "{name}"\ncredentials = "keys/{name}"\noperators = ["operator.demo"]\nfolder = "run-{name}"\n'
+            f"pace = 50\n[peers]\n{peers}\n[collective]\nrounds = 100000\n"
+        )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "palaver", "peer", f"{name}.toml"], cwd=folder, stderr=subprocess.DEVNULL
+        )
+        for name in ends
+    ]
+    try:
+        yield folder
+    finally:
+        for process in processes:
+            process.terminate()
+        assert [process.wait(60) for process in processes] == [0, 0]
+        assert len(list(folder.glob("run-*/*.npz"))) >= 2  # each has left with a checkpoint
+
+
+OPERATOR = ("--credentials", "keys/operator.demo")
+
+
+def test_an_operator_sees_and_asks_sites_with_certificates(secured):
+    until, seen = time.monotonic() + 120, {}
+    while not all(seen.get(name, {"heard": []})["heard"] for name in "ab"):  # each has heard the other
+        assert time.monotonic() < until
+        done = palaver("status", "--site", "a.toml", *OPERATOR, "--json", cwd=secured)
+        seen = json.loads(done.stdout) if done.returncode == 0 else {}
+    assert seen["a"]["heard"] == ["b"]
+    np.save(secured / "x.npy", load("digits").x_test[:5])
+    done = palaver("ask", "x.npy", "--site", "b.toml", *OPERATOR, "--timeout", "10", "--json", cwd=secured)
+    found = json.loads(done.stdout)
+    assert [voice["status"] for voice in found["peers"].values()] == ["answered", "answered"]
+    assert np.shape(found["distribution"]) == (5, 10)
+    assert np.sum(found["distribution"], 1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("x.npy", "--site", "b.toml"), "have certificates: give an operator's credentials"),
+        (("x.npy", "--site", "b.toml", *OPERATOR, "--operator", "a"), "begins with operator."),
+        (("x.npy", "--site", "b.toml", *OPERATOR, "--rule", "best"), "rule is 'best'"),
+        (("x.npy", "--site", "b.toml", *OPERATOR, "--timeout", "0"), "timeout is 0.0"),
+        (("x.npy", "--site", "no.toml", *OPERATOR), "no.toml cannot be read"),
+        (("no.npy", "--site", "b.toml", *OPERATOR), "no.npy cannot be read"),
+    ],
+)
+def test_bad_questions_are_told_in_one_line(tmp_path, monkeypatch, capsys, args, said):
+    from palaver.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["peers", "init", "keys", "--sites", "b"]) == 0
+    np.save("x.npy", np.zeros((1, 8, 8), np.uint8))
+    (tmp_path / "b.toml").write_text("name = 'b'\ncredentials = 'keys/b'\n[peers]\nb = 'tls/127.0.0.1:1'\n")
+    capsys.readouterr()
+    assert main(["ask", *args]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1

@@ -93,6 +93,7 @@ def ask(
         PalaverError: as ``put``; the file or the certificate cannot be read; or no site is reached.
 
     """
+    choice("rule", rule, RULES)
     timeout = number("timeout", timeout, "(0, inf)")
     with looking(Path(site), operator, credentials) as (session, settings):
         at = f"palaver/{settings.agreed().name}"

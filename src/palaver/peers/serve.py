@@ -1,6 +1,7 @@
 """A site as a process: its settings, its network, and a loop that ends in order."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from palaver.studies.stopping import graceful
 
 _EVALUATED = 500
 """Validation examples of which beacons tell the accuracy, at most."""
+
+_SHARE = 0.05
+"""Of the time, what evaluations take at most."""
 
 _IDLE = 0.02
 """Seconds to wait at most for what comes in."""
@@ -110,7 +114,7 @@ def run(site: Site, stopped: Callable[[], bool]) -> None:
 
 
 class Reporter:
-    """What a site's beacons tell about it: accuracies on validation examples, computed anew when it has learnt more.
+    """What a site's beacons tell about it; accuracies are computed anew when it has learnt more and time allows.
 
     Args:
         material: of the site.
@@ -120,13 +124,16 @@ class Reporter:
     def __init__(self, material: Material) -> None:
         x, y = material.validation
         self._x, self._y = x[:_EVALUATED], y[:_EVALUATED]
-        self._twin, self._found, self._step = material.twin, dict[str, float](), -1
+        self._twin, self._found, self._step, self._at = material.twin, dict[str, float](), -1, -math.inf
 
     def __call__(self, site: Site) -> dict[str, float]:
         """Accuracies of the site's model and of its silent twin in [0, 1], packets and bytes."""
-        if site.peer.step != self._step:
+        began = time.monotonic()
+        if site.peer.step != self._step and began >= self._at:
             self._step = site.peer.step
             self._found = {"accuracy": self._of(site.peer), "silent": self._of(self._twin)}
+            ended = time.monotonic()
+            self._at = ended + (ended - began) / _SHARE
         missing = [seen.missing for seen in site.seen.values()]
         return self._found | {
             "inbox": float(len(site.peer.inbox) + len(site.peer.arrived)),

@@ -194,7 +194,8 @@ class Site:
         if beacon.epoch < self.neighbours.get(sender, Neighbour()).epoch:
             raise RefusedError("replayed", f"a beacon of epoch {beacon.epoch}")
         report = {name: value for name, value in beacon.report.items() if math.isfinite(value)}
-        self.neighbours[sender] = Neighbour(beacon.epoch, beacon.step, report)
+        before = self.neighbours.get(sender, Neighbour()).report
+        self.neighbours[sender] = Neighbour(beacon.epoch, beacon.step, report or before)
         self.outbox.heard_from(sender, beacon.received.get(self.name))
 
     def _answer(self, arrived: Arrived) -> None:
@@ -215,12 +216,16 @@ class Site:
         if now < (self._soon_at if waits else self._beacon_at):
             return
         self._acknowledged = {sender: seen.arrived for sender, seen in self.seen.items()}
+        due = now >= self._beacon_at
         received = {names[sender]: (seen.epoch, seen.newest) for sender, seen in self.seen.items() if seen.newest >= 0}
-        data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, received, self.report(self)))
+        report = self.report(self) if due else {}
+        data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, received, report))
         self.transport.beacon(data)
         least = len(data) * (len(names) - 1) / (_SHARE * self.outbox.rate)
-        self._soon_at, self._beacon_at = now + max(_SOON, least), now + max(self.conduct.beacon_every, least)
-        self._note()
+        self._soon_at = now + max(_SOON, least)
+        if due:
+            self._beacon_at = now + max(self.conduct.beacon_every, least)
+            self._note()
 
     def _note(self) -> None:
         """Tells the journal what has left and was refused since the last beacon."""

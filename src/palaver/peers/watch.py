@@ -54,7 +54,8 @@ class Watcher:
         except RefusedError:
             return
         if isinstance(beacon, Beacon) and name in self.names:
-            self.seen[name] = Watched(beacon.step, beacon.report, tuple(beacon.received))
+            before = self.seen.get(name, Watched())
+            self.seen[name] = Watched(beacon.step, beacon.report or before.report, tuple(beacon.received))
 
     def asked(self, x: np.ndarray, y: np.ndarray, *, silent: bool = False) -> Asked:
         """What the collective decides about inputs whose labels are known."""

@@ -86,7 +86,7 @@ class Beacon(_Message, frozen=True, tag=2):
     received: Annotated[dict[Name, tuple[Long, Count]], msgspec.Meta(max_length=1024)]
     """The sender's epoch and the largest seq of it, by the sender's name."""
     report: Annotated[dict[Name, float], msgspec.Meta(max_length=64)] = {}
-    """What a table of the collective shows of it: accuracies, packets, bytes."""
+    """For a table of the collective: accuracies, packets, bytes; empty where the beacon only acknowledges."""
 
 
 class Ask(_Message, frozen=True, tag=3):
