@@ -135,7 +135,8 @@ def _access(links: Links) -> dict[str, Any]:
         let(name, ("declare_subscriber",), reads, "reads")
         let(name, ("query",), asked, "asks")
         let(name, ("reply", "declare_queryable"), [f"{at}/ask/{name}"], "answers")
-        let(name, _IS_THERE, [f"{at}/alive/{name}", f"{at}/alive/*"], "is there")
+        let(name, _IS_THERE[:1], [f"{at}/alive/{name}"], "is there")
+        let(name, _IS_THERE[1:], [f"{at}/alive/*"], "looks")
     for name in links.operators:
         subjects.append({"id": name, "cert_common_names": [name]})
         let(name, ("declare_subscriber",), [f"{at}/state/{links.name}", f"{at}/state/*"], "reads")
@@ -220,7 +221,7 @@ class ZenohTransport:
     def _question(self, query: zenoh.Query) -> None:
         def reply(answer: bytes) -> None:
             with query:
-                query.reply(f"{self._at}/ask/{self._links.name}", answer, priority=zenoh.Priority.INTERACTIVE_HIGH)
+                query.reply(f"{self._at}/ask/{self._links.name}", answer)
 
         data = b"" if query.payload is None else bytes(query.payload)
         self._asked.append(Arrived("ask", "", data, reply))
