@@ -78,15 +78,15 @@ def up(plan: Plan, console: Console) -> int:
     count("kill-some", plan.kill, least=0, most=plan.peers - 1, unit="peers, so that one is left")
     with tempfile.TemporaryDirectory(prefix="palaver-") as folder:
         settings = site_settings(plan, Path(folder))
-        material = make_material(
-            settings[0], plan.data_root
-        )  # so that bad settings are told once, before anything runs
+        material = make_material(settings[0], plan.data_root)  # bad settings are told once, before anything runs
         name, ends = settings[0].agreed().name, settings[0].peers
         session = opened(Links(name, "operator.up", "", ends))
         watcher = Watcher(session, f"palaver/{name}", tuple(ends), material.digest)
+        sites = list[Site]()
         try:
-            sites = [_start(each, Path(folder), plan) for each in settings]
             with _ended(sites):
+                for each in settings:
+                    sites.append(_start(each, Path(folder), plan))
                 final = _watch(plan, sites, watcher, material.validation, console)
                 final |= _figures(sites, watcher, material.test)
         finally:
