@@ -78,6 +78,10 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def complaints(self) -> list[str]:
+        """Every line that the page or the browser wrote about it."""
+        return [json.dumps(each["params"]) for each in self.events if each.get("method") in _COMPLAINTS]
+
     def _next(self) -> dict:
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._read], [], [], max(0.0, self._deadline - time.monotonic()))
@@ -90,12 +94,12 @@ class Page:
 
 @contextmanager
 def opened(
-    path: Path, *, width: int = 1100, dark: bool = False, media: str = "", timeout: float = 120.0
+    path: Path | str, *, width: int = 1100, dark: bool = False, media: str = "", timeout: float = 120.0
 ) -> Generator[Page]:
     """A page in a browser.
 
     Args:
-        path: an HTML page.
+        path: an HTML page, or the address of one.
         width: of the window, in pixels.
         dark: whether the reader prefers a dark page.
         media: print, or empty: what is asked for, a screen or a PDF file.
@@ -125,7 +129,7 @@ def opened(
             page.call("Emulation.setDeviceMetricsOverride", width=width, height=1600, deviceScaleFactor=1, mobile=False)
             scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
             page.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
-            page.call("Page.navigate", url=path.resolve().as_uri())
+            page.call("Page.navigate", url=path if isinstance(path, str) else path.resolve().as_uri())
             page.wait("Page.loadEventFired")
             yield page
         finally:
@@ -154,7 +158,7 @@ def check_page(path: Path, *, width: int = 1100, **how: Any) -> dict:
         return _parse(path)
     with opened(path, width=width, **how) as page:
         found = page.ask(_PROBE)
-        console = [json.dumps(each["params"]) for each in page.events if each.get("method") in _COMPLAINTS]
+        console = page.complaints()
     return {
         "browser": browser,
         "figures": {name: tuple(size) for name, size in found["figures"]},
