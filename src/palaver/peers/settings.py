@@ -1,13 +1,16 @@
 """A site's settings: a TOML file, validated like all settings."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from annotated_types import Ge
 from pydantic import Field
 
+from palaver.arguments import shown
 from palaver.exchange.settings import CollectiveSettings
 from palaver.peers.credentials import CERTIFICATE, certificate_of, refused
 from palaver.peers.names import check_name
@@ -103,6 +106,13 @@ class SiteSettings:
                     f"the endpoint of {name} is {end!r}, not on loopback, and there are no credentials: give the "
                     "folder of palaver peers join as credentials, or insecure = true, with which anyone can read and "
                     "write packets"
+                )
+        if self.http:
+            host, port = address(self.http)
+            if not (self.insecure or loopback(f"tcp/{self.http}")):
+                raise PalaverError(
+                    f"http is {self.http!r}, not on loopback, and HTTP has no certificates here: give "
+                    f"127.0.0.1:{port}, or insecure = true, with which anyone who reaches {host} can ask and look"
                 )
         self.agreed()
 
@@ -201,9 +211,34 @@ def read_site(path: Path, changes: Mapping[str, Any] = {}) -> SiteSettings:
 def loopback(endpoint: str) -> bool:
     """Whether an endpoint is on this machine alone.
 
-    >>> loopback("tcp/127.0.0.1:7447"), loopback("tcp/0.0.0.0:7447")
-    (True, False)
+    >>> loopback("tcp/127.0.0.1:7447"), loopback("tcp/0.0.0.0:7447"), loopback("tcp/127.example.org:7447")
+    (True, False, False)
 
     """
     host = endpoint.partition("/")[2].rpartition(":")[0]
-    return host in ("localhost", "[::1]") or host.startswith("127.")
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def address(http: str) -> tuple[str, int]:
+    """Host and port of the setting ``http``.
+
+    >>> address("127.0.0.1:8000"), address("[::1]:8000")
+    (('127.0.0.1', 8000), ('::1', 8000))
+
+    Args:
+        http: the setting.
+
+    Returns:
+        The host, an IPv6 address without brackets, and the port.
+
+    Raises:
+        PalaverError: it is no HOST:PORT.
+
+    """
+    found = re.fullmatch(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", http)
+    if found is None or not 1 <= int(found[2]) <= 65535:
+        raise PalaverError(f"http is {shown(http)}: give HOST:PORT, such as 127.0.0.1:8000")
+    return found[1].strip("[]"), int(found[2])
