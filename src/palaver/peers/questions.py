@@ -255,7 +255,9 @@ def decided(
         ]
     )
     answered = np.stack([np.repeat([place in parts for place in range(len(sizes))], sizes) for parts in of.values()])
-    p = np.asarray(RULES[rule](jnp.asarray(logits), jnp.asarray(answered)))
+    more = (1 << (sum(sizes) - 1).bit_length()) - sum(sizes)  # to a power of two: few programs, whatever is asked
+    padded = np.pad(logits, ((0, 0), (0, more), (0, 0))), np.pad(answered, ((0, 0), (0, more)))
+    p = np.asarray(RULES[rule](*map(jnp.asarray, padded)))[: sum(sizes)]
     entropy = np.abs((p * np.log(np.maximum(p, 1e-30))).sum(-1))
     weight = _weights(rule, logits, answered)
     voices = {}
