@@ -51,6 +51,8 @@ class Neighbour(NamedTuple):
     epoch: int = -1
     step: int = 0
     report: dict[str, float] = {}  # noqa: RUF012
+    hears: tuple[str, ...] = ()
+    """Names of those whose packets it has received."""
 
 
 @dataclass
@@ -79,6 +81,10 @@ class Site:
     bytes_in: int = 0
     trouble: str | None = None
     """Why the latest checkpoint could not be written."""
+    written_at: float | None = None
+    """When the latest checkpoint was written, on the clock of ``cycle``."""
+    reported: dict[str, float] = field(default_factory=dict)
+    """What its latest regular beacon told about it."""
     _turn_at: float = -math.inf
     _beacon_at: float = -math.inf
     _soon_at: float = -math.inf
@@ -132,6 +138,7 @@ class Site:
         if self._saved_at is not None and now >= self._saved_at + self.conduct.checkpoint_every:
             self.save()
             self._saved_at = now
+            self.written_at = self.written_at if self.trouble else now
 
     def due(self, now: float) -> float:
         """When there will be something to do even if nothing comes in.
@@ -195,7 +202,8 @@ class Site:
             raise RefusedError("replayed", f"a beacon of epoch {beacon.epoch}")
         report = {name: value for name, value in beacon.report.items() if math.isfinite(value)}
         before = self.neighbours.get(sender, Neighbour()).report
-        self.neighbours[sender] = Neighbour(beacon.epoch, beacon.step, report or before)
+        hears = tuple(name for name in self._ids if name in beacon.received)
+        self.neighbours[sender] = Neighbour(beacon.epoch, beacon.step, report or before, hears)
         self.outbox.heard_from(sender, beacon.received.get(self.name))
 
     def _answer(self, arrived: Arrived) -> None:
@@ -218,7 +226,8 @@ class Site:
         self._acknowledged = {sender: seen.arrived for sender, seen in self.seen.items()}
         due = now >= self._beacon_at
         received = {names[sender]: (seen.epoch, seen.newest) for sender, seen in self.seen.items() if seen.newest >= 0}
-        report = self.report(self) if due else {}
+        self.reported = self.report(self) if due else self.reported
+        report = self.reported if due else {}
         data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, received, report))
         self.transport.beacon(data)
         least = len(data) * (len(names) - 1) / (_SHARE * self.outbox.rate)
