@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ def serve(
     with graceful("in order") as stopped:
         site = make_site(settings, make_material(settings, data_root))
         try:
-            ready(site)
-            run(site, stopped)
+            with _shown(settings, site) as look:
+                ready(site)
+                run(site, stopped, look)
         finally:
             site.transport.close()
         if site.conduct.folder is not None:
@@ -97,17 +99,28 @@ def make_site(settings: SiteSettings, material: Material) -> Site:
     return site
 
 
-def run(site: Site, stopped: Callable[[], bool]) -> None:
+def _shown(settings: SiteSettings, site: Site) -> AbstractContextManager[Callable[[float], None]]:
+    """Serves the site over HTTP while open, where that is set; gives what its loop calls."""
+    if not settings.http:
+        return nullcontext(lambda now: None)
+    from palaver.peers.service import served  # FastAPI is loaded only where it is needed
+
+    return served(site, settings.http)
+
+
+def run(site: Site, stopped: Callable[[], bool], look: Callable[[float], None] = lambda now: None) -> None:
     """Does what is due until it is stopped.
 
     Args:
         site: on its network.
         stopped: asked after everything that is due was done.
+        look: called with the time after everything that is due was done.
 
     """
     while not stopped():
         now = time.monotonic()
         site.cycle(now)
+        look(now)
         left = min(_IDLE, site.due(now) - time.monotonic())
         if left > 0:
             site.rest(left)

@@ -211,6 +211,16 @@ class ZenohTransport:
             express=True,
         )
 
+    @property
+    def session(self) -> zenoh.Session:
+        """Over which questions can be put to all sites, this one as well; any thread may."""
+        return self._session
+
+    @property
+    def at(self) -> str:
+        """Beginning of the collective's keys, ``palaver/NAME``."""
+        return self._at
+
     def _hear(self, key: str, kind: str, sender: str, queue: deque[Arrived]) -> None:
         def take(sample: zenoh.Sample) -> None:
             queue.append(Arrived(kind, sender, bytes(sample.payload)))
