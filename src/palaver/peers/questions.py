@@ -275,7 +275,8 @@ def _of_width(parts: Mapping[int, np.ndarray], classes: int) -> dict[int, np.nda
 def _weights(rule: str, logits: np.ndarray, answered: np.ndarray) -> np.ndarray:
     """``[N]``: each peer's share in a decision, mean over the inputs; where a rule has no weights, all the same."""
     if rule in ("confidence", "entropy_as_printed"):
-        log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+        wide = logits.astype(float)  # float32 may not have the difference of two of its numbers
+        log_p = np.maximum(wide - np.logaddexp.reduce(wide, axis=-1, keepdims=True), -1e30)
         entropy = -(np.exp(log_p) * log_p).sum(-1)
         weight = entropy if rule == "entropy_as_printed" else math.log(logits.shape[-1]) - entropy
         weight = np.where(answered, np.maximum(weight, 0), 0)
