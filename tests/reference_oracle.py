@@ -17,10 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from oracle import NO_NODE, Shard, one_pass
+from palaver.exchange.liars import Liars
 from palaver.exchange.presence import Presence
 
-BLOCKS, RANKS, SLEEP = 2**32 - 1, 2**32 - 2, 2**31 - 2
-"""What the simulation folds into a seed's or a node's key to draw an order of blocks, ranks, and sleep."""
+BLOCKS, RANKS, SLEEP, LIARS, CLASS = 2**32 - 1, 2**32 - 2, 2**31 - 2, 2**32 - 4, 2**32 - 5
+"""What the simulation folds into a seed's or a node's key to draw an order of blocks, ranks, sleep, who lies, and the
+class that liars agreed on."""
 
 
 class Rules(NamedTuple):
@@ -35,6 +37,8 @@ class Rules(NamedTuple):
     capacity: int
     overflow: str
     presence: Presence
+    gate: str
+    liars: Liars
 
 
 class Message(NamedTuple):
@@ -62,6 +66,23 @@ class Event(NamedTuple):
     dropped: int
 
 
+@dataclass
+class Opinion:
+    """What a node thinks of a sender."""
+
+    scores: list[float] = field(default_factory=list)
+    state: str = "PROBATION"
+    weight: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """The first twenty packets count the same; from then on the latest counts one twentieth."""
+        found = sum(self.scores[:20]) / len(self.scores[:20])
+        for score in self.scores[20:]:
+            found = 0.95 * found + 0.05 * score
+        return found
+
+
 class Lesson(NamedTuple):
     """What a node trained on: rows of its own, or others' and what was received about them."""
 
@@ -79,6 +100,8 @@ class Node:
     inbox: deque[Message] = field(default_factory=deque)
     heard: dict[int, list[Heard]] = field(default_factory=lambda: defaultdict(list))
     said: dict[int, np.ndarray] = field(default_factory=dict)
+    opinions: dict[int, Opinion] = field(default_factory=lambda: defaultdict(Opinion))
+    lie: Callable[[np.ndarray], np.ndarray] | None = None
     lessons: list[Lesson] = field(default_factory=list)
 
 
@@ -140,12 +163,61 @@ def make_nodes(key: jax.Array, own: list[Shard], rules: Rules, size: int) -> lis
         own_key = jax.random.fold_in(key, number)
         calendar = Calendar(rules.presence, jax.random.fold_in(own_key, SLEEP), ranks[number], len(own))
         nodes.append(Node(shard, calendar, Blocks(words_of(own_key, BLOCKS), size, rules.batch_size)))
+    order = one_pass(words_of(key, LIARS), 0, len(own))
+    for node, rank in zip(nodes, order, strict=True):
+        if rank < rules.liars.count:
+            node.lie = LIES[rules.liars.lie](key)
     return nodes
+
+
+def flipped(_: jax.Array) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda p: np.eye(len(p))[p.argmin()]
+
+
+def constant(key: jax.Array) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda p: np.eye(len(p))[int(jax.random.randint(jax.random.fold_in(key, CLASS), (), 0, len(p)))]
+
+
+def mimicry(_: jax.Array) -> Callable[[np.ndarray], np.ndarray]:
+    def lie(p: np.ndarray) -> np.ndarray:
+        *_, second, first = np.argsort(p)
+        told = p.copy()
+        told[first], told[second] = p[second], p[first]
+        return told
+
+    return lie
+
+
+LIES = {"flipped": flipped, "constant": constant, "mimicry": mimicry}
+
+
+def kappa(twin: list[np.ndarray], said: list[np.ndarray]) -> float:
+    """Cohen's κ of two raters whose votes are distributions; rows count by the first one's certainty."""
+    certain = [(confidence(t) / math.log(len(t))) ** 3 for t in twin]
+    observed = np.average([float(t @ s) for t, s in zip(twin, said, strict=True)], weights=certain)
+    chance = float(np.average(twin, 0, certain) @ np.average(said, 0, certain))
+    return (observed - chance) / (1 - chance)
+
+
+def judge(node: Node, heard: dict[int, float]) -> None:
+    """Puts every sender into its state, after the agreements of those who were heard in this round."""
+    for sender, agreed in heard.items():
+        node.opinions[sender].scores.append(agreed)
+    known = {sender: opinion for sender, opinion in node.opinions.items() if len(opinion.scores) >= 4}
+    if not known:
+        return
+    median = float(np.median([opinion.mean for opinion in known.values()]))
+    for opinion in known.values():
+        limit = max(0.01, (0.6 if opinion.state == "MUTED" else 0.5) * median)
+        assert abs(opinion.mean - limit) > 1e-6, "too close to the limit to be compared with float32: choose another"
+        opinion.state = "TRUSTED" if opinion.mean >= limit else "MUTED"
+    for opinion in known.values():
+        opinion.weight = min(1.0, opinion.mean / max(median, 0.01)) if opinion.state == "TRUSTED" else 0.0
 
 
 def confidence(p: np.ndarray) -> float:
     """``log C`` minus the entropy."""
-    return math.log(len(p)) + sum(each * math.log(each) for each in p.tolist())
+    return math.log(len(p)) + sum(each * math.log(each) for each in p.tolist() if each)
 
 
 def mean(heard: list[Heard], decay: float) -> np.ndarray:
@@ -189,6 +261,7 @@ def play(
                 node.lessons.append(lesson)
 
         sent, dropped = [0] * len(nodes), [0] * len(nodes)
+        told: list[dict[int, dict[int, np.ndarray]]] = [{} for _ in nodes]
         for number, node in enumerate(nodes):
             if not (active[number] and broadcast[number]) or (read[number] is not None and not rules.rebroadcast):
                 continue
@@ -196,7 +269,9 @@ def play(
             if not reached:
                 continue
             now = {place: outputs(number, len(node.lessons), reference[place]) for place in agenda.rows(step)}
-            if rules.least_change and not _is_new(node, now, rules.least_change):
+            if node.lie:
+                now = {place: node.lie(p) for place, p in now.items()}
+            elif rules.least_change and not _is_new(node, now, rules.least_change):
                 continue
             node.said |= now
             for peer in reached:
@@ -206,9 +281,16 @@ def play(
                     message = Message(number, step, rows, np.array(list(now.values())))
                     dropped[peer] += _arrives(nodes[peer].inbox, message, rules)
                 else:
-                    for place, p in now.items():
-                        weight = confidence(p) if rules.weighted else 1.0
-                        nodes[peer].heard[place].append(Heard(step, weight, p))
+                    told[peer][number] = now
+        for number, (node, by_sender) in enumerate(zip(nodes, told, strict=True)):
+            if rules.gate == "twin":
+                own_lessons = sum(lesson.received is None for lesson in node.lessons)
+                twin = [outputs(number, own_lessons, reference[place]) for place in agenda.rows(step)]
+                judge(node, {sender: kappa(twin, list(now.values())) for sender, now in by_sender.items()})
+            for sender, now in by_sender.items():
+                believed = node.opinions[sender].weight if rules.gate == "twin" else 1.0
+                for place, p in now.items() if believed else ():
+                    node.heard[place].append(Heard(step, believed * (confidence(p) if rules.weighted else 1.0), p))
         rounds.append(
             [
                 Event(*(one or (NO_NODE, -1)), to > 0, to, lost)

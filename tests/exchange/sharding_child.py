@@ -19,6 +19,7 @@ from jax.experimental.multihost_utils import process_allgather
 
 from palaver import channels, topology
 from palaver.exchange.description import collective
+from palaver.exchange.liars import liars
 from palaver.exchange.presence import presence
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, auto_sharding
 from palaver.exchange.simulate import simulation
@@ -38,6 +39,13 @@ TALKS: dict[str, dict[str, Any]] = {
         "weighted": True,
         "least_change": 0.02,
         "presence": presence(16, asleep=0.2, asleep_rounds=2, slow=3, vanish=2, vanish_at=5),
+    },
+    "gate": {
+        "examples": "reference",
+        "combine": "mean",
+        "least_change": 0.001,
+        "gate": "twin",
+        "liars": liars(16, number=5, lie="random"),
     },
 }
 """What they talk about."""
@@ -65,14 +73,14 @@ def play(sharding: NodeSharding, talk: str) -> dict[str, np.ndarray]:
 
         groups.append((supervised(model, channels.labels_logits(), optimizer=optax.sgd(0.1)), GROUP))
     nodes = GROUP * len(KINDS)
-    chances = {"p_consume": 0.5, "p_broadcast": 0.5, "capacity": 2, "batch_size": 4}
+    chances = {"p_consume": 0.5, "p_broadcast": 0.9 if talk == "gate" else 0.5, "capacity": 2, "batch_size": 4}
     group = collective(groups, topology.ring(nodes, 3), **chances, **TALKS[talk])
     data = shards(nodes)
     sim = simulation(group, data, sharding=sharding)
     state = sim.advance(sim.init(jnp.stack([jax.random.key(seed) for seed in (1, 2)])), ROUNDS)
     logits = sim.logits(state, np.asarray(data.x[:5]))
     split = jax.tree.leaves(state.nodes)[0].sharding.num_devices
-    state = state._replace(key=jax.random.key_data(state.key), nodes=_bare(state.nodes))
+    state = state._replace(key=jax.random.key_data(state.key), nodes=_bare(state.nodes), twins=_bare(state.twins))
     found = {"state": state, "logits": logits}
     flat = jax.tree_util.tree_flatten_with_path(process_allgather(found, tiled=True))[0]
     return {"devices": np.array(split)} | {jax.tree_util.keystr(path): leaf for path, leaf in flat}

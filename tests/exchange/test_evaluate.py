@@ -10,9 +10,10 @@ import pytest
 
 import palaver as pv
 from palaver.exchange.evaluate import evaluate, score
+from palaver.exchange.liars import liars as describe_liars
 from palaver.exchange.measurements import label_shares, of_nodes, own_accuracy
 from palaver.exchange.presence import presence
-from palaver.exchange.round import who_is_there
+from palaver.exchange.round import who_is_there, who_lies
 from palaver.exchange.shards import shards
 from palaver.exchange.state import Shards
 from palaver.types import PalaverError
@@ -166,6 +167,30 @@ def test_bits_to_a_target_are_those_sent_by_then(left):
         assert history.summary["metrics"][f"rounds_to_target{suffix}"]["values"] == rounds
         assert history.summary["metrics"][f"bits_to_target{suffix}"]["values"] == bits
         assert None not in bits and min(bits) < max(bits)
+
+
+@pytest.fixture(scope="module")
+def lied_to():
+    """Five nodes on digits, of which two say one constant from the first round on."""
+    learner = pv.supervised(lambda rngs: pv.models.MLP((8, 8), 10, hidden=(8,), rngs=rngs), pv.channels.logits())
+    liars = describe_liars(NODES, number=2, lie="constant")
+    talk = {"examples": "reference", "combine": "mean", "gate": "twin"}
+    group = pv.collective(learner, pv.topology.full(NODES), liars=liars, p_broadcast=0.5, **talk)
+    return pv.train(group, DATA, rounds=60, seeds=SEEDS, eval_every=60, reference=0.2), group
+
+
+def test_liars_count_in_no_mean_and_decide_nothing(lied_to):
+    history, group = lied_to
+    honest = ~np.asarray(who_lies(history.state.key, group))
+    assert honest.sum(1).tolist() == [NODES - 2] * 2
+    logits = history.simulation.logits(history.state, DATA.x_validation)
+    for seed in range(2):
+        of_honest = history.nodes[-1, seed][honest[seed]]
+        for name, expected in (("average", of_honest.mean()), ("worst", of_honest.min()), ("spread", of_honest.std())):
+            assert of(history, f"{name}_accuracy")[seed, -1] == pytest.approx(expected, abs=1e-9)
+        decided = pv.decision.confidence(logits[seed][honest[seed]], jnp.ones((NODES - 2, logits.shape[2]), bool))
+        right = (np.asarray(decided.argmax(-1)) == DATA.y_validation).mean()
+        assert of(history, "collective_accuracy")[seed, -1] == pytest.approx(right, abs=1e-9)
 
 
 PARTS = ("examples", "indices", "payload")

@@ -25,6 +25,7 @@ OTHERS = {
     "slow_every": 3,
     "graph_seed": 4,
     "redraw_every": 7,
+    "lie": "random",
 }
 
 
@@ -52,6 +53,7 @@ def test_what_is_unread_by_default_describes_the_same_collective(name):
         ("--method fedavg --period 4 --inbox 3", "inbox is 3", "nodes that exchange packets, combine latest"),
         ("--reference 0.2 --no-rebroadcast", "rebroadcast is False", "nodes that exchange packets, of own examples"),
         ("--model mlp --norm group", "norm is group", "model cnn"),
+        ("--lie random", "lie is random", "liars of at least 1"),
         ("--slow-every 3", "slow_every is 3", "slow of at least 1"),
     ],
 )

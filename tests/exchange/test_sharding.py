@@ -62,7 +62,7 @@ def many(tmp_path_factory):
     return pickle.loads((folder / "many.pickle").read_bytes())
 
 
-@pytest.mark.parametrize("talk", ["own", "reference"])
+@pytest.mark.parametrize("talk", ["own", "reference", "gate"])
 def test_eight_devices_are_one(talk, many):
     one, eight = many[talk]
     assert (one["devices"], eight["devices"]) == (1, 8)

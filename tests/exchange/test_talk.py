@@ -10,13 +10,14 @@ import pytest
 
 from palaver import channels, topology
 from palaver.exchange.description import Collective, collective
-from palaver.exchange.reference import change, confidence, hear, outputs_of_speakers, recall
+from palaver.exchange.reference import arriving, change, confidence, hear, recall
 from palaver.exchange.shards import shards
 from palaver.exchange.simulate import simulation
+from palaver.exchange.speakers import outputs_of_speakers
 from palaver.exchange.state import Heard, Shards, State
 from palaver.models import MLP
 from palaver.node import supervised
-from palaver.types import Channel, Node, PalaverError
+from palaver.types import NO_PEER, Channel, Node, PalaverError
 
 NODES, BATCH, CLASSES, EXAMPLES, ROUNDS = 4, 4, 3, 90, 16
 RING = topology.ring(NODES, 2)
@@ -218,3 +219,23 @@ def test_a_reference_set_that_is_not_there_or_too_small_is_refused():
     node = group.groups[0][0]._replace(encode=None)
     with pytest.raises(PalaverError, match="^a node has no encode"):
         simulation(group._replace(groups=((node, NODES),)), own)
+
+
+@pytest.mark.parametrize("width", [1, 2, 8])
+def test_what_arrives_is_the_sum_over_senders(width):
+    nodes, rng = 9, np.random.default_rng(width)
+    said, weight = rng.random((2, nodes, 5, 3), np.float32), rng.random((2, nodes, 5), np.float32)
+    weight[:, 3] = 0
+    to = np.array([rng.permutation(np.delete(np.arange(nodes), i))[:width] for i in range(nodes)])
+    to[4:6, 0] = NO_PEER
+    by_seed = np.stack([to, np.where(rng.random(to.shape) < 0.5, NO_PEER, to)])
+    for neighbours in (to, by_seed):
+        found = arriving(jnp.asarray(said), jnp.asarray(weight), jnp.asarray(neighbours))
+        expected = np.zeros_like(said), np.zeros_like(weight)
+        for seed, row in enumerate(np.broadcast_to(neighbours, by_seed.shape)):
+            for sender, peers in enumerate(row):
+                for peer in peers[peers != NO_PEER]:
+                    expected[0][seed, peer] += said[seed, sender] * weight[seed, sender, :, None]
+                    expected[1][seed, peer] += weight[seed, sender]
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)

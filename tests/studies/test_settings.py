@@ -91,6 +91,23 @@ REFUSED = [
     ("collective", {"slow": 11}, "slow is 11: give 0 to nodes (10)"),
     ("collective", {"slow_every": 0}, "slow_every is 0: give a whole number of at least 1"),
     ("collective", {"vanish": 10}, "vanish is 10: give 0 to 9, so that a node is left"),
+    (
+        "collective",
+        {"gate": "twin", "reference": 0.1},
+        "gate is twin: give none unless combine is mean, so that nodes remember what each other say of the reference "
+        "set",
+    ),
+    (
+        "collective",
+        {"liars": 2},
+        "liars is 2: give 0 unless combine is mean, so that nodes remember what each other say of the reference set",
+    ),
+    (
+        "collective",
+        {"reference": 0.1, "combine": "mean", "liars": 10},
+        "liars is 10: give 0 to 9, so that a node is honest",
+    ),
+    ("collective", {"lie": "white"}, "lie is 'white': choose one of flipped, constant, random, mimicry"),
     ("collective", {"vanish_at": 5}, "vanish_at is 5: give 0, or vanish of at least 1 too"),
     ("collective", {"half_life": -1.0}, "half_life is -1.0: give a finite number of at least 0"),
     ("collective", {"payload_bits": 0}, "payload_bits is 0: give 32, 16, or 8 to 1, or top of at least 1 too"),

@@ -15,6 +15,7 @@ from palaver.channels import CHANNELS
 from palaver.data import Dataset
 from palaver.data.inputs import check_unit_inputs
 from palaver.exchange.description import Collective, collective
+from palaver.exchange.liars import liars
 from palaver.exchange.presence import presence
 from palaver.exchange.rivals import rival
 from palaver.exchange.settings import CollectiveSettings, Kind
@@ -88,7 +89,14 @@ def _talk(settings: CollectiveSettings) -> dict[str, Any]:
     """What packets are about, as arguments of ``collective``."""
     if not settings.refers or settings.silent:
         return {}
-    remembers = {"decay": settings.decay, "weighted": settings.weighted} if settings.combine == "mean" else {}
+    remembers = {}
+    if settings.combine == "mean":
+        remembers = {
+            "decay": settings.decay,
+            "weighted": settings.weighted,
+            "gate": settings.gate,
+            "liars": liars(settings.nodes, number=settings.liars, lie=settings.lie),
+        }
     return {
         "examples": "reference",
         "combine": settings.combine,
@@ -101,6 +109,7 @@ _ELSEWHERE = (
     *("method", "period", "digest", "cache", "keep_moments", "peer_weight", "outer_rate", "outer_momentum"),
     *("combine", "decay", "weighted", "least_change", "p_consume", "p_broadcast", "half_life"),
     *("asleep", "asleep_rounds", "slow", "slow_every", "vanish", "vanish_at"),
+    *("liars", "lie", "gate"),
     *("topology", "neighbours", "graph_seed", "redraw_every", "inbox", "overflow", "rebroadcast", "burn_in"),
     *("rounds", "eval_every", "eval_examples", "report_round", "target", "calibrate", "data", "examples"),
 )

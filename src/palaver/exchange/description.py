@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 
 from palaver.arguments import choice, count, failure_of, flag, instance, number
 from palaver.exchange.inbox import OVERFLOW
+from palaver.exchange.liars import Liars
+from palaver.exchange.liars import liars as check_liars
 from palaver.exchange.presence import MOST, Presence
 from palaver.exchange.presence import presence as check_presence
 from palaver.exchange.protocol import Protocol
+from palaver.gate import GATES
 from palaver.topology import check_topology, mean_degree
 from palaver.types import Node, PalaverError, Topology
 
@@ -33,6 +36,12 @@ class Talk(NamedTuple):
     least_change: float = 0.0
     """How far a node's outputs on a block must be from what it last said about it, for it to speak: the total variation
     ``½ Σ |p − p′|``, mean over the rows."""
+    gate: str = "none"
+    """Of ``palaver.gate.GATES``: which senders are believed."""
+
+
+_LATEST = Talk().decay, False, "none"
+"""Decay, weighted and gate of nodes that do not remember what they hear."""
 
 
 class Collective(NamedTuple):
@@ -52,6 +61,8 @@ class Collective(NamedTuple):
     """What packets are about."""
     presence: Presence = Presence()
     """Which nodes are there when."""
+    liars: Liars = Liars()
+    """How many nodes lie, and how."""
 
     @property
     def nodes(self) -> int:
@@ -80,7 +91,9 @@ def collective(
     decay: float = 0.8,
     weighted: bool = False,
     least_change: float = 0.0,
+    gate: str = "none",
     presence: Presence = Presence(),  # noqa: B008
+    liars: Liars = Liars(),  # noqa: B008
 ) -> Collective:
     """Describes a collective (thesis §2.2.2.3 and Algorithm 2); every argument is checked here.
 
@@ -112,7 +125,12 @@ def collective(
         least_change: with ``reference``, a node that would speak is silent if its outputs are less far than this from
             what it last said about the same rows: total variation, in [0, 1], mean over the rows; 0: it always speaks.
             To whom it said so does not count: a new neighbour hears about these rows only when they change again.
+        gate: with ``mean``, which senders a node believes; ``none``: all; ``twin``: those who agree with a twin of its
+            own that learns from its own labelled batches alone (``palaver.gate``), which it trains beside itself. With
+            ``own`` there is none: there a packet brings examples that a twin knows no more of than its node.
         presence: which nodes are there when, from ``palaver.exchange.presence.presence``; by default all, always.
+        liars: with ``mean``, how many nodes lie about the reference set, from ``palaver.exchange.liars.liars``; by
+            default none.
 
     Returns:
         The collective, for ``train`` or ``simulation``.
@@ -120,8 +138,8 @@ def collective(
     Raises:
         PalaverError: a probability outside [0, 1], nodes that are none or do not match the topology, a topology whose
             tables are no neighbour ids (``palaver.topology.check_topology``), a batch size or capacity below 1, a
-            negative burn-in, an unknown overflow policy, an argument of another way to talk, or a presence of more
-            nodes than there are.
+            negative burn-in, an unknown overflow policy, an argument of another way to talk, or a presence or liars of
+            more nodes than there are.
 
     """
     groups = _groups(nodes, len(check_topology(topology)))
@@ -142,17 +160,23 @@ def collective(
         number("decay", decay, "[0, 1]"),
         flag("weighted", weighted),
         number("least_change", least_change, "[0, 1]"),
+        choice("gate", gate, GATES),
     )
+    liars = instance("liars", liars, Liars, "what palaver.exchange.liars.liars returns")
     if talk.examples == "own" and talk != Talk():
-        raise PalaverError('combine, decay, weighted and least_change are for examples="reference": leave them out')
-    if talk.combine == "latest" and (talk.decay, talk.weighted) != (Talk().decay, False):
-        raise PalaverError('decay and weighted are for combine="mean": leave them out')
+        raise PalaverError(
+            'combine, decay, weighted, least_change and gate are for examples="reference": leave them out'
+        )
+    if talk.combine == "latest" and ((talk.decay, talk.weighted, talk.gate) != _LATEST or liars.count):
+        raise PalaverError('decay, weighted, gate and liars are for combine="mean": leave them out')
     nodes_in_all = sum(number for _, number in groups)
     presence = instance("presence", presence, Presence, "what palaver.exchange.presence.presence returns")
     presence = check_presence(nodes_in_all, **presence._asdict())
+    liars = check_liars(nodes_in_all, number=liars.count, lie=liars.lie)
     most = (2**31 - 1) // nodes_in_all - 1  # int32 names the slots of the pool, capacity + 1 for each node
     capacity = count("capacity", capacity, most=most, unit="packet")
-    return Collective(groups, topology, protocol, capacity, choice("overflow", overflow, OVERFLOW), talk, presence)
+    overflow = choice("overflow", overflow, OVERFLOW)
+    return Collective(groups, topology, protocol, capacity, overflow, talk, presence, liars)
 
 
 def equilibrium(p_consume: float, neighbours: float, *, rebroadcast: bool = True) -> float:

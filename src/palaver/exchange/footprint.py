@@ -18,6 +18,7 @@ from palaver.exchange.rivals import in_bits, sizes_of
 from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.shards import portions
 from palaver.exchange.simulate import INDEX_BITS
+from palaver.gate import Trust
 from palaver.models import AUTOENCODERS
 from palaver.studies.memory import WORD, Footprint, abstract, nbytes, peak
 from palaver.topology import mean_degree
@@ -52,7 +53,8 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
         _evaluation(settings, data, kind.outputs, seeds, many)
         for kind, (_, many) in zip(kinds, group.groups, strict=True)
     ]
-    of_learners = seeds * sum(many * kind.state for kind, (_, many) in zip(kinds, group.groups, strict=True))
+    models = 2 if group.talk.gate == "twin" else 1  # a node and its twin
+    of_learners = models * seeds * sum(many * kind.state for kind, (_, many) in zip(kinds, group.groups, strict=True))
     owned, apart = portions(len(data.y_train), settings.fraction, settings.reference)
     rows = apart if data.reference is None else len(data.reference)
     if settings.method == "exchange":
@@ -106,7 +108,9 @@ def _packets(group: Collective, kind: _Kind, learners: int, rows: int) -> dict[s
     found = {"packets": learners * (group.capacity + 2) * (payload + head)}
     if talk.combine == "mean":  # of a packet only what it is about goes into the next round
         found = {"packets": learners * (payload + 3 * head), "heard": learners * rows * (row + WORD)}
-    return found | ({"said": learners * rows * row} if talk.least_change else {})
+    found |= {"said": learners * rows * row} if talk.least_change else {}
+    trust = len(Trust._fields) * WORD * learners * group.nodes
+    return found | ({"trust": trust} if talk.gate == "twin" else {})
 
 
 def _message(group: Collective, kind: _Kind, data: Dataset) -> int:

@@ -13,7 +13,7 @@ from palaver.decision import DEFAULT_RULE
 from palaver.exchange.description import Collective
 from palaver.exchange.evaluate import Scores, calibrate, evaluate, score
 from palaver.exchange.probing import probing
-from palaver.exchange.round import who_is_there
+from palaver.exchange.round import who_is_there, who_lies
 from palaver.exchange.simulate import Simulation
 from palaver.exchange.state import Shards, State
 from palaver.types import NO_LABEL, DecisionRule, PalaverError, PyTree
@@ -113,21 +113,25 @@ def measure(
     if not learns_labels(group, data):
         return _of_probes(group, data, sim, shards, rules)
 
-    own, awake = label_shares(shards, data.classes), _awake(group)
+    own, awake, honest = label_shares(shards, data.classes), _awake(group), _honest(group)
 
     def take(state: State, _memory: PyTree, full: bool) -> Measurement:
-        """Validation accuracies; where ``full``, of all validation examples, of subsets and of the test set too."""
+        """Validation accuracies; where ``full``, of all validation examples, of subsets and of the test set too.
+
+        Liars are not asked, and count in no mean.
+        """
         x, y = data.x_validation, data.y_validation
         if eval_examples and not full:
             some = np.random.default_rng(0).permutation(len(y))[:eval_examples]
             x, y = x[some], y[some]
-        there = awake(state)
-        scored = partial(evaluate, sim, state, rules=rules, answered=there)
+        there, speaks_truth = awake(state), honest(state)
+        asked = speaks_truth if there is None else there if speaks_truth is None else there & speaks_truth
+        scored = partial(evaluate, sim, state, rules=rules, answered=asked)
         scores = scored(x, y, subsets=SUBSETS if full and group.nodes > 1 else ())
-        collective = of_nodes(scores, own) | of_rules(scores) | _share(there)
+        collective = of_nodes(*_only(speaks_truth, scores, own)) | of_rules(scores) | _share(there)
         if full:
             test = scored(data.x_test, data.y_test)
-            collective |= of_nodes(test, own, "test_") | of_rules(test, "test_")
+            collective |= of_nodes(*_only(speaks_truth, test, own), "test_") | of_rules(test, "test_")
         if full and calibrated:
             # Fitted on validation, so only the test examples can say what it is worth.
             temperatures = calibrate(sim, state, x, y)
@@ -272,6 +276,22 @@ def _awake(group: Collective) -> Callable[[State], np.ndarray | None]:
         return lambda state: None
     there = jax.jit(lambda state: who_is_there(state, group).awake)
     return lambda state: np.asarray(there(state))
+
+
+def _honest(group: Collective) -> Callable[[State], np.ndarray | None]:
+    """Who does not lie, ``[S, N]`` bool; None: nobody lies."""
+    if not group.liars.count:
+        return lambda state: None
+    lie = jax.jit(lambda key: who_lies(key, group))
+    return lambda state: ~np.asarray(lie(state.key))
+
+
+def _only(who: np.ndarray | None, scores: Scores, own: np.ndarray) -> tuple[Scores, np.ndarray]:
+    """The scores and shares of these nodes, as many of each seed."""
+    if who is None:
+        return scores, own
+    nodes, by_class, own = (part[who].reshape(len(who), -1, *part.shape[2:]) for part in (*scores[:2], own))
+    return scores._replace(nodes=nodes, by_class=by_class), own
 
 
 def _share(there: np.ndarray | None) -> dict[str, np.ndarray]:

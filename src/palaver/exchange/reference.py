@@ -5,6 +5,7 @@ about in a round are the same for all nodes of a seed (``protocol.reference_star
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -15,14 +16,12 @@ from palaver.exchange import protocol
 from palaver.exchange.description import Collective
 from palaver.exchange.mapping import by_group, decode, node_keys, node_loop, of_all, of_nodes
 from palaver.exchange.sharding import NodeSharding
+from palaver.exchange.speakers import outputs_of_speakers, with_lies
 from palaver.exchange.state import Delivered, Heard, OwnBatches, Reading, Said, Shards, State
-from palaver.types import NO_LABEL, NO_PACKET, NO_PEER, Array, Node, NodeState, PyTree
+from palaver.types import NO_LABEL, NO_PACKET, NO_PEER, Array, NodeState
 
 _DENSE = 4
 """A graph whose nodes have more than one in so many of all nodes as neighbours is a matrix; others are lists."""
-
-_MARGIN = 1.5
-"""How many speakers are computed at once, in multiples of those that are expected."""
 
 
 def blank(size: int, received: jax.ShapeDtypeStruct, seeds: int, nodes: int) -> Heard:
@@ -119,15 +118,20 @@ def speak(
     start = _now(state, shards, group)
     index = jax.vmap(partial(jax.lax.dynamic_slice_in_dim, slice_size=count))(table, start)
     x = to_float(shards.x[index])
+    ids = by_group(jnp.broadcast_to(jnp.arange(group.nodes), wants.shape), group, sharding)
     speaks, payloads, last = by_group(wants, group, sharding), [], []
     for place, ((node, _), own) in enumerate(zip(group.groups, nodes, strict=True)):
         how = loop or node_loop(node)
         payload = outputs_of_speakers(node, own, x, speaks[place], how, group.protocol.p_broadcast)
-        received = decode(node, payload)
+        received, liar = decode(node, payload), jnp.zeros_like(speaks[place])
+        if group.liars.count:
+            told = x, ids[place], speaks[place], received
+            liar, received = with_lies(state.key, state.round, node, own, *told, group=group, loop=how)
         payloads.append(received if talk.combine == "mean" else payload)
         if talk.least_change:
             before = state.said[place]
-            speaks[place] = speaks[place] & (change(before, start, received) >= talk.least_change)
+            new = change(before, start, received) >= talk.least_change
+            speaks[place] = speaks[place] & (new | liar)  # a liar has no reason to be brief
             last.append(remember(before, start, received, speaks[place]))
     speaking = of_all(speaks, sharding) if talk.least_change else wants
     index = jnp.broadcast_to(index[:, None], (*wants.shape, count))
@@ -135,7 +139,14 @@ def speak(
 
 
 def deliver(
-    state: State, said: Said, neighbours: Array, shards: Shards, *, group: Collective, sharding: NodeSharding
+    state: State,
+    said: Said,
+    neighbours: Array,
+    shards: Shards,
+    believed: Sequence[Array] | None = None,
+    *,
+    group: Collective,
+    sharding: NodeSharding,
 ) -> tuple[State, Delivered]:
     """Adds what was said to what its receivers remember.
 
@@ -144,6 +155,8 @@ def deliver(
         said: of all nodes, payloads decoded.
         neighbours: ``[S, N, P]`` or ``[N, P]`` int32: whom each node's packet reaches, padded with ``NO_PEER``.
         shards: the data.
+        believed: ``[S, n, N]`` by group: what each sender's packet weighs at each receiver, 0 where none arrived;
+            ``None``: all that arrive weigh 1.
         group: the collective.
         sharding: where its nodes are.
 
@@ -154,10 +167,12 @@ def deliver(
     received: Array = said.payload
     weight = jnp.broadcast_to(said.broadcast[..., None], received.shape[:3]).astype(received.dtype)
     weight = weight * confidence(received) if group.talk.weighted else weight
-    arrived = arriving(received, weight, neighbours)
+    if believed is None:
+        sums = zip(*(by_group(part, group, sharding) for part in arriving(received, weight, neighbours)), strict=True)
+    else:
+        sums = (_weighed(received, weight, by_sender) for by_sender in believed)
     start = _now(state, shards, group)
-    local = zip(state.heard, *(by_group(part, group, sharding) for part in arrived), strict=True)
-    heard = tuple(hear(own, start, total, weight, decay=group.talk.decay) for own, total, weight in local)
+    heard = tuple(hear(own, start, *new, decay=group.talk.decay) for own, new in zip(state.heard, sums, strict=True))
     sent = jnp.where(said.broadcast, (neighbours != NO_PEER).sum(-1, dtype=jnp.int32), 0)
     return state._replace(heard=heard), Delivered(sent > 0, sent, jnp.zeros_like(sent))
 
@@ -231,55 +246,16 @@ def arriving(said: Array, weight: Array, neighbours: Array) -> tuple[Array, Arra
     return spread(to, weighted), spread(to, weight)
 
 
+def _weighed(said: Array, weight: Array, believed: Array) -> tuple[Array, Array]:
+    """As ``arriving``, at the nodes of one group, where each sender's packet counts so much: ``[S, n, N]``."""
+    total = partial(jnp.einsum, precision="highest")
+    return total("sji,sibc->sjbc", believed, said * weight[..., None]), total("sji,sib->sjb", believed, weight)
+
+
 def confidence(received: Array) -> Array:
     """``log C − h`` of class probabilities ``[..., C]``, at least 0: how certain a sender is of each row."""
     entropy = -(received * jnp.log(jnp.maximum(received, 1e-30))).sum(-1)
     return jnp.maximum(math.log(received.shape[-1]) - entropy, 0.0)
-
-
-def outputs_of_speakers(node: Node, states: NodeState, x: Array, speaks: Array, loop: str, expected: float) -> PyTree:
-    """The payloads ``[S, n, B, ...]`` of the nodes that speak, about the same inputs; zeros for the others.
-
-    The forward pass is a second one beside the step's, so it is computed for the speakers alone: one after the other,
-    or so many at once as are expected to speak.
-
-    Args:
-        node: of the group.
-        states: leaves ``[S, n, ...]``.
-        x: ``[S, B, ...]`` inputs.
-        speaks: ``[S, n]`` bool.
-        loop: ``vmap`` or ``map``, see ``palaver.exchange.round.node_loop``.
-        expected: the share of the nodes that speak in a round.
-
-    """
-    assert node.encode is not None
-    seeds, nodes = speaks.shape
-    learners = seeds * nodes
-    flat = jax.tree.map(lambda a: a.reshape(learners, *a.shape[2:]), states)
-    wanted, seed = speaks.reshape(-1), jnp.repeat(jnp.arange(seeds), nodes)
-    shapes = jax.eval_shape(node.encode, jax.tree.map(lambda a: a[0], flat), x[0])
-    zeros = jax.tree.map(lambda a: jnp.zeros((learners, *a.shape), a.dtype), shapes)
-    if loop == "map":
-
-        def one(args: tuple[NodeState, Array, Array]) -> PyTree:
-            state, seed, wanted = args
-            nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-            return jax.lax.cond(wanted, lambda: node.encode(state, x[seed]), lambda: nothing)  # type: ignore[misc]
-
-        said = jax.lax.map(one, (flat, seed, wanted))
-    else:
-        at_once = min(learners, max(1, math.ceil(_MARGIN * expected * learners)))
-        chunks = -(-learners // at_once)
-        who = jnp.nonzero(wanted, size=chunks * at_once, fill_value=learners)[0]
-
-        def some(chunk: Array, said: PyTree) -> PyTree:
-            ids = jax.lax.dynamic_slice_in_dim(who, chunk * at_once, at_once)
-            own = jax.tree.map(lambda a: a.at[ids].get(mode="clip"), flat)
-            new = jax.vmap(node.encode)(own, x[seed.at[ids].get(mode="clip")])  # type: ignore[arg-type]
-            return jax.tree.map(lambda a, b: a.at[ids].set(b, mode="drop"), said, new)
-
-        said = jax.lax.fori_loop(0, -(-wanted.sum() // at_once), some, zeros)
-    return jax.tree.map(lambda a: a.reshape(seeds, nodes, *a.shape[1:]), said)
 
 
 def change(said: Array, start: Array, now: Array) -> Array:

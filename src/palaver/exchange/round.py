@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from palaver.data.inputs import to_float
-from palaver.exchange import mail, protocol, reference
+from palaver.exchange import mail, protocol, reference, twins
 from palaver.exchange.description import Collective
+from palaver.exchange.liars import lies
 from palaver.exchange.mapping import by_group, node_keys, node_loop, of_all, of_nodes, vmap_nodes
 from palaver.exchange.presence import Present, present
 from palaver.exchange.sharding import NodeSharding
@@ -72,6 +73,10 @@ def play_round(
     nodes, payload, losses = train_round(
         state, shards, coins.key, reading, there.active, group=group, sharding=sharding, loop=loop
     )
+    if group.talk.gate == "twin":
+        trains = there.active & ~reading.consumed
+        after = twins.train(state, shards, coins.key, own, trains, group=group, sharding=sharding, loop=loop)
+        state = state._replace(twins=after)
     said = Said(reading.broadcast, of_all(reading.rows, sharding), payload)
     index = said.index
     reached = _reached(constants.topology(state.round), there, group)
@@ -79,7 +84,10 @@ def play_round(
         wants = reading.broadcast & (reached != NO_PEER).any(-1)
         state, said = reference.speak(state, nodes, shards, wants, group=group, sharding=sharding, loop=loop)
     if remembers:
-        state, delivered = reference.deliver(state, said, reached, shards, group=group, sharding=sharding)
+        judged = None
+        if group.talk.gate == "twin":
+            state, judged = twins.judge(state, said, reached, shards, group=group, sharding=sharding, loop=loop)
+        state, delivered = reference.deliver(state, said, reached, shards, judged, group=group, sharding=sharding)
     else:
         state, delivered = mail.deliver(state, said, reached, group=group)
     trace = RoundTrace(reading.sender, reading.step, index, *delivered)
@@ -100,6 +108,12 @@ def who_is_there(state: State, group: Collective) -> Present:
         return Present(jnp.ones(shape, bool), jnp.ones(shape, bool))
     one = partial(present, group.presence, nodes=group.nodes, step=state.round)
     return jax.vmap(lambda key: jax.vmap(lambda node: one(key, node))(jnp.arange(group.nodes)))(state.key)
+
+
+def who_lies(keys: Array, group: Collective) -> Array:
+    """Who lies, ``[S, N]`` bool, for seeds' keys ``[S]``."""
+    one = partial(lies, group.liars, nodes=group.nodes)
+    return jax.vmap(lambda key: jax.vmap(lambda node: one(key, node))(jnp.arange(group.nodes)))(keys)
 
 
 def _reached(neighbours: Array, there: Present, group: Collective) -> Array:

@@ -11,6 +11,8 @@ from palaver.channels import CHANNELS, OF_CLASSES
 from palaver.data import SPLITS, Dataset
 from palaver.exchange.description import COMBINE
 from palaver.exchange.inbox import OVERFLOW
+from palaver.exchange.liars import LIES
+from palaver.gate import GATES
 from palaver.models import AUTOENCODERS, MODELS, NORMS
 from palaver.objectives import OBJECTIVES
 from palaver.studies import fields
@@ -22,6 +24,8 @@ _OF_CLASSES = f"one of {', '.join(sorted(OF_CLASSES))} with combine mean or leas
 
 
 _AWAY = "asleep", "slow", "vanish"
+
+_REMEMBERS = "combine is mean, so that nodes remember what each other say of the reference set"
 
 
 class Kind(NamedTuple):
@@ -165,6 +169,14 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """How many nodes vanish for good."""
     vanish_at: fields.CountOrZero = 0
     """The round in which they vanish."""
+    liars: fields.CountOrZero = 0
+    """With combine mean, how many nodes lie about the reference set; accuracies are those of the others."""
+    lie: Annotated[str, fields.OneOf(LIES)] = "flipped"
+    """What liars say: flipped (the class that they find least likely), constant (all the same class, always), random (a
+    class drawn anew for every row), or mimicry (the class that they find second most likely)."""
+    gate: Annotated[str, fields.OneOf(GATES)] = "none"
+    """With combine mean, whom nodes believe: none (everybody), or twin (those who agree with a second model that learns
+    from the node's own batches alone)."""
     adam_beta1: fields.FractionBelowOne = 0.9
     """Adam's beta1, in [0, 1); DCGAN recommends 0.5 for adversarial training."""
     rounds: fields.CountOrZero = 1000
@@ -210,6 +222,9 @@ class CollectiveSettings(StudySettings, GraphSettings):
             ("combine", self.refers or self.combine == "latest", "latest without a reference set"),
             ("weighted", self.combine == "mean" or not self.weighted, "False unless combine is mean"),
             ("least_change", self.refers or self.least_change == 0, "0 without a reference set"),
+            ("gate", self.combine == "mean" or self.gate == "none", f"none unless {_REMEMBERS}"),
+            ("liars", self.combine == "mean" or self.liars == 0, f"0 unless {_REMEMBERS}"),
+            ("liars", self.liars < self.nodes, f"0 to {self.nodes - 1}, so that a node is honest"),
             ("widths", all(MODELS[k.model].hidden or not k.widths for k in self.kinds if k.model in MODELS), _LINEAR),
             ("dropout", not linear or self.dropout == 0, _LINEAR),
             (

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from palaver.data.inputs import to_float
 from palaver.devices import once
-from palaver.exchange import inbox, mail, reference
+from palaver.exchange import inbox, mail, reference, twins
 from palaver.exchange.description import Collective
 from palaver.exchange.mapping import by_group, init_nodes, node_loop, of_all, received_shapes, vmap_nodes
 from palaver.exchange.protocol import Coins
@@ -87,7 +87,8 @@ def simulation(
     payload, bits = _payload(group, shards)
     _check_reference(group, shards, payload)
     specs = State(*[sharding.replicated] * len(State._fields))
-    specs = specs._replace(nodes=sharding.nodes, heard=sharding.nodes, said=sharding.nodes)
+    of_nodes = ("nodes", "heard", "said", "twins", "trust")
+    specs = specs._replace(**dict.fromkeys(of_nodes, sharding.nodes))
     size = 0 if shards.reference is None else shards.reference.shape[1]
     init = jax.jit(
         partial(_init, group, payload, size), out_shardings=sharding.shardings(specs), compiler_options=once()
@@ -296,6 +297,8 @@ def _init(group: Collective, payload: PyTree, size: int, keys: Array) -> State:
         counts=Counts(zeros, zeros, zeros, zeros),
         heard=tuple(heard),
         said=tuple(said),
+        twins=states if talk.gate == "twin" else (),
+        trust=twins.strangers(group, seeds) if talk.gate == "twin" else (),
         loss=jnp.zeros((seeds, nodes)),
         diverged=jnp.full(seeds, -1, jnp.int32),
     )

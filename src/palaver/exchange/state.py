@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from palaver.exchange.inbox import InboxState
+from palaver.gate import Trust
 from palaver.types import Array, NodeState, Packet, PyTree, Topology
 
 NEVER = np.iinfo(np.int32).max
@@ -85,6 +86,11 @@ class State(NamedTuple):
     said: tuple[Array, ...]
     """A group each, ``[S, n, R, ...]``: what its nodes last said about each row of the reference set, decoded; none
     unless they are silent where they have nothing new to say."""
+    twins: tuple[NodeState, ...]
+    """A group each, leaves ``[S, n, ...]``: silent twins, which learn from their nodes' own batches alone; none without
+    a gate."""
+    trust: tuple[Trust, ...]
+    """A group each, leaves ``[S, n, N]``: what its nodes think of every sender; none without a gate."""
     loss: Array
     """``[S, N]`` training loss summed over the rounds of the latest ``advance``."""
     diverged: Array
