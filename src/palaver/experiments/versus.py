@@ -32,6 +32,7 @@ RATES = 0.001, 0.003, 0.01
 
 _LOGITS = {"channel": "logits"}
 _MEAN = _LOGITS | {"combine": "mean", "weighted": True}
+_TERSE = _MEAN | {"payload_bits": 4, "top": 2}
 _FEW = {"topology": "random-changing", "neighbours": 3, "redraw_every": 10}
 _LEAN = _MEAN | _FEW | {"payload_bits": 4, "top": 2, "p_broadcast": 0.3, "least_change": 0.1}
 _GROUPED = {"norm": "group"}
@@ -49,7 +50,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "outputs, as read": _LOGITS,
     "outputs, remembered": _MEAN | {"payload_bits": 16},
     "outputs, 4 bits": _MEAN | {"payload_bits": 4},
-    "outputs, 4 bits of 2 classes": _MEAN | {"payload_bits": 4, "top": 2},
+    "outputs, 4 bits of 2 classes": _TERSE,
     "outputs, 4 bits of 2 classes, 3 listeners": _LEAN | {"least_change": 0.0, "p_broadcast": 0.1},
     "outputs, lean": _LEAN,
     "outputs, lean, speaking less and less": _LEAN | {"half_life": 500.0},
@@ -91,6 +92,7 @@ DATA: dict[str, dict[str, Any]] = {
 
 
 SKEWED = SPLITS["Dirichlet 0.1"]
+_GATE, _CONSTANT, _MIMICRY = {"gate": "twin"}, {"liars": 3, "lie": "constant"}, {"liars": 3, "lie": "mimicry"}
 OTHERS: dict[str, dict[str, dict[str, Any]]] = {
     "Kinds of models (Dirichlet 0.1)": {
         "10 linear": SKEWED | _LEAN | {"group": ("linear:10",)},
@@ -105,6 +107,17 @@ OTHERS: dict[str, dict[str, dict[str, Any]]] = {
         "3 of 10 slow, a quarter of the rounds": SKEWED | _LEAN | {"slow": 3, "slow_every": 4},
         "3 of 10 vanish": SKEWED | _LEAN | {"vanish": 3},
         "half of the rounds asleep": SKEWED | _LEAN | {"asleep": 0.5, "asleep_rounds": 20},
+    },
+    **{
+        f"3 of 10 lie ({split})": {
+            "silent": SPLITS[split] | {"channel": "none"},
+            "nobody lies": SPLITS[split] | _TERSE,
+            "nobody lies, gate": SPLITS[split] | _TERSE | _GATE,
+            "all say one class": SPLITS[split] | _TERSE | _CONSTANT,
+            "all say one class, gate": SPLITS[split] | _TERSE | _CONSTANT | _GATE,
+            "all err alike, gate": SPLITS[split] | _TERSE | _MIMICRY | _GATE,
+        }
+        for split in ("i.i.d.", "Dirichlet 0.5")
     },
     "A tenth of the labels (i.i.d.)": {
         "silent": {"labelled": 0.1, "channel": "none"},
