@@ -173,12 +173,12 @@ def test_only_speakers_outputs_are_computed_and_all_of_them(speakers, loop):
         (
             "logits",
             {"combine": "mean"},
-            'combine, decay, weighted and least_change are for examples="reference": leave',
+            'combine, decay, weighted, least_change and gate are for examples="reference": leave',
         ),
         (
             "logits",
             {"examples": "reference", "decay": 0.5},
-            'decay and weighted are for combine="mean": leave them out',
+            'decay, weighted, gate and liars are for combine="mean": leave them out',
         ),
         (
             "logits",
