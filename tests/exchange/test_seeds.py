@@ -76,7 +76,6 @@ TALKS: dict[str, dict[str, Any]] = {
         "decay": 0.7,
         "least_change": 0.05,
         "half_life": 30.0,
-        "gate": "twin",
         "presence": presence(NODES, asleep=0.2, asleep_rounds=3, slow=1, vanish=1, vanish_at=9),
     },
 }

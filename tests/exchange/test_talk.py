@@ -183,7 +183,7 @@ def test_only_speakers_outputs_are_computed_and_all_of_them(speakers, loop):
         (
             "logits",
             {"examples": "reference", "weighted": True},
-            'decay and weighted are for combine="mean": leave them',
+            'decay, weighted, gate and liars are for combine="mean": leave them',
         ),
         ("logits", {"examples": "reference", "combine": "sum"}, "combine is 'sum': choose one of latest, mean"),
         ("logits", {"examples": "reference", "least_change": 1.5}, "least_change is 1.5: give a number in [0, 1]"),

@@ -129,6 +129,11 @@ def _check_reference(group: Collective, shards: Shards, payload: PyTree) -> None
                 "combine mean, weighted and least_change need payloads that are decoded to one array of floats, as a "
                 "distribution over the classes: give nodes such a channel, as channels.logits(), or leave them out"
             )
+        if len(received.shape) != 2 and (group.talk.gate != "none" or group.liars.count):
+            raise PalaverError(
+                f"gate and liars need payloads that are decoded to distributions [B, C], this channel's have shape "
+                f"{received.shape}: give nodes such a channel, as channels.logits(), or leave them out"
+            )
 
 
 def bits_of(x: Array) -> int:
