@@ -18,6 +18,7 @@ from palaver.models import MLP
 from palaver.node import supervised
 from palaver.peers.agreement import Agreement, digest
 from palaver.peers.core import Peer
+from palaver.peers.judge import Judge
 from palaver.peers.learners.flax import FlaxLearner
 from palaver.peers.links import Outbox
 from palaver.peers.site import Conduct, Site
@@ -52,10 +53,13 @@ class World:
         """A site that joins; one of its own that was there before is gone."""
         node = NODES[widths]
         learner = FlaxLearner(node, node.init(jax.random.fold_in(jax.random.key(1), me)))
+        judge = None
+        if self.agreement.talk.gate == "twin":
+            judge = Judge(FlaxLearner(node, node.init(jax.random.fold_in(jax.random.key(1), me))), len(self.own))
         folder = None if self.folder is None else self.folder / str(me)
         self.sites[me] = Site(
             self.digest,
-            Peer(self.agreement, me, learner, *self.own[me]),
+            Peer(self.agreement, me, learner, *self.own[me], judge=judge),
             Outbox(self.digest, epoch, **self.outbox),
             self.network.join(self.agreement.names[me]),
             Conduct(self.rounds, folder=folder, **self.conduct),

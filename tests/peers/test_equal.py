@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+import optax
 import pytest
 
 from palaver import channels, topology
@@ -16,10 +17,12 @@ from palaver.exchange.presence import presence, present
 from palaver.exchange.shards import shards
 from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import Shards
+from palaver.gate import MUTED, PROBATION, TRUSTED, Trust
 from palaver.models import MLP
 from palaver.node import supervised
 from palaver.peers.agreement import Agreement
 from palaver.peers.core import Peer
+from palaver.peers.judge import Judge
 from palaver.peers.learners.flax import FlaxLearner
 from palaver.peers.lockstep import play
 from palaver.types import NO_PEER, Channel
@@ -66,6 +69,7 @@ REFERENCE: dict[str, dict[str, Any]] = {
         "least_change": 0.02,
         "presence": AWAY,
     },
+    "reference, mean, gate": {"combine": "mean", "weighted": True, "gate": "twin"},
 }
 CHANNELS = {
     "own, oldest dropped": channels.labels_logits(bits=8),
@@ -95,7 +99,7 @@ class Case(NamedTuple):
 def case(request):
     channel, talk = CHANNELS.get(request.param, channels.logits()), TALKS[request.param]
     x, y = data()
-    node = supervised(lambda rngs: MLP((INPUTS,), CLASSES, hidden=(8,), rngs=rngs), channel)
+    node = supervised(lambda rngs: MLP((INPUTS,), CLASSES, hidden=(8,), rngs=rngs), channel, optimizer=optax.adam(0.01))
     group = collective(node, in_turn, p_consume=0.5, p_broadcast=0.6, capacity=2, batch_size=BATCH, **talk)
     parts = shards(x, y, NODES, [7], split="dirichlet", reference=0.1 if "examples" in talk else 0.0)
     return Case(group, parts, channel, simulation(group, parts))
@@ -130,8 +134,12 @@ def made(group: Collective, parts: Shards, key: jax.Array, channel: Channel) -> 
     peers = []
     for node in range(group.nodes):
         rows = np.asarray(parts.index[0, node, : int(parts.size[0, node])])
-        state = jax.tree.map(lambda a, node=node: jnp.array(a[0, node]), states)
-        peers.append(Peer(agreement, node, FlaxLearner(group.groups[0][0], state), x[rows], y[rows]))
+        learner, twin = (
+            FlaxLearner(group.groups[0][0], jax.tree.map(lambda a, node=node: jnp.array(a[0, node]), states))
+            for _ in range(2)
+        )
+        judge = Judge(twin, group.nodes) if group.talk.gate == "twin" else None
+        peers.append(Peer(agreement, node, learner, x[rows], y[rows], judge=judge))
     return peers
 
 
@@ -169,8 +177,15 @@ def test_peers_decide_and_learn_as_the_simulation_does(where, case):
     if group.talk.examples == "own":
         np.testing.assert_array_equal(found("x", np.zeros((BATCH, INPUTS)))[active], x[trace.index][active])
         assert trace.dropped.sum() > 20
+    if group.talk.gate == "twin":
+        for peer in peers:
+            peer.absorb()  # what came in after the last round
+        for name in Trust._fields:
+            ours = np.array([getattr(p.judge.trust, name) for p in peers])
+            np.testing.assert_allclose(ours, getattr(state.trust[0], name)[0], atol=1e-5, rtol=0)
+        assert {PROBATION, TRUSTED, MUTED} == set(np.asarray(state.trust[0].state).ravel().tolist())
     # It is a hard case: peers read, speak, and, where they may, do not.
-    assert counts.consumed.sum() > 30
+    assert counts.consumed.sum() > (5 if group.talk.gate == "twin" else 30)
     assert counts.sent.sum() > 50
     for node, peer in enumerate(peers):
         ours = jax.tree.leaves(peer.learner.state.params)

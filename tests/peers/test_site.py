@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from sites import world
+from sites import LEAN, MEAN, world
 
 from palaver.peers import checkpoint
 from palaver.peers.transport import Arrived
-from palaver.types import PalaverError
+from palaver.types import Outputs, PalaverError
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,35 @@ def test_three_of_ten_killed_leave_the_others_as_good(undisturbed):
         before, after = whole.accuracies(), hurt.accuracies()
         changes.append(np.mean([after[me] - before[me] for me in after]))
     assert abs(np.mean(changes)) < 1
+
+
+class Liar:
+    """A learner that says of everything that it is of class 3, as all liars do."""
+
+    def __init__(self, learner):
+        self.learner = learner
+
+    def __getattr__(self, name):
+        return getattr(self.learner, name)
+
+    def encode(self, x):
+        sure = np.zeros((len(x), 10), np.float32)
+        sure[:, 3] = 9
+        return LEAN.encode(Outputs(sure, sure), None)
+
+
+def test_three_of_ten_that_lie_together_do_harm_unless_there_is_a_gate(undisturbed):
+    means = []
+    for gate in ("none", "twin"):
+        lying = world(talk=MEAN._replace(gate=gate))
+        for me in (1, 4, 7):
+            lying.sites[me].peer.learner = Liar(lying.sites[me].peer.learner)
+        lying.play(60)
+        honest = [accuracy for me, accuracy in lying.accuracies().items() if me not in (1, 4, 7)]
+        means.append(np.mean(honest))
+    calm = np.mean([accuracy for me, accuracy in undisturbed.accuracies().items() if me not in (1, 4, 7)])
+    assert means[0] < calm - 10
+    assert means[1] > calm - 3
 
 
 def test_all_but_one_gone_goes_on_alone():

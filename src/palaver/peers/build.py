@@ -14,9 +14,11 @@ from palaver.data import Dataset, load
 from palaver.data.dataset import check_examples, check_finite
 from palaver.data.inputs import to_float
 from palaver.exchange.build import make_collective, make_shards
+from palaver.exchange.description import Talk
 from palaver.npz import read_npz
 from palaver.peers.agreement import Agreement, digest
 from palaver.peers.core import Peer
+from palaver.peers.judge import Judge
 from palaver.peers.learners import Learner
 from palaver.peers.learners.flax import FlaxLearner
 from palaver.peers.settings import SiteSettings
@@ -75,12 +77,14 @@ def make_material(settings: SiteSettings, data_root: Path | None = None) -> Mate
         dtype=data.x_train.dtype,
         reference=reference,
     )
-    silent = agreement._replace(protocol=agreement.protocol._replace(p_consume=0.0, p_broadcast=0.0))
+    never = agreement.protocol._replace(p_consume=0.0, p_broadcast=0.0)
+    silent = agreement._replace(protocol=never, talk=Talk(), reference=None)
     make = _learner(settings, node, agreement, jax.random.fold_in(first, me))
     known = max(1, round(agreed.settings.labelled * len(y)))
     own = x, y.astype(np.int32), known
+    judge = Judge(make(), len(names)) if agreement.talk.gate == "twin" else None
     return Material(
-        Peer(agreement, me, make(), *own),
+        Peer(agreement, me, make(), *own, judge),
         Peer(silent, me, make(), *own),
         digest(agreed.description(names), reference),
         (data.x_validation, data.y_validation),

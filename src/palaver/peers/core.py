@@ -19,6 +19,7 @@ from palaver.channels import pack, unpack
 from palaver.exchange import protocol, reference
 from palaver.exchange.protocol import Coins, Protocol
 from palaver.peers.agreement import Agreement
+from palaver.peers.judge import Judge
 from palaver.peers.learners import Learner
 from palaver.peers.memory import Arrival, Memory
 from palaver.peers.wire import RefusedError, Said, array
@@ -125,6 +126,8 @@ class Peer:
     """``[L]`` int32: their labels."""
     labelled: int | None = None
     """So many of its own examples have a label, the first; ``None``: all."""
+    judge: Judge | None = None
+    """Whom it believes, where the agreement has a gate; ``None``: everybody."""
     step: int = 0
     """Rounds done."""
     position: int = 0
@@ -143,6 +146,8 @@ class Peer:
         self._shapes, self._decode = deal.payload(), deal.decode()
         self._draws: tuple[int, Draws] | None = None
         self._key = protocol.node_key(deal.key, jnp.int32(self.me))
+        if (deal.talk.gate == "twin") != (self.judge is not None):
+            raise PalaverError(f"the gate is {deal.talk.gate}: give a judge for twin, and none otherwise")
         if deal.reference is not None:
             blank = self._decode(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), self._shapes))
             if deal.talk.combine == "mean" and self.memory is None:
@@ -175,7 +180,7 @@ class Peer:
             weight = np.asarray(_confidence(received)) if deal.talk.weighted else ones
             if len(self.arrived) >= _WAITING:
                 self.absorb()
-            self.arrived.append(Arrival(said.start, received, weight))
+            self.arrived.append(Arrival(said.start, received, weight, sender))
             return
         labels = np.full(deal.protocol.batch_size, NO_LABEL, np.int32)
         if deal.channel.labels_of is not None:
@@ -221,6 +226,8 @@ class Peer:
         decided = _decide(deal.protocol, Coins(*coins), self.step, waiting)
         read = self._read(int(draws.own), mean) if decided.consume else None
         x, labels, received = self._own() if read is None else read[2:]
+        if self.judge is not None and read is None:
+            self.judge.twin.learn(x, labels, None, seed=draws.seed)
         payload = self.learner.learn(x, labels, received, seed=draws.seed)
         to = [int(peer) for peer in draws.to if peer != NO_PEER and (reached is None or peer in reached)]
         outgoing = self._speak(x, payload, int(draws.now), to) if decided.broadcast and to else []
@@ -239,7 +246,11 @@ class Peer:
     def absorb(self) -> None:
         """Adds what has arrived to what it remembers; every round begins with it."""
         if self.memory is not None:
-            self.memory.add(self.arrived, self.agreement.talk.decay)
+            arrived = self.arrived
+            if self.judge is not None and arrived:
+                assert self.agreement.reference is not None
+                arrived = self.judge.judged(arrived, self.agreement.reference, self._decode)
+            self.memory.add(arrived, self.agreement.talk.decay)
             self.arrived.clear()
 
     def _read(self, start: int, mean: np.ndarray | None) -> Packet:
@@ -281,6 +292,8 @@ class Peer:
         if self.memory is not None:
             self.absorb()
             found |= {"memory.total": self.memory.total, "memory.weight": self.memory.weight}
+        if self.judge is not None:
+            found |= {f"judge.{name}": array for name, array in self.judge.arrays().items()}
         if self.said is not None:
             found["said"] = self.said
         for place, packet in enumerate(self.inbox):
@@ -303,6 +316,8 @@ class Peer:
         """
         parts = {name.removeprefix("learner."): a for name, a in arrays.items() if name.startswith("learner.")}
         self.learner.restore(parts)
+        if self.judge is not None:
+            self.judge.restore({n.removeprefix("judge."): a for n, a in arrays.items() if n.startswith("judge.")})
         if self.memory is not None:
             self.memory.total, self.memory.weight = arrays["memory.total"].copy(), arrays["memory.weight"].copy()
         if self.said is not None:

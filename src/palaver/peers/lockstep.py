@@ -44,4 +44,3 @@ def play(
                 peers[packet.to].receive(sender.me, packet.message(collective, epoch=0, seq=0))
         played.append(turns)
     return played
-

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from palaver.types import NO_PEER
+
 
 class Arrival(NamedTuple):
     """What somebody said about B rows."""
@@ -15,6 +17,8 @@ class Arrival(NamedTuple):
     """``[B, ...]``, decoded."""
     weight: np.ndarray
     """``[B]``: how much it counts."""
+    sender: int = NO_PEER
+    """Id of who said so."""
 
 
 class Memory:
