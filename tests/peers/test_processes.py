@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from palaver.data import load
+from palaver.peers.settings import SiteSettings
 
 pytest.importorskip("zenoh")
 
@@ -106,6 +107,13 @@ def test_bad_settings_of_a_site_are_told_in_one_line(tmp_path, capsys, text, sai
     assert said in err
     assert err.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("peers", range(1, 9))
+def test_any_number_of_sites_has_a_graph(peers):
+    ends = {f"s{place}": f"tcp/127.0.0.1:{place + 1}" for place in range(peers)}
+    agreed = SiteSettings(name="s0", peers=ends).agreed()
+    assert agreed.settings.make_topology(peers, 100)(0).shape[0] == peers
 
 
 def test_check_says_what_a_site_would_be(tmp_path, capsys):

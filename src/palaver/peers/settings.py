@@ -137,7 +137,7 @@ class SiteSettings:
         if taken:
             raise PalaverError(f"collective.{taken[0]} is set: leave it out, since peers says which sites there are")
         nodes = len(self.peers)
-        few = {"neighbours": min(LEAN.neighbours, nodes - 1)} if "topology" not in given else {}
+        few = {"neighbours": few_neighbours(nodes)} if "topology" not in given else {}
         return Agreed(name, seed, changed(LEAN, few | given | {"nodes": nodes}, "collective."))
 
     def links(self) -> Links:
@@ -166,6 +166,17 @@ class SiteSettings:
             self.operators,
             refused(Path(self.refusals)) if self.refusals else frozenset(),
         )
+
+
+def few_neighbours(nodes: int) -> int:
+    """Neighbours of each site unless its settings say otherwise: three where a regular graph has them, or fewer.
+
+    >>> [few_neighbours(nodes) for nodes in (1, 2, 3, 4, 5, 6)]
+    [0, 1, 2, 3, 2, 3]
+
+    """
+    most = min(LEAN.neighbours, nodes - 1)
+    return most - nodes * most % 2
 
 
 class Agreed(NamedTuple):

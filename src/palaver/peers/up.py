@@ -20,7 +20,7 @@ from rich.live import Live
 
 from palaver.arguments import count
 from palaver.peers.build import make_material
-from palaver.peers.settings import LEAN, SiteSettings
+from palaver.peers.settings import LEAN, SiteSettings, few_neighbours
 from palaver.peers.watch import Watched, Watcher, table
 from palaver.peers.zenoh import Links, opened
 from palaver.studies.settings import changed
@@ -112,7 +112,7 @@ def site_settings(plan: Plan, folder: Path) -> list[SiteSettings]:
     names = [f"site-{place}" for place in range(plan.peers)]
     ends = dict(zip(names, (f"tcp/127.0.0.1:{port}" for port in _free_ports(plan.peers)), strict=True))
     agreed = {"name": "up", "seed": plan.seed} | dict(plan.overrides)
-    changed(LEAN, plan.overrides, "")
+    changed(LEAN, {"neighbours": few_neighbours(plan.peers)} | dict(plan.overrides) | {"nodes": plan.peers}, "")
     return [
         SiteSettings(name=name, peers=ends, collective=agreed, folder=str(folder / name), pace=plan.pace)
         for name in names
