@@ -190,21 +190,34 @@ def put(
     rows = _ROOM // max(1, x[0].nbytes)
     if not rows:
         raise PalaverError(f"one input has {x[0].nbytes} bytes: a question holds at most {_ROOM}")
-    chunks = [x[first : first + min(rows, 4096)] for first in range(0, len(x), min(rows, 4096))]
-    began, found = time.monotonic(), dict[str, dict[int, np.ndarray]]()
-    latest, replies = dict[str, float](), list[Any]()
-    for chunk in chunks:
-        question = Ask(collective, len(chunk), np.ascontiguousarray(chunk).tobytes(), silent)
-        replies.append(
-            session.get(
-                f"{at}/ask/*",
-                payload=encode(question),
-                target=zenoh.QueryTarget.ALL,
-                consolidation=zenoh.ConsolidationMode.NONE,
-                timeout=timeout,
-                priority=zenoh.Priority.INTERACTIVE_HIGH,
-            )
+    size = min(rows, 4096)
+    chunks = [x[first : first + size] for first in range(0, len(x), size)]
+    found, latest = _answers(session, at, collective, chunks, peers, timeout, silent)
+    return decided(found, latest, [len(chunk) for chunk in chunks], peers, rule, temperatures)
+
+
+def _answers(
+    session: zenoh.Session,
+    at: str,
+    collective: bytes,
+    chunks: Sequence[np.ndarray],
+    peers: Sequence[str],
+    timeout: float,
+    silent: bool,
+) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, float]]:
+    """Logits by peer and place of the question, and milliseconds until each peer's last answer; as for ``put``."""
+    began, found, latest = time.monotonic(), dict[str, dict[int, np.ndarray]](), dict[str, float]()
+    replies = [
+        session.get(
+            f"{at}/ask/*",
+            payload=encode(Ask(collective, len(chunk), np.ascontiguousarray(chunk).tobytes(), silent)),
+            target=zenoh.QueryTarget.ALL,
+            consolidation=zenoh.ConsolidationMode.NONE,
+            timeout=timeout,
+            priority=zenoh.Priority.INTERACTIVE_HIGH,
         )
+        for chunk in chunks
+    ]
     for place, (chunk, handler) in enumerate(zip(chunks, replies, strict=True)):
         for reply in handler:
             if reply.ok is None:
@@ -219,7 +232,7 @@ def put(
                 continue
             found.setdefault(name, {})[place] = logits
             latest[name] = 1000 * (time.monotonic() - began)
-    return decided(found, latest, [len(chunk) for chunk in chunks], peers, rule, temperatures)
+    return found, latest
 
 
 def decided(
