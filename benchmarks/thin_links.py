@@ -121,9 +121,13 @@ def measure(plan: Plan, folder: Path, target: float | None) -> None:
     with machines([f"site-{rank}" for rank in range(SITES)], CABLES[plan.cable]) as made:
         run = start(plan, folder, [machine.address for machine in made])
         path = write(run)
-        sites = [_process(machine, run, path, rank) for rank, machine in enumerate(made)]
+        sites = list[subprocess.Popen[bytes]]()
         try:
-            _ready(sites, run)
+            for rank, machine in enumerate(made):
+                sites.append(_process(machine, run, path, rank))
+                if rank == 0:
+                    _wait(sites, run, [run.path(0, "compiled")])  # the others find its programs in the cache
+            _wait(sites, run, [run.path(rank, "ready") for rank in range(SITES)])
             began = time.monotonic() + 1.0
             (folder / "go.new").write_text(str(began))
             (folder / "go.new").rename(folder / "go")
@@ -139,24 +143,27 @@ def measure(plan: Plan, folder: Path, target: float | None) -> None:
                 site.send_signal(signal.SIGKILL)
             for site in sites:
                 site.wait()
+    shutil.rmtree(folder / "programs", ignore_errors=True)
     (folder / "done").touch()
 
 
 def _process(machine: Machine, run: Run, path: Path, rank: int) -> subprocess.Popen[bytes]:
     one = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "eth0"}
     one["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    one["JAX_COMPILATION_CACHE_DIR"] = str(Path(run.folder).absolute() / "programs")
+    one |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     command = machine.command(sys.executable, "-m", "benchmarks.thin_site", str(path), str(rank))
     with run.path(rank, "out").open("wb") as out:
         return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | one)
 
 
-def _ready(sites: Sequence[subprocess.Popen[bytes]], run: Run) -> None:
+def _wait(sites: Sequence[subprocess.Popen[bytes]], run: Run, files: Sequence[Path]) -> None:
     until = time.monotonic() + _PATIENCE
-    while not all(run.path(rank, "ready").exists() for rank in range(SITES)):
+    while not all(file.exists() for file in files):
         _alive(sites, run)
         if time.monotonic() > until:
-            raise TimeoutError(f"not all sites of {run.folder} are ready after {_PATIENCE:.0f} s")
-        time.sleep(0.2)
+            raise TimeoutError(f"the sites of {run.folder} have not begun after {_PATIENCE:.0f} s")
+        time.sleep(0.1)
 
 
 def _alive(sites: Sequence[subprocess.Popen[bytes]], run: Run) -> None:
@@ -175,7 +182,10 @@ def main() -> None:
     wanted = [name for name in every if any(fnmatch.fnmatchcase(name, each) for each in given.only or ["*"])]
     if not wanted:
         parser.error(f"--only {given.only} names no run: give some of {'; '.join(every)}")
-    places = {name: given.folder / name.replace(": ", "/").replace(" ", "-").replace(",", "") for name in every}
+    places = {
+        name: given.folder / name.replace("/", "").replace(": ", "/").replace(" ", "-").replace(",", "")
+        for name in every
+    }
     for name in wanted:
         if (places[name] / "done").exists():
             continue

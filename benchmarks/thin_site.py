@@ -91,6 +91,10 @@ class Log:
         self._next, self._start = 0.0, 0.0
         self._before = _bytes()
 
+    def compiled(self) -> None:
+        """Says that all programs are there."""
+        self._run.path(self._rank, "compiled").touch()
+
     def wait(self) -> None:
         """Says that the site is ready, and waits until all are."""
         self._run.path(self._rank, "ready").touch()
@@ -139,6 +143,7 @@ def talk(of: Run, rank: int, root: Path | None) -> None:
     x = _looked_at(of, rank, *material.test)
     peer, log = material.peer, Log(of, rank, material.peer.agreement.classes)
     peer.learner.predict(x)
+    log.compiled()
     site = make_site(settings, material)
     log.wait()
     run(site, lambda: False, lambda now: log.look(peer.step, lambda: peer.learner.predict(x).logits))
@@ -170,6 +175,14 @@ def average(of: Run, rank: int, root: Path | None) -> None:
     predict = jax.jit(lambda state: node.predict(state, to_float(seen)).logits)
     outer = optax.sgd(0.7, momentum=0.9, nesterov=True) if of.method == "diloco" else None
 
+    state = node.init(jax.random.key(0))  # the same at every site
+    shared, back = ravel_pytree(state.params)
+    moments = outer.init(shared) if outer else None
+    places = np.asarray(local(group.protocol, key, np.int32(0), np.int32(len(y))))
+    step(state, gradient(state, x[places], y[places].astype(np.int32)))
+    predict(state)
+    log = Log(of, rank, data.classes)
+    log.compiled()
     dist.init_process_group(
         "gloo",
         init_method=f"tcp://{of.addresses[0]}:{_PORT}",
@@ -177,13 +190,7 @@ def average(of: Run, rank: int, root: Path | None) -> None:
         world_size=len(of.addresses),
         timeout=timedelta(hours=6),
     )
-    state = node.init(jax.random.key(0))  # the same at every site
-    shared, back = ravel_pytree(state.params)
-    moments = outer.init(shared) if outer else None
     _mean(np.zeros(2, np.float32), 1.0)
-    step(state, gradient(state, x[: settings.batch_size], y[: settings.batch_size].astype(np.int32)))
-    predict(state)
-    log = Log(of, rank, data.classes)
     log.wait()
     log.look(0, lambda: predict(state))
     for number, places in enumerate(_batches(local, group.protocol, key, len(y)), 1):
