@@ -182,10 +182,8 @@ def main() -> None:
     wanted = [name for name in every if any(fnmatch.fnmatchcase(name, each) for each in given.only or ["*"])]
     if not wanted:
         parser.error(f"--only {given.only} names no run: give some of {'; '.join(every)}")
-    places = {
-        name: given.folder / name.replace("/", "").replace(": ", "/").replace(" ", "-").replace(",", "")
-        for name in every
-    }
+    plain = str.maketrans({"/": None, ",": None, ":": "/", " ": "-"})
+    places = {name: given.folder / name.replace(": ", ":").translate(plain) for name in every}
     for name in wanted:
         if (places[name] / "done").exists():
             continue
