@@ -68,7 +68,7 @@ def main() -> None:
                 made[SITES], out, "benchmarks.soak_operator", str(given.folder), str(given.minutes * 60)
             )
             try:
-                figures = _watched(sites, made, given.minutes * 60, operator)
+                figures = _watched(sites, made, given.folder / "operator.jsonl", operator)
             finally:
                 for process in (operator, *sites):
                     process.send_signal(signal.SIGTERM)
