@@ -92,7 +92,14 @@ DATA: dict[str, dict[str, Any]] = {
 
 
 SKEWED = SPLITS["Dirichlet 0.1"]
-_GATE, _CONSTANT, _MIMICRY = {"gate": "twin"}, {"liars": 3, "lie": "constant"}, {"liars": 3, "lie": "mimicry"}
+_GATES = {"": {}, ", gate": {"gate": "twin"}}
+_LIES = {
+    "nobody lies": {},
+    "all say one class": {"liars": 3, "lie": "constant"},
+    "all say the unlikeliest": {"liars": 3, "lie": "flipped"},
+    "all say anything": {"liars": 3, "lie": "random"},
+    "all err alike": {"liars": 3, "lie": "mimicry"},
+}
 OTHERS: dict[str, dict[str, dict[str, Any]]] = {
     "Kinds of models (Dirichlet 0.1)": {
         "10 linear": SKEWED | _LEAN | {"group": ("linear:10",)},
@@ -111,11 +118,11 @@ OTHERS: dict[str, dict[str, dict[str, Any]]] = {
     **{
         f"3 of 10 lie ({split})": {
             "silent": SPLITS[split] | {"channel": "none"},
-            "nobody lies": SPLITS[split] | _TERSE,
-            "nobody lies, gate": SPLITS[split] | _TERSE | _GATE,
-            "all say one class": SPLITS[split] | _TERSE | _CONSTANT,
-            "all say one class, gate": SPLITS[split] | _TERSE | _CONSTANT | _GATE,
-            "all err alike, gate": SPLITS[split] | _TERSE | _MIMICRY | _GATE,
+            **{
+                f"{name}{gated}": SPLITS[split] | _TERSE | lie | gate
+                for name, lie in _LIES.items()
+                for gated, gate in _GATES.items()
+            },
         }
         for split in ("i.i.d.", "Dirichlet 0.5")
     },
