@@ -228,9 +228,11 @@ class Peer:
         x, labels, received = self._own() if read is None else read[2:]
         if self.judge is not None and read is None:
             self.judge.twin.learn(x, labels, None, seed=draws.seed)
-        payload = self.learner.learn(x, labels, received, seed=draws.seed)
         to = [int(peer) for peer in draws.to if peer != NO_PEER and (reached is None or peer in reached)]
-        outgoing = self._speak(x, payload, int(draws.now), to) if decided.broadcast and to else []
+        speaks = bool(decided.broadcast and to)
+        say = speaks and deal.talk.examples == "own"
+        payload = self.learner.learn(x, labels, received, seed=draws.seed, say=say)
+        outgoing = self._speak(x, payload, int(draws.now), to) if speaks else []
         sender, step = (NO_PACKET, -1) if read is None else (read.sender, read.step)
         self.step += 1
         self.counts.consumed += read is not None
@@ -271,7 +273,7 @@ class Peer:
         self.position += deal.protocol.batch_size
         return self.x[places], np.where(places < labelled, self.y[places], NO_LABEL).astype(np.int32), None
 
-    def _speak(self, x: np.ndarray, payload: PyTree, start: int, to: list[int]) -> list[Outgoing]:
+    def _speak(self, x: np.ndarray, payload: PyTree | None, start: int, to: list[int]) -> list[Outgoing]:
         """What it says in this round to those whom it reaches; nothing where it has nothing new to say."""
         deal = self.agreement
         if deal.talk.examples == "own":

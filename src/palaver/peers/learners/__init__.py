@@ -14,17 +14,25 @@ class Learner(Protocol):
     leading axis B, as ``palaver.types.Channel.encode`` makes them.
     """
 
-    def learn(self, x: np.ndarray, labels: np.ndarray, received: PyTree | None, *, seed: np.ndarray) -> PyTree:
-        """One optimiser step.
+    def learn(
+        self, x: np.ndarray, labels: np.ndarray, received: PyTree | None, *, seed: np.ndarray, say: bool = False
+    ) -> PyTree | None:
+        """One optimiser step, done when it returns.
+
+        A batch of which no label is known and nothing was heard has a loss of 0, with a gradient of 0. The optimiser
+        takes its step all the same, as in the simulation: momentum and weight decay go on. Estimators of scikit-learn
+        know no such step and stay as they are.
 
         Args:
             x: ``[B, ...]``.
             labels: ``[B]`` int32; ``NO_LABEL`` where they are not known.
             received: what others say about ``x``, decoded; ``None``: a batch of its own, to be learnt by its labels.
             seed: ``[2]`` uint32: random bits, other ones for each step.
+            say: whether what it says about ``x`` is wanted.
 
         Returns:
-            What it would say about ``x``, from the step's own forward pass.
+            With ``say``, a payload about ``x`` of the step's own forward pass: by the model before the step, in
+            training mode, with the labels that are known. ``None`` otherwise: nothing is computed that nobody hears.
 
         """
         ...

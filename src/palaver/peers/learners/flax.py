@@ -22,13 +22,18 @@ class FlaxLearner:
     def __init__(self, node: Node, state: NodeState) -> None:
         self._node, self.state, self._blank = node, state, None
 
-    def learn(self, x: np.ndarray, labels: np.ndarray, received: PyTree | None, *, seed: np.ndarray) -> PyTree:
+    def learn(
+        self, x: np.ndarray, labels: np.ndarray, received: PyTree | None, *, seed: np.ndarray, say: bool = False
+    ) -> PyTree | None:
         """See ``Learner.learn``."""
         consume = received is not None
         if not consume:
             received = self._nothing(x, labels)
         self.state, payload = _step(self._node, seed, self.state, x, labels, received, np.bool_(consume))
-        return jax.tree.map(np.asarray, payload)
+        if say:  # the step's own loss needs it in any case
+            return jax.tree.map(np.asarray, payload)
+        jax.block_until_ready(self.state)  # or questions would wait for all steps that are under way
+        return None
 
     def _nothing(self, x: np.ndarray, labels: np.ndarray) -> PyTree:
         """In place of what was received: zeros, so that one program serves both kinds of step."""

@@ -67,6 +67,11 @@ def scaled(x: np.ndarray) -> np.ndarray:
     return np.asarray(to_float(given), np.float32)
 
 
+def as_seed(seed: np.ndarray) -> int:
+    """One number of 32 bits, which is all that other frameworks take, from all words of a step's seed."""
+    return int(np.bitwise_xor.reduce(seed))
+
+
 def alike(stored: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> bool:
     """Whether arrays have the names, shapes and types of one's own."""
     return stored.keys() == own.keys() and all(

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from palaver.arguments import failure_of
-from palaver.peers.learners.payload import alike, check_of_classes, encoded, scaled
+from palaver.peers.learners.payload import alike, as_seed, check_of_classes, encoded, scaled
 from palaver.types import NO_LABEL, Channel, Outputs, PalaverError, PyTree
 
 _SMALLEST = 0.01
@@ -21,7 +21,8 @@ class SklearnLearner:
 
     A received distribution is learnt as one row for each class, weighted by its probability. Inputs are flattened. An
     estimator whose ``random_state`` is no number gets each step's seed as ``random_state``; one with a ``batch_size``
-    takes each batch whole. Note that schedules such as ``learning_rate="optimal"`` of ``SGDClassifier`` count rows.
+    takes each batch whole. A batch of which nothing is known is no step at all. Note that schedules such as
+    ``learning_rate="optimal"`` of ``SGDClassifier`` count rows.
 
     Args:
         estimator: for example ``SGDClassifier(loss="log_loss")``, ``MLPClassifier()`` or ``GaussianNB()``.
@@ -48,9 +49,11 @@ class SklearnLearner:
         with failure_of(f"partial_fit of {name}", "give a classifier that learns some rows at a time"):
             _state(self._blank(1))
 
-    def learn(self, x: np.ndarray, labels: np.ndarray, received: PyTree | None, *, seed: np.ndarray) -> PyTree:
+    def learn(
+        self, x: np.ndarray, labels: np.ndarray, received: PyTree | None, *, seed: np.ndarray, say: bool = False
+    ) -> PyTree | None:
         """See ``Learner.learn``."""
-        payload = encoded(self._channel, self.predict(x), labels)
+        payload = encoded(self._channel, self.predict(x), labels) if say else None
         if received is None:
             rows = np.flatnonzero(labels != NO_LABEL)
             classes, weight = labels[rows], np.ones(len(rows))
@@ -58,7 +61,7 @@ class SklearnLearner:
             rows, classes = np.nonzero(received > _SMALLEST / self._classes)
             weight = received[rows, classes].astype(float)
         if len(rows):
-            self._fit(self.estimator, _flat(x)[rows], classes, weight, int(seed[0]))
+            self._fit(self.estimator, _flat(x)[rows], classes, weight, as_seed(seed))
         return payload
 
     def _fit(self, estimator: Any, x: np.ndarray, classes: np.ndarray, weight: np.ndarray, seed: int) -> None:

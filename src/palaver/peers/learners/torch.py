@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from palaver.arguments import failure_of
-from palaver.peers.learners.payload import alike, check_of_classes, encoded, scaled
+from palaver.peers.learners.payload import alike, as_seed, check_of_classes, encoded, scaled
 from palaver.types import NO_LABEL, Channel, Outputs, PalaverError, PyTree
 
 try:
@@ -20,8 +20,7 @@ from torch.nn.functional import cross_entropy
 class TorchLearner:
     """A module and its optimiser, as a ``palaver.peers.learners.Learner``.
 
-    It learns labels and received distributions by their cross-entropy. A batch none of whose labels is known changes
-    nothing.
+    It learns labels and received distributions by their cross-entropy.
 
     Args:
         module: maps inputs ``[B, ...]``, float32, to logits ``[B, C]`` or to a pair of these and features ``[B, D]``.
@@ -40,23 +39,21 @@ class TorchLearner:
         with failure_of("optimizer", "give one of torch.optim whose step needs no closure, such as Adam"):
             _stepped(module, optimizer)
 
-    def learn(self, x: np.ndarray, labels: np.ndarray, received: PyTree | None, *, seed: np.ndarray) -> PyTree:
+    def learn(
+        self, x: np.ndarray, labels: np.ndarray, received: PyTree | None, *, seed: np.ndarray, say: bool = False
+    ) -> PyTree | None:
         """See ``Learner.learn``."""
-        if received is None and (labels == NO_LABEL).all():
-            return encoded(self._channel, self.predict(x), labels)
         devices = list(range(torch.cuda.device_count()))
+        # PyTorch's own function for all devices is slow: it notes where it was called from.
+        seeded = torch.manual_seed if devices else torch.default_generator.manual_seed
         with torch.random.fork_rng(devices):  # dropout draws from PyTorch's global generators
-            torch.manual_seed(int(seed[0]))  # on a CPU it takes 32 bits
+            seeded(as_seed(seed))
             self.module.train()
             logits, features = self._forward(x)
-        if received is None:
-            loss = cross_entropy(logits, torch.as_tensor(labels).long().to(logits.device), ignore_index=NO_LABEL)
-        else:
-            loss = cross_entropy(logits, torch.tensor(received, device=logits.device))
         self.optimizer.zero_grad()
-        loss.backward()
+        _loss(logits, labels, received).backward()
         self.optimizer.step()
-        return encoded(self._channel, _outputs(logits, features), labels)
+        return encoded(self._channel, _outputs(logits, features), labels) if say else None
 
     def encode(self, x: np.ndarray) -> PyTree:
         """See ``Learner.encode``."""
@@ -99,6 +96,15 @@ class TorchLearner:
                 state.setdefault(int(place), {})[name] = torch.tensor(array)
         self.module.load_state_dict(module)
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+
+
+def _loss(logits: Tensor, labels: np.ndarray, received: PyTree | None) -> Tensor:
+    """Mean cross-entropy of what was received, or of the labels that are known; 0 where none is."""
+    if received is not None:
+        return cross_entropy(logits, torch.tensor(received, device=logits.device))
+    wanted = torch.as_tensor(labels, device=logits.device).long()
+    total = cross_entropy(logits, wanted, ignore_index=NO_LABEL, reduction="sum")
+    return total / max(1, int((labels != NO_LABEL).sum()))
 
 
 def _outputs(logits: Tensor, features: Tensor) -> Outputs:
