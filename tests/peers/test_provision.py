@@ -196,9 +196,15 @@ def test_a_demo_has_all_keys_in_one_place_and_says_so(tmp_path):
         assert set(contents(folder / name)) == {KEY, CERTIFICATE, AUTHORITY}
         found = credentials.certificate_of(folder / name / CERTIFICATE)
         assert found.name == name and 6.99 < found.days_left <= 7
-        assert found.hosts == (() if name == "operator.demo" else ("localhost", "127.0.0.1"))
+        assert found.hosts == (() if name == "operator.demo" else ("localhost", "127.0.0.1", name))
     assert len({(folder / name / KEY).read_bytes() for name in ("a", "b")}) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_a_name_that_is_no_host_has_a_certificate_all_the_same(tmp_path):
+    provision.init(tmp_path / "demo", ["a_b", "10.0.0.3"])
+    hosts = [credentials.certificate_of(tmp_path / "demo" / name / CERTIFICATE).hosts for name in ("a_b", "10.0.0.3")]
+    assert hosts == [("localhost", "127.0.0.1"), ("localhost", "127.0.0.1", "10.0.0.3")]
 
 
 def test_a_demo_is_made_whole_or_not_at_all(tmp_path, refuses, monkeypatch):

@@ -41,7 +41,7 @@ def init(folder: Path, sites: Sequence[str], *, hosts: Sequence[str] = DEMO_HOST
     Args:
         folder: a new or empty folder; gets a folder for ``authority``, for every site and for the operator.
         sites: their names.
-        hosts: under which every site is reached.
+        hosts: under which every site is reached, beside its own name where that can be a host's.
         days: how long certificates are valid.
 
     Returns:
@@ -70,7 +70,7 @@ def init(folder: Path, sites: Sequence[str], *, hosts: Sequence[str] = DEMO_HOST
         signs = authority(draft / "authority")
         for name in (*sites, DEMO_OPERATOR):
             operator = names.is_operator(name)
-            request(draft / name, name, () if operator else hosts)
+            request(draft / name, name, () if operator else (*hosts, *_as_host(name)))
             asked = draft / name / credentials.REQUEST
             approve(draft / "authority", asked, days=days, operator=operator)
             issued = draft / "authority" / credentials.ISSUED / f"{name}.pem"
@@ -87,6 +87,14 @@ def init(folder: Path, sites: Sequence[str], *, hosts: Sequence[str] = DEMO_HOST
     )
     facts = {"folder": str(folder), "sites": list(sites), "operator": DEMO_OPERATOR, "demo": True}
     return Done(text, facts | {"authority": signs.facts["authority"]})
+
+
+def _as_host(name: str) -> tuple[str, ...]:
+    """A site's name as its host, as a service of Docker Compose has it; none where it cannot be a host's."""
+    try:
+        return names.check_hosts([name])
+    except PalaverError:
+        return ()
 
 
 def authority(folder: Path, *, days: int = AUTHORITY_DAYS) -> Done:
