@@ -1,6 +1,7 @@
 """Access control by certificates, on real sessions over 127.0.0.1: who writes what is heard, and who is not."""
 
 import contextlib
+import json
 import socket
 import time
 
@@ -108,6 +109,28 @@ def test_an_operator_asks_and_reads_but_cannot_write(links):
         assert [bytes(reply.ok.payload) for reply in replies] == [b"answer"]
         assert packets(found) == []
         subscriber.undeclare()
+
+
+@pytest.mark.parametrize("name", ["c", "operator.demo"])
+def test_packets_are_read_by_their_receiver_alone(links, name):
+    lawless = config(links(name)) | {"access_control": {"enabled": False}}  # its own rules would keep it from hearing
+    eaves = zenoh.Config.from_json5(json.dumps(lawless))
+    with contextlib.closing(ZenohTransport(links("b"))) as b, zenoh.open(eaves) as reader:
+        heard = []
+        mine = "palaver/c/p/b/c" if name == "c" else "palaver/c/state/b"
+        subscribers = [
+            reader.declare_subscriber(key, lambda sample: heard.append((str(sample.key_expr), bytes(sample.payload))))
+            for key in ("palaver/c/p/b/a", "palaver/c/p/b/*", "palaver/c/p/**", "palaver/**", mine)
+        ]
+        until = time.monotonic() + 5
+        while len(heard) < 20:  # what it may not read would be among it
+            assert time.monotonic() < until
+            b.send("a", b"for a")
+            b.send("c", b"for c")
+            b.beacon(b"for all")
+            time.sleep(0.02)
+        assert {key for key, _ in heard} == {mine}
+        del subscribers
 
 
 def test_a_name_on_the_list_of_refusals_is_not_heard(links):
