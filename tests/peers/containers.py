@@ -85,7 +85,7 @@ def contained(command: Sequence[str], etc: Path, mounted: Sequence[Mount], folde
     Args:
         command: to run.
         etc: a folder that is ``/etc`` there, with ``hosts``.
-        mounted: what is where; only ``/tmp`` and mounts that are not read-only can be written to.
+        mounted: what is where; beside file systems that this machine has mounted, only those can be written to.
         folder: where the command runs.
 
     Returns:
@@ -98,7 +98,7 @@ def contained(command: Sequence[str], etc: Path, mounted: Sequence[Mount], folde
     lines += [f"mkdir -p {at}"]
     for mount in mounted:
         lines += _mounting(mount)
-    lines += [f"mount -o remount,bind,ro {path}" for path in ("/etc", "/")]
+    lines += [f"mount -o remount,bind,ro {path}" for path in ("/etc", "/var/lib", "/var/cache", "/")]
     lines += [f"cd {at}", 'exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"']
     return ["sh", "-ec", "\n".join(lines), "sh", *command]
 

@@ -25,7 +25,7 @@ SITES = ("a", "b", "c")
 
 
 def run(command, **given):
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **given)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **given)
 
 
 def validated(path):
@@ -178,7 +178,7 @@ def of_unit(folder, etc, name):
 def test_the_examples_commands_make_a_collective(deployed):
     kind, *check = COMPOSE["services"]["a"]["healthcheck"]["test"]
     assert kind == "CMD"
-    until, waiting, seen = time.monotonic() + 240, list(SITES), {}
+    until, waiting, seen = time.monotonic() + 600, list(SITES), {}
     while waiting:
         waiting = [name for name in waiting if run(deployed.machines[name].command(*started(check))).returncode]
         assert all(process.poll() is None for process in deployed.processes.values())
