@@ -47,6 +47,20 @@ def test_packets_that_stay_away_are_lost_after_some_beacons():
     assert steps(outbox.take(9)) == [(1, 1)]
 
 
+def test_packets_on_a_slow_link_are_not_lost_though_beacons_come_fast():
+    """Where a receiver hears others too it sends twenty beacons a second, and a thin link takes seconds to a packet."""
+    outbox = Outbox(OURS, 1, window=1)
+    outbox.offer(packet(0))
+    outbox.offer(packet(1))
+    assert steps(outbox.take(0)) == [(1, 0)]
+    for twentieth in range(1, 40):
+        outbox.heard_from(1, None)
+        assert outbox.take(twentieth / 20) == []
+    outbox.heard_from(1, (1, 0))
+    assert outbox.lines[1].lost == 0
+    assert steps(outbox.take(2)) == [(1, 1)]
+
+
 def test_a_beacon_cannot_acknowledge_what_was_never_sent():
     outbox = Outbox(OURS, 1, window=1)
     outbox.offer(packet(0))

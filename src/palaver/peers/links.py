@@ -17,6 +17,9 @@ from palaver.peers.wire import RefusedError, Said, encode
 PATIENCE = 3
 """A packet is taken for lost after so many beacons of its receiver that say nothing new."""
 
+_APART = 1.0
+"""Seconds between beacons that count for this: those that only acknowledge come faster than a thin link carries."""
+
 REMEMBERED = 64
 """Packets of a sender below the newest that can still arrive, each once."""
 
@@ -31,7 +34,9 @@ class Line:
     arrived: int = -1
     """The largest seq that the neighbour has received, or that is taken for lost."""
     idle: int = 0
-    """Beacons since something arrived."""
+    """Beacons since something arrived that count."""
+    idle_at: float = -math.inf
+    """When the latest of them came, or the latest acknowledgement."""
     overflown: int = 0
     """Packets that never left."""
     lost: int = 0
@@ -117,13 +122,15 @@ class Outbox:
             received: epoch and largest seq that it has received of this peer; ``None``: nothing.
 
         """
-        line = self.lines.get(peer)
-        if line is None or not line.flying:
+        line, now = self.lines.get(peer), self.at
+        if line is None or now is None or not line.flying:
             return
         if received is not None and received[0] == self.epoch and line.arrived < received[1] < line.seq:
-            line.arrived, line.idle = received[1], 0
+            line.arrived, line.idle, line.idle_at = received[1], 0, now
             return
-        line.idle += 1
+        if now < line.idle_at + _APART:
+            return
+        line.idle, line.idle_at = line.idle + 1, now
         if line.idle >= PATIENCE:
             line.lost += line.flying
             line.arrived, line.idle = line.seq - 1, 0
