@@ -13,6 +13,7 @@ With certificates a name in a key is the common name of the certificate: whoever
 """
 
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -164,6 +165,9 @@ def opened(links: Links) -> zenoh.Session:
         MachineError: the endpoint cannot be listened on, or the credentials cannot be read.
 
     """
+    # Zenoh closes a link whose cable is cut with SO_LINGER, which holds a receiving thread up for 10 s; it has two for
+    # all links, and then hears nobody. This is read at the first session of a process.
+    os.environ.setdefault("ZENOH_RUNTIME", f"(rx: (worker_threads: {len(links.peers) + 2}))")
     try:
         return zenoh.open(zenoh.Config.from_json5(json.dumps(config(links))))
     except zenoh.ZError as error:
