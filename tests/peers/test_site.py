@@ -234,7 +234,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys):
         checkpoint.restore(tmp_path / "0")
 
 
-def test_another_reference_set_or_model_is_refused_at_a_restart(tmp_path):
+def test_another_reference_set_data_set_or_model_is_refused_at_a_restart(tmp_path):
     pair = world(2, folder=tmp_path)
     pair.play(5)
     pair.sites[0].save()
@@ -242,6 +242,10 @@ def test_another_reference_set_or_model_is_refused_at_a_restart(tmp_path):
     other = world(2, seed=1).sites[0]
     with pytest.raises(PalaverError, match="another description or reference set"):
         other.restore(saved)
+    pair.own[0] = pair.own[0][0], (pair.own[0][1] + 1) % 10
+    with pytest.raises(PalaverError, match="a site with other examples"):
+        pair.start(0).restore(saved)
+    pair.own[0] = pair.own[0][0], (pair.own[0][1] - 1) % 10
     with pytest.raises(PalaverError, match="another model or optimiser"):
         pair.start(0, widths=(8,)).restore(saved)
 

@@ -59,19 +59,20 @@ class Agreement(NamedTuple):
         return lambda payload: jax.tree.map(np.asarray, compiled(payload))
 
 
-def digest(description: Mapping[str, Any], reference: np.ndarray | None) -> bytes:
-    """The digest of a collective's description and its reference set: peers with another one are not heard.
+def digest(description: Mapping[str, Any], *arrays: np.ndarray | None) -> bytes:
+    """The digest of a description and arrays. Peers are not heard by those whose collective has another digest.
 
     Args:
         description: what was agreed on, as JSON has it.
-        reference: ``[R, ...]`` inputs of the reference set, or ``None``.
+        *arrays: such as the reference set, ``[R, ...]`` inputs; ``None`` counts for nothing.
 
     Returns:
         The first ``wire.DIGEST`` bytes of a SHA-256.
 
     """
     found = hashlib.sha256(msgspec.json.encode(description, order="deterministic"))
-    if reference is not None:
-        found.update(f"{reference.shape} {reference.dtype.str}".encode())
-        found.update(np.ascontiguousarray(reference).tobytes())
+    for array in arrays:
+        if array is not None:
+            found.update(f"{array.shape} {array.dtype.str}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
     return found.digest()[:DIGEST]

@@ -15,6 +15,7 @@ import numpy as np
 
 from palaver.errors import MachineError, PalaverError
 from palaver.peers import checkpoint
+from palaver.peers.agreement import digest
 from palaver.peers.core import Peer
 from palaver.peers.links import Outbox, Seen
 from palaver.peers.transport import Arrived, Transport
@@ -94,6 +95,7 @@ class Site:
         self._ids = {name: place for place, name in enumerate(self.peer.agreement.names)}
         self._noted = Counter[tuple[str, str]]()
         self._acknowledged = dict[int, int]()
+        self._examples = digest({"labelled": self.peer.labelled}, self.peer.x, self.peer.y).hex()
 
     @property
     def name(self) -> str:
@@ -266,7 +268,8 @@ class Site:
             about["twin"] = self.twin.about()
         names = self.peer.agreement.names
         seen = {names[sender]: seen.to_json() for sender, seen in self.seen.items()}
-        return checkpoint.Saved(arrays, about | {"collective": self.collective.hex(), "seen": seen})
+        about |= {"collective": self.collective.hex(), "examples": self._examples, "seen": seen}
+        return checkpoint.Saved(arrays, about)
 
     def restore(self, saved: checkpoint.Saved) -> None:
         """Goes on from a checkpoint.
@@ -275,7 +278,7 @@ class Site:
             saved: from ``checkpoint.restore``.
 
         Raises:
-            PalaverError: it is of another description, reference set, or model; nothing has changed then.
+            PalaverError: it is of another description, reference set, data set, or model; nothing has changed then.
 
         """
         about, names = saved.about, self.peer.agreement.names
@@ -283,6 +286,11 @@ class Site:
             raise PalaverError(
                 f"{self.conduct.folder} has checkpoints of a collective with another description or reference set "
                 f"({about['collective']}, here {self.collective.hex()}): give those settings and that data, or "
+                "another folder, in which the site learns anew"
+            )
+        if about.get("examples") != self._examples:
+            raise PalaverError(
+                f"{self.conduct.folder} has checkpoints of a site with other examples: give those that it had, or "
                 "another folder, in which the site learns anew"
             )
         parts = {name.removeprefix("twin."): a for name, a in saved.arrays.items() if name.startswith("twin.")}
