@@ -162,7 +162,10 @@ class Reporter:
 
 
 def journal(path: Path | None) -> Callable[[dict[str, Any]], None]:
-    """Notes entries in a file, one JSON object a line, each with the Unix time; a full disk is said on stderr once.
+    """Notes entries in a file, one JSON object a line, each with the Unix time.
+
+    What trouble there is with checkpoints is said on stderr as well, since the file may be on the same disk; that the
+    file itself cannot be written is said there once.
 
     Args:
         path: of the file, which is only ever added to; ``None``: nothing is noted.
@@ -180,6 +183,8 @@ def journal(path: Path | None) -> Callable[[dict[str, Any]], None]:
 
     def note(entry: dict[str, Any]) -> None:
         nonlocal failed
+        if entry["event"] == "trouble":
+            print(f"palaver: {entry['what']}; the site goes on", file=sys.stderr)
         try:
             file.write(json.dumps({"time": round(time.time(), 3)} | entry) + "\n")
             failed = False
