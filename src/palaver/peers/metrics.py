@@ -71,3 +71,11 @@ def _metrics(found: dict[str, Any]) -> Iterable[Metric]:
     yield GaugeMetricFamily("palaver_checkpoint_trouble", "Whether the latest checkpoint failed", trouble)
     if checkpoint["seconds"] is not None:
         yield GaugeMetricFamily("palaver_checkpoint_age_seconds", "Since the latest one", checkpoint["seconds"])
+    certificate = found["certificate"]
+    if certificate["days_left"] is not None:
+        yield GaugeMetricFamily("palaver_certificate_days_left", "Until it ends", certificate["days_left"])
+    yield CounterMetricFamily(
+        "palaver_renewals", "How often new credentials or refusals were taken up", certificate["renewals"]
+    )
+    unused = float(certificate["trouble"] is not None)
+    yield GaugeMetricFamily("palaver_renewal_trouble", "Whether the newest of these files are not used", unused)

@@ -254,7 +254,7 @@ def join(folder: Path, certificate: Path, authority: Path) -> Done:
         (folder / credentials.REQUEST).unlink(missing_ok=True)
     text = (
         f"{place} is in place: {found.name}, until {_minute(found.ends)}.\n"
-        "A running peer that listens uses it once it is started again; one that only connects, at its next link.\n"
+        "A running peer uses it within seconds.\n"
         f"Compare the authority's fingerprint with what it told you: {found.authority}."
     )
     return Done(text, {"folder": str(folder), **_facts(found)})

@@ -15,6 +15,7 @@ from palaver.peers import checkpoint
 from palaver.peers.build import Material, make_material
 from palaver.peers.core import Peer
 from palaver.peers.links import Outbox
+from palaver.peers.renewal import Renewal, contents
 from palaver.peers.settings import SiteSettings
 from palaver.peers.site import Conduct, Site
 from palaver.peers.zenoh import ZenohTransport
@@ -47,10 +48,17 @@ def serve(
 
     """
     with graceful("in order") as stopped:
-        site = make_site(settings, make_material(settings, data_root))
+        material, files = make_material(settings, data_root), contents(settings)
+        site = make_site(settings, material)
         try:
-            with _shown(settings, site) as look:
+            renewal = Renewal(settings, site, files)
+            with _shown(settings, site) as show:
                 ready(site)
+
+                def look(now: float) -> None:
+                    renewal.look(now)
+                    show(now)
+
                 run(site, stopped, look)
         finally:
             site.transport.close()
@@ -148,14 +156,18 @@ class Reporter:
             ended = time.monotonic()
             self._at = ended + (ended - began) / _SHARE
         missing = [seen.missing for seen in site.seen.values()]
-        return self._found | {
-            "inbox": float(len(site.peer.inbox) + len(site.peer.arrived)),
-            "bytes in": float(site.bytes_in),
-            "bytes out": float(site.outbox.bytes_out),
-            "lost": float(np.mean(missing)) if missing else 0.0,
-            "refused": float(site.refused.total()),
-            "present": float(len(site.present)),
-        }
+        return (
+            self._found
+            | {
+                "inbox": float(len(site.peer.inbox) + len(site.peer.arrived)),
+                "bytes in": float(site.bytes_in),
+                "bytes out": float(site.outbox.bytes_out),
+                "lost": float(np.mean(missing)) if missing else 0.0,
+                "refused": float(site.refused.total()),
+                "present": float(len(site.present)),
+            }
+            | ({} if site.standing.days_left is None else {"days left": site.standing.days_left})
+        )
 
     def _of(self, peer: Peer) -> float:
         return float((peer.learner.predict(self._x).logits.argmax(-1) == self._y).mean())

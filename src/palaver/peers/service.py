@@ -89,8 +89,12 @@ def served(site: Site, http: str) -> Generator[Callable[[float], None]]:
 
     """
     assert isinstance(site.transport, ZenohTransport)
-    deal, at = site.peer.agreement, site.transport.at
-    decide = partial(put, site.transport.session, at, site.collective, peers=deal.names)
+    deal, transport = site.peer.agreement, site.transport
+
+    def decide(x: np.ndarray, *, timeout: float, rule: str) -> Decided:
+        with transport.asking() as session:
+            return put(session, transport.at, site.collective, x, deal.names, timeout=timeout, rule=rule)
+
     listening = _listening(http)
     if not loopback(f"tcp/{http}"):
         print(f"palaver: HTTP has no certificates: anyone who reaches {http} can ask and look", file=sys.stderr)

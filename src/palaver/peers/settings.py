@@ -12,7 +12,8 @@ from pydantic import Field
 
 from palaver.arguments import shown
 from palaver.exchange.settings import CollectiveSettings
-from palaver.peers.credentials import CERTIFICATE, certificate_of, refused
+from palaver.peers import pki
+from palaver.peers.credentials import CERTIFICATE, certificate_of, load_certificate, refused
 from palaver.peers.names import check_name
 from palaver.peers.zenoh import Links
 from palaver.studies import fields
@@ -140,28 +141,38 @@ class SiteSettings:
         few = {"neighbours": few_neighbours(nodes)} if "topology" not in given else {}
         return Agreed(name, seed, changed(LEAN, few | given | {"nodes": nodes}, "collective."))
 
+    def certified(self) -> pki.Certified | None:
+        """What the site's certificate says; ``None`` where it does without.
+
+        Raises:
+            PalaverError: the credentials cannot be read, are another's, or are not valid now.
+
+        """
+        if not self.credentials:
+            return None
+        path, now = Path(self.credentials) / CERTIFICATE, pki.clock()
+        found = certificate_of(path, now=now)
+        if found.name != self.name:
+            raise PalaverError(
+                f"the certificate of {path.parent} is for {found.name}, this site is {self.name}: give its own"
+            )
+        pki.check_dates(load_certificate(path), now, found.name, "renew it (palaver peers)")
+        return found
+
     def links(self) -> Links:
         """Where it listens and whom it connects to.
 
         Raises:
-            PalaverError: credentials or refusals cannot be read, or the certificate is another's.
+            PalaverError: refusals cannot be read, or as ``certified``.
 
         """
-        folder = Path(self.credentials) if self.credentials else None
-        if folder is not None:
-            found = certificate_of(folder / CERTIFICATE)
-            if found.name != self.name:
-                raise PalaverError(
-                    f"the certificate of {folder} is for {found.name}, this site is {self.name}: give its own"
-                )
-            if found.days_left < 0:
-                raise PalaverError(f"the certificate of {folder} ended {found.ends:%Y-%m-%d}: renew it (palaver peers)")
+        self.certified()
         return Links(
             self.agreed().name,
             self.name,
             self.endpoint,
             self.peers,
-            folder,
+            Path(self.credentials) if self.credentials else None,
             self.lease,
             self.operators,
             refused(Path(self.refusals)) if self.refusals else frozenset(),

@@ -56,6 +56,17 @@ class Neighbour(NamedTuple):
     """Names of those whose packets it has received."""
 
 
+class Standing(NamedTuple):
+    """Of a site's certificate and its list of refusals, see ``palaver.peers.renewal``."""
+
+    days_left: float | None = None
+    """Until its certificate ends; negative: it has ended; ``None``: it does without."""
+    renewals: int = 0
+    """How often new ones were taken up since the start."""
+    trouble: str | None = None
+    """Why the newest files are not used."""
+
+
 @dataclass
 class Site:
     """A site; ``cycle`` is all that has to be called."""
@@ -82,6 +93,7 @@ class Site:
     bytes_in: int = 0
     trouble: str | None = None
     """Why the latest checkpoint could not be written."""
+    standing: Standing = field(default_factory=Standing)
     written_at: float | None = None
     """When the latest checkpoint was written, on the clock of ``cycle``."""
     reported: dict[str, float] = field(default_factory=dict)

@@ -39,6 +39,7 @@ def snapshot(site: Site, now: float) -> dict[str, Any]:
             {"peer": peer, "reason": reason, "packets": number}
             for (peer, reason), number in sorted(site.refused.items())
         ],
+        "certificate": site.standing._asdict(),
         "checkpoint": {
             "trouble": site.trouble,
             "seconds": None if site.written_at is None else max(0.0, now - site.written_at),

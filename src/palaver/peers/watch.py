@@ -83,9 +83,10 @@ def table(watcher: Watcher, rounds: int, killed: Collection[str] = (), together:
     """
     caption = None if together is None else f"together {100 * together:.1f} %"
     grid = Table(title="accuracy on validation examples", caption=caption)
+    days = ["cert. days"] if any("days left" in seen.report for seen in watcher.seen.values()) else []
     grid.add_column("site")
     grid.add_column("state")
-    for heading in ("round", "alone %", "silent %", "inbox", "kB in", "kB out", "lost %", "hears", "refused"):
+    for heading in ("round", "alone %", "silent %", "inbox", "kB in", "kB out", "lost %", "hears", "refused", *days):
         grid.add_column(heading, justify="right")
     for name in watcher.names:
         seen = watcher.seen.get(name)
@@ -95,7 +96,8 @@ def table(watcher: Watcher, rounds: int, killed: Collection[str] = (), together:
             state = "starts"
         else:
             state = "done" if seen.step >= rounds else "talking" if seen.report.get("present") else "alone"
-        grid.add_row(name, state, *_cells(seen))
+        left = math.nan if seen is None else seen.report.get("days left", math.nan)
+        grid.add_row(name, state, *_cells(seen), *(f"{left:.1f}" for _ in days))
     return grid
 
 

@@ -12,17 +12,19 @@ Key expressions, with C the collective's name:
 With certificates a name in a key is the common name of the certificate: whoever writes under another's is not heard.
 """
 
+import base64
 import json
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import zenoh
 
-from palaver.errors import MachineError
+from palaver.errors import MachineError, PalaverError
 from palaver.peers.credentials import AUTHORITY, CERTIFICATE, KEY
 from palaver.peers.names import OPERATOR
 from palaver.peers.transport import Arrived
@@ -60,7 +62,10 @@ def config(links: Links) -> dict[str, Any]:
         links: of the site.
 
     Returns:
-        What ``zenoh.Config.from_json5`` takes, as a dictionary.
+        What ``zenoh.Config.from_json5`` takes, as a dictionary; it holds the private key.
+
+    Raises:
+        PalaverError: the credentials cannot be read.
 
     """
     others = [end for name, end in links.peers.items() if name != links.name and name not in links.refused]
@@ -89,17 +94,26 @@ def config(links: Links) -> dict[str, Any]:
 
 
 def _tls(folder: Path) -> dict[str, Any]:
+    """The files' contents: their paths would be read again at every new link, whatever the files then hold."""
     files = {
-        f"{side}_{what}": str(folder / name)
+        f"{side}_{what}": name
         for side in ("listen", "connect")
         for what, name in (("private_key", KEY), ("certificate", CERTIFICATE))
     }
-    return {
-        "root_ca_certificate": str(folder / AUTHORITY),
-        "enable_mtls": True,
-        "verify_name_on_connect": True,
-        "close_link_on_expiration": True,
-    } | files
+    contents = {
+        f"{what}_base64": base64.b64encode(_read(folder / name)).decode()
+        for what, name in {"root_ca_certificate": AUTHORITY, **files}.items()
+    }
+    return {"enable_mtls": True, "verify_name_on_connect": True, "close_link_on_expiration": True} | contents
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PalaverError(
+            f"{path} cannot be read ({error.strerror}): give the folder of palaver peers join as credentials"
+        ) from None
 
 
 _SAYS = ("put", "delete", "declare_subscriber", "query", "reply", "declare_queryable")
@@ -162,14 +176,19 @@ def opened(links: Links) -> zenoh.Session:
         The session; links to others come and go in the background.
 
     Raises:
-        MachineError: the endpoint cannot be listened on, or the credentials cannot be read.
+        PalaverError: the credentials cannot be read.
+        MachineError: the endpoint cannot be listened on.
 
     """
+    return _opened(links, config(links))
+
+
+def _opened(links: Links, how: dict[str, Any]) -> zenoh.Session:
     # Zenoh closes a link whose cable is cut with SO_LINGER, which holds a receiving thread up for 10 s; it has two for
     # all links, and then hears nobody. This is read at the first session of a process.
     os.environ.setdefault("ZENOH_RUNTIME", f"(rx: (worker_threads: {len(links.peers) + 2}))")
     try:
-        return zenoh.open(zenoh.Config.from_json5(json.dumps(config(links))))
+        return zenoh.open(zenoh.Config.from_json5(json.dumps(how)))
     except zenoh.ZError as error:
         reason = str(error).split(" at /")[0].splitlines()[0]
         raise MachineError(
@@ -185,25 +204,30 @@ class ZenohTransport:
         links: of the site.
 
     Raises:
-        MachineError: as ``opened``.
+        PalaverError, MachineError: as ``opened``.
 
     """
 
     def __init__(self, links: Links) -> None:
-        self._links, self._at = links, f"palaver/{links.collective}"
+        self._at = f"palaver/{links.collective}"
         self._came = threading.Event()
-        self._presence = deque[Arrived]()
+        self._presence, self._there = deque[Arrived](), set[str]()
         self._asked = deque[Arrived](maxlen=_WAITING)
-        self._packets, self._beacons = dict[str, deque[Arrived]](), dict[str, deque[Arrived]]()
-        self._session = opened(links)
+        others = [name for name in links.peers if name != links.name]
+        self._packets = {name: deque[Arrived](maxlen=_WAITING) for name in others}
+        self._beacons = {name: deque[Arrived](maxlen=_WAITING) for name in others}
+        self._asking, self._lock = 0, threading.Lock()
+        self._open(links, config(links))
+
+    def _open(self, links: Links, how: dict[str, Any]) -> None:
+        self._session = _opened(links, how)
+        self._links, self._how = links, how
         # What is declared is dropped with its last reference, so that all of it is kept.
         self._declared: list[Any] = []
         for name in links.peers:
-            if name != links.name:
-                packets = self._packets.setdefault(name, deque(maxlen=_WAITING))
-                beacons = self._beacons.setdefault(name, deque(maxlen=_WAITING))
-                self._hear(f"p/{name}/{links.name}", "packet", name, packets)
-                self._hear(f"state/{name}", "beacon", name, beacons)
+            if name != links.name and name not in links.refused:
+                self._hear(f"p/{name}/{links.name}", "packet", name, self._packets[name])
+                self._hear(f"state/{name}", "beacon", name, self._beacons[name])
         self._declared.append(self._session.declare_queryable(f"{self._at}/ask/{links.name}", self._question))
         alive = self._session.liveliness()
         self._declared.append(alive.declare_token(f"{self._at}/alive/{links.name}"))
@@ -215,10 +239,48 @@ class ZenohTransport:
             express=True,
         )
 
-    @property
-    def session(self) -> zenoh.Session:
-        """Over which questions can be put to all sites, this one as well; any thread may."""
-        return self._session
+    def reopen(self, links: Links, *, wait: bool = True) -> bool:
+        """Puts another session in the place of this one, with other credentials or refusals; the site's own thread may.
+
+        What is on its way meanwhile is lost, and whoever was there is gone until it is seen again.
+
+        Args:
+            links: of the same site, at the same endpoints.
+            wait: whether to do nothing while ``asking`` is open.
+
+        Returns:
+            Whether it was done.
+
+        Raises:
+            PalaverError: the credentials cannot be read or used; the site goes on with those that it had.
+            MachineError: those that it had cannot be used again either: the session is closed.
+
+        """
+        how, before = config(links), (self._links, self._how)
+        with self._lock:
+            if wait and self._asking:
+                return False
+            self._session.close()
+            self._presence.extend(Arrived("gone", name) for name in sorted(self._there))
+            self._there.clear()
+            try:
+                self._open(links, how)
+            except MachineError as error:
+                self._open(*before)
+                raise PalaverError(f"{error}; the site goes on with what it had") from None
+        return True
+
+    @contextmanager
+    def asking(self) -> Generator[zenoh.Session]:
+        """The session, to put a question to all sites, this one as well; any thread may."""
+        with self._lock:
+            session = self._session
+            self._asking += 1
+        try:
+            yield session
+        finally:
+            with self._lock:
+                self._asking -= 1
 
     @property
     def at(self) -> str:
@@ -244,9 +306,11 @@ class ZenohTransport:
     def _here(self, sample: zenoh.Sample) -> None:
         kind = "here" if sample.kind == zenoh.SampleKind.PUT else "gone"
         name = str(sample.key_expr).rpartition("/")[2]
-        if name != self._links.name and not name.startswith(OPERATOR):
-            self._presence.append(Arrived(kind, name))
-            self._came.set()
+        if name == self._links.name or name in self._links.refused or name.startswith(OPERATOR):
+            return
+        (self._there.add if kind == "here" else self._there.discard)(name)
+        self._presence.append(Arrived(kind, name))
+        self._came.set()
 
     def send(self, to: str, data: bytes) -> None:
         """See ``Transport.send``."""
