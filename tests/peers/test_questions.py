@@ -11,9 +11,9 @@ SURE = np.log(np.float32([[0.98, 0.01, 0.01]]))
 EVEN = np.zeros((1, 3), np.float32)
 
 
-def made(found, sizes, rule="confidence", temperatures=None):
+def made(found, sizes, rule="confidence"):
     latest = dict.fromkeys(found, 5.0)
-    return decided(found, latest, sizes, ("a", "b", "c"), rule, temperatures or {})
+    return decided(found, latest, sizes, ("a", "b", "c"), rule)
 
 
 def test_who_is_sure_decides_and_who_is_not_has_no_weight():
@@ -30,12 +30,6 @@ def test_who_answers_a_part_in_time_is_late_and_counts_there():
     assert result.voices["b"].status == "late"
     assert result.distribution[:, 0] == pytest.approx([0.98, 0.495])
     assert [voice.weight for voice in result.voices.values()] == pytest.approx([0.75, 0.25, 0])
-
-
-def test_a_temperature_makes_a_peer_less_sure():
-    result = made({"a": {0: SURE}}, [1], "mean", {"a": 2.0})
-    root = np.sqrt([0.98, 0.01, 0.01])
-    assert result.distribution[0] == pytest.approx(root / root.sum(), abs=1e-6)
 
 
 def test_answers_of_another_number_of_classes_are_left_out():

@@ -106,7 +106,7 @@ def test_a_bad_question_is_told_in_one_line(client, body, said):
 def test_floats_must_be_numbers_that_the_type_has(site):
     asked = []
 
-    def decide(x, *, timeout, rule):
+    def decide(x, *, timeout, rule, calibrated):
         asked.append(x)
         return answer(np.zeros((len(x), 8, 8), int), timeout=timeout, rule=rule)
 
@@ -129,7 +129,7 @@ def test_large_inputs_are_as_many_as_fit_in_four_questions(site):
 
 
 def test_what_asking_refuses_is_a_bad_question(site):
-    def refuse(x, *, timeout, rule):
+    def refuse(x, *, timeout, rule, calibrated):
         raise PalaverError("one input has 1000000 bytes: a question holds at most 65472")
 
     with serving(Board(site, 5.0), site.peer.agreement, refuse) as client:
@@ -138,7 +138,7 @@ def test_what_asking_refuses_is_a_bad_question(site):
 
 
 def test_a_mistake_of_the_program_is_told_in_one_line(site, capsys):
-    def fail(x, *, timeout, rule):
+    def fail(x, *, timeout, rule, calibrated):
         raise TypeError("no such thing\nindeed")
 
     with serving(Board(site, 5.0), site.peer.agreement, fail) as client:
@@ -195,7 +195,7 @@ def test_more_than_four_questions_at_once_are_told_to_wait(site):
     """And the page is served all the while."""
     inside, go = threading.Semaphore(0), threading.Event()
 
-    def decide(x, *, timeout, rule):
+    def decide(x, *, timeout, rule, calibrated):
         inside.release()
         assert go.wait(60)
         return answer(x, timeout=timeout, rule=rule)
@@ -234,7 +234,7 @@ def test_more_connections_than_allowed_are_told_to_come_back(site, monkeypatch):
 def test_the_server_ends_while_requests_wait_and_events_are_not_read(site):
     go = threading.Event()
 
-    def decide(x, *, timeout, rule):
+    def decide(x, *, timeout, rule, calibrated):
         go.wait(60)
         return answer(x, timeout=timeout, rule=rule)
 
@@ -315,6 +315,7 @@ def collective():
     for me, site in made.sites.items():
         site.transport.close()
         site.transport = ZenohTransport(Links("served", f"site-{me}", ends[f"site-{me}"], ends))
+        site.temperature = lambda peer, me=me: 0.5 + me
         site.peer.learner.predict(np.zeros((4, 8, 8), np.uint8))  # compiled before anything is timed
     done = threading.Event()
 
@@ -354,6 +355,19 @@ def test_a_site_answers_over_http_with_its_own_answer_and_the_others(collective)
     np.testing.assert_allclose(mean.json()["distribution"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("rule", service.RULES)
+def test_a_calibrated_decision_is_that_of_logits_divided_by_each_peers_temperature(collective, rule):
+    x = collective.world.test[0][:4]
+    body = {"x": x.tolist(), "timeout": 20, "rule": rule, "calibrated": True}
+    found = httpx.post(f"{collective.url}/predict", json=body, timeout=30).json()["distribution"]
+    logits = np.stack([site.peer.learner.predict(x).logits / (0.5 + me) for me, site in collective.world.sites.items()])
+    answered = np.ones(logits.shape[:2], bool)
+    np.testing.assert_allclose(found, service.RULES[rule](logits, answered), atol=1e-5)
+    if rule != "majority":
+        plain = httpx.post(f"{collective.url}/predict", json=body | {"calibrated": False}, timeout=30).json()
+        assert np.abs(np.subtract(plain["distribution"], found)).max() > 0.01
+
+
 def test_an_address_that_is_taken_is_told_in_one_line(collective):
     with pytest.raises(MachineError, match="cannot be listened on: Address already in use"):  # noqa: SIM117
         with served(collective.world.sites[0], collective.url.removeprefix("http://")):
@@ -370,6 +384,6 @@ def test_questions_of_every_size_compile_few_programs(site):
         assert found.shape == (rows, 10)
         np.testing.assert_allclose(found, whole[:rows], rtol=1e-5, atol=1e-6)
     assert flax._predict._cache_size() == before
-    few = decided({"a": {0: whole[:5]}}, {"a": 1.0}, [5], ("a", "b"), "confidence", {})
+    few = decided({"a": {0: whole[:5]}}, {"a": 1.0}, [5], ("a", "b"), "confidence")
     assert few.distribution.shape == (5, 10)
     np.testing.assert_allclose(few.distribution, np.exp(jax.nn.log_softmax(whole[:5])), atol=1e-5)

@@ -27,7 +27,7 @@ def played(tmp_path_factory):
     made.kill(2)
     made.play(10)
     site = made.sites[0]
-    for sender, data in [("site-1", b"junk"), ("site-1", b"\x01junk"), ("nobody", b"")]:
+    for sender, data in [("site-1", b"junk"), ("site-1", b"\x02junk"), ("nobody", b"")]:
         site.take(Arrived("packet", sender, data))
     return made
 

@@ -1,6 +1,7 @@
 """Every byte from outside: read as it was written, or refused with a reason, and nothing grows."""
 
 import gc
+import math
 import tracemalloc
 
 import msgspec
@@ -13,12 +14,13 @@ from palaver.peers.transport import Arrived
 from palaver.peers.wire import Answer, Ask, Beacon, RefusedError, Said
 
 OURS = b"8 digits"
+FIRST = bytes([wire.VERSION])
 MESSAGES = [
     Said(OURS, 1764400000, 5, 1000, 96, b"x" * 64),
     Said(OURS, 0, 2**31 - 1, 0, 0, b"", b"pixels"),
     Beacon(OURS, 3, 7, {"site-1": (2**63 - 1, 4)}, {"accuracy": 0.5}),
     Ask(OURS, 2, bytes(128)),
-    Answer(OURS, 12, np.float32([[0.5, 1.5]]).tobytes()),
+    Answer(OURS, 12, np.float32([[0.5, 1.5]]).tobytes(), 1.25),
 ]
 
 
@@ -42,17 +44,17 @@ def test_a_packet_of_the_leanest_form_has_91_bytes():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda raw: b"\2" + msgspec.msgpack.encode(raw), "version"),
-        (lambda raw: b"\1" + msgspec.msgpack.encode([9, *raw[1:]]), "malformed"),
-        (lambda raw: b"\1" + msgspec.msgpack.encode([raw[0], b"9 digits", *raw[2:]]), "collective"),
-        (lambda raw: b"\1" + msgspec.msgpack.encode([raw[0], b"short", *raw[2:]]), "malformed"),
-        (lambda raw: b"\1" + msgspec.msgpack.encode([*raw[:2], -1, *raw[3:]]), "malformed"),
-        (lambda raw: b"\1" + msgspec.msgpack.encode([*raw[:3], 2**31, *raw[4:]]), "malformed"),
-        (lambda raw: b"\1" + msgspec.msgpack.encode([*raw[:3], float("nan"), *raw[4:]]), "malformed"),
-        (lambda raw: b"\1" + msgspec.msgpack.encode([*raw, 1]), "malformed"),
-        (lambda raw: b"\1" + b"\x91" * 5000, "malformed"),
-        (lambda raw: b"\1" + b"\xdd\xff\xff\xff\xff", "malformed"),
-        (lambda raw: b"\1" + bytes(wire.LARGEST), "size"),
+        (lambda raw: b"\1" + msgspec.msgpack.encode(raw), "version"),
+        (lambda raw: FIRST + msgspec.msgpack.encode([9, *raw[1:]]), "malformed"),
+        (lambda raw: FIRST + msgspec.msgpack.encode([raw[0], b"9 digits", *raw[2:]]), "collective"),
+        (lambda raw: FIRST + msgspec.msgpack.encode([raw[0], b"short", *raw[2:]]), "malformed"),
+        (lambda raw: FIRST + msgspec.msgpack.encode([*raw[:2], -1, *raw[3:]]), "malformed"),
+        (lambda raw: FIRST + msgspec.msgpack.encode([*raw[:3], 2**31, *raw[4:]]), "malformed"),
+        (lambda raw: FIRST + msgspec.msgpack.encode([*raw[:3], float("nan"), *raw[4:]]), "malformed"),
+        (lambda raw: FIRST + msgspec.msgpack.encode([*raw, 1]), "malformed"),
+        (lambda raw: FIRST + b"\x91" * 5000, "malformed"),
+        (lambda raw: FIRST + b"\xdd\xff\xff\xff\xff", "malformed"),
+        (lambda raw: FIRST + bytes(wire.LARGEST), "size"),
     ],
 )
 def test_other_bytes_are_refused_with_their_reason(change, reason):
@@ -60,6 +62,15 @@ def test_other_bytes_are_refused_with_their_reason(change, reason):
     with pytest.raises(RefusedError) as refused:
         wire.decode(change(raw), OURS)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("temperature", [math.nan, math.inf, -math.inf, 0.0, -1.0, 1e-30, 1e30, "1", None])
+def test_a_temperature_is_a_finite_number_above_0(temperature):
+    raw = list(msgspec.msgpack.decode(wire.encode(MESSAGES[-1])[1:]))
+    assert raw[-1] == 1.25
+    with pytest.raises(RefusedError) as refused:
+        wire.decode(FIRST + msgspec.msgpack.encode([*raw[:-1], temperature]), OURS)
+    assert refused.value.reason == "malformed"
 
 
 def test_a_message_that_is_too_large_is_never_sent():

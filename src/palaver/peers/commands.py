@@ -118,6 +118,7 @@ def run_ask(flags: AskFlags) -> int:
         flags.site,
         timeout=flags.timeout,
         rule=flags.rule,
+        calibrated=flags.calibrated,
         operator=flags.operator,
         credentials=flags.credentials,
     )

@@ -63,6 +63,8 @@ class AskFlags(Asking):
     """An .npy file of inputs, such as the collective agreed on."""
     rule: str = "confidence"
     """Decision rule: confidence, mean, majority, product or entropy_as_printed."""
+    calibrated: bool = False
+    """Whether each peer's outputs are calibrated by a temperature that it fits on validation examples."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Decided(NamedTuple):
     voices: dict[str, Voice]
     """By the peer's name."""
     logits: np.ndarray
-    """``[N, B, C]`` of the peers in this order, 0 where they did not answer."""
+    """``[N, B, C]`` of the peers in this order, divided by their temperatures if so asked, 0 without an answer."""
 
     @property
     def nobody(self) -> bool:
@@ -73,6 +73,7 @@ def ask(
     *,
     timeout: float = 2.0,
     rule: str = DEFAULT_RULE,
+    calibrated: bool = False,
     operator: str = "operator.demo",
     credentials: str | Path | None = None,
 ) -> Decided:
@@ -83,6 +84,9 @@ def ask(
         site: TOML file of any of its sites, which says where all are.
         timeout: seconds to wait at most, first for a link and then for answers.
         rule: of ``palaver.decision.RULES``.
+        calibrated: whether each peer's logits are divided by its own temperature, which it fits on validation examples
+            (Guo et al. 2017; ``palaver.decision.fit_temperature``), so that what it is as sure of as others weighs the
+            same.
         operator: name in the operator's certificate, where sites have certificates.
         credentials: folder with its key and certificate.
 
@@ -97,7 +101,8 @@ def ask(
     timeout = number("timeout", timeout, "(0, inf)")
     with looking(Path(site), operator, credentials) as (session, settings):
         at = f"palaver/{settings.agreed().name}"
-        return put(session, at, introduced(session, at, timeout), x, tuple(settings.peers), timeout=timeout, rule=rule)
+        digest, peers = introduced(session, at, timeout), tuple(settings.peers)
+        return put(session, at, digest, x, peers, timeout=timeout, rule=rule, calibrated=calibrated)
 
 
 @contextmanager
@@ -160,7 +165,7 @@ def put(
     *,
     timeout: float = 2.0,
     rule: str = DEFAULT_RULE,
-    temperatures: Mapping[str, float] = {},
+    calibrated: bool = False,
     silent: bool = False,
 ) -> Decided:
     """Asks all peers, waits for the answers, and decides.
@@ -173,7 +178,7 @@ def put(
         peers: names of those who are asked.
         timeout: seconds to wait for answers at most.
         rule: of ``palaver.decision.RULES``.
-        temperatures: by peer, that its logits are divided by (``palaver.decision.fit_temperature``); 1 of others.
+        calibrated: as for ``ask``.
         silent: whether the peers' silent twins are asked: what they would say had each learnt alone.
 
     Returns:
@@ -192,8 +197,8 @@ def put(
         raise PalaverError(f"one input has {x[0].nbytes} bytes: a question holds at most {_ROOM}")
     size = min(rows, 4096)
     chunks = [x[first : first + size] for first in range(0, len(x), size)]
-    found, latest = _answers(session, at, collective, chunks, peers, timeout, silent)
-    return decided(found, latest, [len(chunk) for chunk in chunks], peers, rule, temperatures)
+    found, latest = _answers(session, at, collective, chunks, peers, timeout, calibrated, silent)
+    return decided(found, latest, [len(chunk) for chunk in chunks], peers, rule)
 
 
 def _answers(
@@ -203,6 +208,7 @@ def _answers(
     chunks: Sequence[np.ndarray],
     peers: Sequence[str],
     timeout: float,
+    calibrated: bool,
     silent: bool,
 ) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, float]]:
     """Logits by peer and place of the question, and milliseconds until each peer's last answer; as for ``put``."""
@@ -230,6 +236,9 @@ def _answers(
                 logits = array(answer.logits, (len(chunk), len(answer.logits) // (4 * len(chunk))), _FLOAT)
             except RefusedError:
                 continue
+            if calibrated:
+                with np.errstate(over="ignore"):  # a rule takes numbers that are not finite for no answer
+                    logits = logits / np.float32(answer.temperature)
             found.setdefault(name, {})[place] = logits
             latest[name] = 1000 * (time.monotonic() - began)
     return found, latest
@@ -241,7 +250,6 @@ def decided(
     sizes: Sequence[int],
     peers: Sequence[str],
     rule: str,
-    temperatures: Mapping[str, float],
 ) -> Decided:
     """The decision from what was answered.
 
@@ -251,7 +259,6 @@ def decided(
         sizes: rows of each question.
         peers: names of all who were asked.
         rule: of ``palaver.decision.RULES``.
-        temperatures: as for ``ask``.
 
     Returns:
         The decision.
@@ -262,10 +269,7 @@ def decided(
     blank = [np.zeros((size, classes), np.float32) for size in sizes]
     of = {name: _of_width(found.get(name, {}), classes) for name in peers}
     logits = np.stack(
-        [
-            np.concatenate([parts.get(place, empty) for place, empty in enumerate(blank)]) / temperatures.get(name, 1.0)
-            for name, parts in of.items()
-        ]
+        [np.concatenate([parts.get(place, empty) for place, empty in enumerate(blank)]) for parts in of.values()]
     )
     answered = np.stack([np.repeat([place in parts for place in range(len(sizes))], sizes) for parts in of.values()])
     more = (1 << (sum(sizes) - 1).bit_length()) - sum(sizes)  # to a power of two: few programs, whatever is asked

@@ -9,8 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from palaver.decision import fit_temperature
 from palaver.peers import checkpoint
 from palaver.peers.build import Material, make_material
 from palaver.peers.core import Peer
@@ -22,8 +24,10 @@ from palaver.peers.zenoh import ZenohTransport
 from palaver.studies.files import writing
 from palaver.studies.stopping import graceful
 
+_fit_temperature = jax.jit(fit_temperature)
+
 _EVALUATED = 500
-"""Validation examples of which beacons tell the accuracy, at most."""
+"""Validation examples of which beacons tell the accuracy, and that calibrate answers, at most."""
 
 _SHARE = 0.05
 """Of the time, what evaluations take at most."""
@@ -85,6 +89,7 @@ def make_site(settings: SiteSettings, material: Material) -> Site:
     saved = None if folder is None else checkpoint.restore(folder)
     epoch = int(time.time()) if folder is None else checkpoint.next_epoch(folder, time.time())
     agreed = settings.agreed()
+    reporter = Reporter(material)
     conduct = Conduct(
         agreed.settings.rounds, pace=settings.pace, checkpoint_every=settings.checkpoint_seconds, folder=folder
     )
@@ -96,7 +101,8 @@ def make_site(settings: SiteSettings, material: Material) -> Site:
         conduct,
         twin=material.twin,
         journal=journal(None if folder is None else folder / "journal.jsonl"),
-        report=Reporter(material),
+        report=reporter,
+        temperature=reporter.temperature,
     )
     try:
         if saved is not None:
@@ -146,6 +152,7 @@ class Reporter:
         x, y = material.validation
         self._x, self._y = x[:_EVALUATED], y[:_EVALUATED]
         self._twin, self._found, self._step, self._at = material.twin, dict[str, float](), -1, -math.inf
+        self._temperatures = dict[bool, float]()
 
     def __call__(self, site: Site) -> dict[str, float]:
         """Accuracies of the site's model and of its silent twin in [0, 1], packets and bytes."""
@@ -170,7 +177,13 @@ class Reporter:
         )
 
     def _of(self, peer: Peer) -> float:
-        return float((peer.learner.predict(self._x).logits.argmax(-1) == self._y).mean())
+        logits = peer.learner.predict(self._x).logits
+        self._temperatures[peer is self._twin] = float(_fit_temperature(logits, self._y))
+        return float((logits.argmax(-1) == self._y).mean())
+
+    def temperature(self, peer: Peer) -> float:
+        """The temperature of the site's model or of its silent twin, when it was last evaluated; 1 before that."""
+        return self._temperatures.get(peer is self._twin, 1.0)
 
 
 def journal(path: Path | None) -> Callable[[dict[str, Any]], None]:

@@ -67,7 +67,7 @@ _PAGES = jinja2.Environment(
 class Deciding(Protocol):
     """What asks the collective; it waits, and any thread may call it."""
 
-    def __call__(self, x: np.ndarray, *, timeout: float, rule: str) -> Decided:
+    def __call__(self, x: np.ndarray, *, timeout: float, rule: str, calibrated: bool) -> Decided:
         """The decision about inputs ``[B, ...]`` of whoever answers within ``timeout`` seconds."""
         ...
 
@@ -91,9 +91,9 @@ def served(site: Site, http: str) -> Generator[Callable[[float], None]]:
     assert isinstance(site.transport, ZenohTransport)
     deal, transport = site.peer.agreement, site.transport
 
-    def decide(x: np.ndarray, *, timeout: float, rule: str) -> Decided:
+    def decide(x: np.ndarray, **how: Any) -> Decided:
         with transport.asking() as session:
-            return put(session, transport.at, site.collective, x, deal.names, timeout=timeout, rule=rule)
+            return put(session, transport.at, site.collective, x, deal.names, **how)
 
     listening = _listening(http)
     if not loopback(f"tcp/{http}"):
@@ -239,6 +239,7 @@ def question(deal: Agreement) -> Any:
         ("x", Annotated[list[inputs], msgspec.Meta(min_length=1, max_length=max(1, most))]),
         ("timeout", Annotated[float, msgspec.Meta(gt=0, le=_LONGEST)], 2.0),
         ("rule", Literal[tuple(RULES)], DEFAULT_RULE),
+        ("calibrated", bool, False),
     ]
     return msgspec.defstruct("Question", fields, forbid_unknown_fields=True, frozen=True)
 
@@ -295,7 +296,7 @@ def _predict(app: FastAPI, deal: Agreement, decide: Deciding) -> None:
             try:
                 asked = decoder.decode(body)
                 x = _inputs(asked.x, deal)
-                call = partial(decide, x, timeout=asked.timeout, rule=asked.rule)
+                call = partial(decide, x, timeout=asked.timeout, rule=asked.rule, calibrated=asked.calibrated)
                 found = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
             except msgspec.MsgspecError as error:
                 raise HTTPException(422, f"{error}: give JSON as /docs says") from None

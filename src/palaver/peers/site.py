@@ -83,6 +83,8 @@ class Site:
     """Notes what left, what was refused, who came and went."""
     report: Callable[["Site"], dict[str, float]] = lambda site: {}
     """What its beacons tell about it."""
+    temperature: Callable[[Peer], float] = lambda peer: 1.0
+    """Of its model or of its silent twin, fitted on validation examples."""
     present: set[int] = field(default_factory=set)
     """Ids of those that can be reached."""
     seen: dict[int, Seen] = field(default_factory=dict)
@@ -228,7 +230,7 @@ class Site:
         of = self.twin if message.silent and self.twin is not None else self.peer
         logits = np.asarray(of.learner.predict(x).logits, "<f4")
         assert arrived.reply is not None
-        arrived.reply(encode(Answer(self.collective, self.peer.step, logits.tobytes())))
+        arrived.reply(encode(Answer(self.collective, of.step, logits.tobytes(), self.temperature(of))))
 
     def _send(self, now: float) -> None:
         names = self.peer.agreement.names

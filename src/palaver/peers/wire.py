@@ -17,7 +17,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 LARGEST = 65536
 """Bytes of a message at most; Zenoh drops larger ones where buffers are small."""
 DIGEST = 8
@@ -104,6 +104,13 @@ class Answer(_Message, frozen=True, tag=4):
     step: Count
     logits: Blob
     """``[rows, C]`` float32."""
+    temperature: float = 1.0
+    """That the peer fitted on validation examples: dividing its logits by it calibrates them."""
+
+    def __post_init__(self) -> None:
+        """Checks what a type cannot say; what is raised here is told as any other field out of range."""
+        if not 0.01 <= self.temperature <= 100:  # nor NaN
+            raise ValueError(f"temperature is {self.temperature}: 0.01 to 100 is read")
 
 
 Message: TypeAlias = Said | Beacon | Ask | Answer

@@ -1,0 +1,36 @@
+"""What a site's process tells of its model."""
+
+import numpy as np
+import pytest
+from sites import world
+
+pytest.importorskip("zenoh")
+
+from palaver.data import load
+from palaver.decision import fit_temperature
+from palaver.peers.build import Material
+from palaver.peers.serve import Reporter
+from palaver.peers.wire import Ask, decode, encode
+
+
+def test_each_answer_has_the_temperature_that_its_model_fits_on_validation_examples():
+    made, data = world(2), load("digits")
+    made.play(5)
+    site, twin = made.sites[0], world(2, seed=1).sites[0].peer
+    validation = data.x_validation, data.y_validation
+    reporter = Reporter(Material(site.peer, twin, made.digest, validation, made.test))
+    site.twin, site.report, site.temperature = twin, reporter, reporter.temperature
+    asker, x = made.network.join("asker"), made.test[0][:3]
+    assert reporter.temperature(site.peer) == 1
+    reporter(site)
+    for silent, peer in ((False, site.peer), (True, twin)):
+        asker.ask("site-0", encode(Ask(made.digest, 3, x.tobytes(), silent)))
+        site.rest(0)
+        (came,) = asker.poll()[-1:]
+        found = decode(came.data, made.digest)
+        logits = peer.learner.predict(validation[0]).logits
+        assert found.temperature == pytest.approx(float(fit_temperature(logits, validation[1])), rel=1e-5)
+        np.testing.assert_array_equal(
+            np.frombuffer(found.logits, np.float32).reshape(3, 10), peer.learner.predict(x).logits
+        )
+    assert reporter.temperature(site.peer) != reporter.temperature(twin)
