@@ -50,7 +50,7 @@ def main() -> None:
         table.add_row(
             measure.replace("_", ", "), percent_cell(interval([p[measure] for p in peers], "fraction")), "", ""
         )
-    sent = [peer["bytes_out"] for each in peers for peer in each["peers"].values()]
+    sent = [peer["packet_bytes"] for each in peers for peer in each["peers"].values()]
     Console(width=120).print(table)
     print(f"sent by a peer: {sum(sent) / len(sent) / 1000:.1f} kB of packets")
 

@@ -18,7 +18,7 @@ def said(seq, epoch=1):
 
 
 def steps(taken):
-    return [(to, decode(data, OURS).step) for to, data in taken]
+    return [(to, decode(data, OURS).step) for to, data, _ in taken]
 
 
 def test_a_full_window_waits_and_the_queue_drops_its_oldest():
@@ -89,7 +89,7 @@ def test_neighbours_take_turns():
     for step in range(4):
         for to in (1, 2, 3):
             outbox.offer(packet(step, to))
-    first, second = ([to for to, _ in outbox.take(now)] for now in (0, 1))
+    first, second = ([to for to, *_ in outbox.take(now)] for now in (0, 1))
     assert first == [1, 2, 3]
     assert second == [1, 2, 3]
 

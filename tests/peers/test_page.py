@@ -64,7 +64,7 @@ def test_the_tables_have_the_sites_numbers(served):
     site = made.sites[0]
     with chrome.opened(f"{client.base_url}/") as page:
         own, other, _, gone = cells(page, "sites")
-        sent = site.outbox.bytes_out / 1000
+        sent = site.ledger.bytes.total() / 1000
         came = site.bytes_in / 1000
         assert own[:5] == ["site-0", "talking", "200", f"{100 * site.reported['accuracy']:.1f}", "50.0"]
         assert own[6:] == [f"{came:.1f}", f"{sent:.1f}", "12.5", "3", "3"]

@@ -41,7 +41,7 @@ def test_a_local_collective_talks_and_survives_a_kill(final):
     left = [final["peers"][name] for name in ("site-0", "site-1")]
     assert [each["round"] for each in left] == [300, 300]
     assert [each["refused"] for each in left] == [0, 0]
-    assert all(2_000 < each["bytes_out"] < 40_000 for each in left)
+    assert all(2_000 < each["packet_bytes"] < 40_000 for each in left)
     assert final["peers"]["site-2"]["alone"] is None
 
 

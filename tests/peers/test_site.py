@@ -1,11 +1,14 @@
 """Sites on a virtual clock: every fault that a network, a disk or another site can make."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from sites import LEAN, MEAN, world
 
 from palaver.peers import checkpoint
 from palaver.peers.transport import Arrived
+from palaver.peers.wire import Ask, encode
 from palaver.types import Outputs, PalaverError
 
 
@@ -248,6 +251,46 @@ def test_another_reference_set_data_set_or_model_is_refused_at_a_restart(tmp_pat
     pair.own[0] = pair.own[0][0], (pair.own[0][1] - 1) % 10
     with pytest.raises(PalaverError, match="another model or optimiser"):
         pair.start(0, widths=(8,)).restore(saved)
+
+
+def test_the_journal_has_every_byte_that_left_and_what_it_was_about():
+    journal, left = [], Counter()
+    calm = world(3, conduct={"beacon_every": 0.5})
+    site, names = calm.sites[0], calm.agreement.names
+    site.journal = journal.append
+    send = calm.network.pass_on
+
+    def tap(kind, sender, to, data):
+        if sender == "site-0":
+            left[f"{kind}s", to] += len(data)
+        send(kind, sender, to, data)
+
+    calm.network.pass_on = tap
+    asked = encode(Ask(calm.digest, 3, calm.test[0][:3].tobytes()))
+    for _ in range(4):
+        calm.play(5)
+        asker = calm.network.join("asker")
+        asker.ask("site-0", asked)
+        site.cycle(calm.network.now)
+        asker.vanish()
+    site.note()
+    entries = [entry for entry in journal if entry["event"] == "left"]
+    said, rows = Counter(), {name: [] for name in names}
+    for entry in entries:
+        for kind in ("packets", "beacons", "answers"):
+            for to, about in entry.get(kind, {}).items():
+                said[kind, "asker" if to == "?" else to] += about["bytes"]
+                rows.get(to, []).extend(about.get("reference", []))
+    assert left == said
+    assert sum(said.values()) == site.ledger.bytes.total()
+    assert sum(said["packets", name] for name in names) == site.outbox.bytes_out > 1000
+    assert sum(entry["answers"]["?"]["rows"] for entry in entries if "answers" in entry) == 12
+    assert sum(entry["packets"]["site-1"]["number"] for entry in entries if "site-1" in entry.get("packets", {})) == (
+        site.outbox.lines[1].seq
+    )
+    size = len(calm.agreement.reference)
+    assert all(0 <= first < last <= size for each in rows.values() for first, last in each)
+    assert rows["site-1"] and rows["site-2"] and not rows["site-0"]
 
 
 def test_sites_of_another_collective_do_not_hear_each_other():

@@ -40,7 +40,7 @@ def test_a_snapshot_has_the_sites_own_figures(played):
     assert (own["state"], own["round"]) == ("talking", 200)
     assert (own["accuracy"], own["silent"], own["lost"]) == (0.75, 0.5, 0.125)
     assert own["bytes_in"] == site.bytes_in > 1000
-    assert own["bytes_out"] == site.outbox.bytes_out > 1000
+    assert own["bytes_out"] == sum(found["left"].values()) > found["left"]["packets"] == site.outbox.bytes_out > 1000
     assert own["refused"] == 3
     assert own["hears"] == ["site-1", "site-2"]
     assert found["refused"] == [
@@ -151,7 +151,9 @@ def test_metrics_are_what_the_snapshot_says(played):
     assert found["palaver_accuracy", "alone"] == 0.75
     assert found["palaver_accuracy", "silent"] == 0.5
     assert found["palaver_received_bytes_total",] == site.bytes_in
-    assert found["palaver_sent_bytes_total",] == site.outbox.bytes_out
+    assert found["palaver_sent_bytes_total", "packets"] == site.outbox.bytes_out
+    assert found["palaver_sent_bytes_total", "beacons"] == site.ledger.bytes["beacons"] > 1000
+    assert found["palaver_sent_bytes_total", "answers"] == 0
     assert found["palaver_packets_sent_total", "site-1"] == site.outbox.lines[1].seq
     assert found["palaver_packets_arrived_total", "site-1"] == site.seen[1].arrived
     assert found["palaver_packets_lost_total", "site-1"] == 0

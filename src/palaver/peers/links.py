@@ -9,7 +9,7 @@ when the neighbour's beacons have gone on without it.
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from palaver.peers.core import Outgoing
 from palaver.peers.wire import RefusedError, Said, encode
@@ -22,6 +22,16 @@ _APART = 1.0
 
 REMEMBERED = 64
 """Packets of a sender below the newest that can still arrive, each once."""
+
+
+class Departure(NamedTuple):
+    """A packet that leaves."""
+
+    to: int
+    """Id of the neighbour."""
+    data: bytes
+    start: int
+    """The first of the rows of the reference set that it is about."""
 
 
 @dataclass
@@ -68,6 +78,7 @@ class Outbox:
     rate: float = math.inf
     lines: dict[int, Line] = field(default_factory=dict)
     bytes_out: int = 0
+    """Of all packets."""
     credit: float = 0.0
     """Bytes that may leave now."""
     at: float | None = None
@@ -79,28 +90,29 @@ class Outbox:
         line.overflown += len(line.waiting) == self.queue
         line.waiting.append(packet)
 
-    def take(self, now: float) -> list[tuple[int, bytes]]:
+    def take(self, now: float) -> list[Departure]:
         """The packets that may leave now, neighbours in turn.
 
         Args:
             now: seconds on a clock that never goes back.
 
         Returns:
-            Ids of neighbours, and a message for each.
+            A message for each.
 
         """
         self._earn(now)
-        found = list[tuple[int, bytes]]()
+        found = list[Departure]()
         ready = deque(peer for peer, line in self.lines.items() if line.waiting and line.flying < self.window)
         while ready and self.credit > 0:
             peer = ready.popleft()
             line = self.lines.pop(peer)
             self.lines[peer] = line  # it comes last the next time
-            data = encode(line.waiting.popleft().message(self.collective, self.epoch, line.seq))
+            packet = line.waiting.popleft()
+            data = encode(packet.message(self.collective, self.epoch, line.seq))
             line.seq += 1
             self.credit -= len(data)
             self.bytes_out += len(data)
-            found.append((peer, data))
+            found.append(Departure(peer, data, packet.start))
             if line.waiting and line.flying < self.window:
                 ready.append(peer)
         return found

@@ -52,7 +52,10 @@ def _metrics(found: dict[str, Any]) -> Iterable[Metric]:
     yield accuracy
     yield GaugeMetricFamily("palaver_inbox_packets", "Packets that wait to be learned from", own["inbox"])
     yield CounterMetricFamily("palaver_received_bytes", "Bytes of all that came in", own["bytes_in"])
-    yield CounterMetricFamily("palaver_sent_bytes", "Bytes of packets that left", own["bytes_out"])
+    sent = CounterMetricFamily("palaver_sent_bytes", "Bytes of all that left, by kind of message", labels=["kind"])
+    for kind, size in found["left"].items():
+        sent.add_metric([kind], size)
+    yield sent
     for key, said in _LINKS.items():
         packets = CounterMetricFamily(f"palaver_packets_{key}", said, labels=["peer"])
         for link in found["links"]:

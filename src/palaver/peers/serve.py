@@ -65,6 +65,7 @@ def serve(
 
                 run(site, stopped, look)
         finally:
+            site.note()
             site.transport.close()
         if site.conduct.folder is not None:
             site.save()
@@ -168,7 +169,8 @@ class Reporter:
             | {
                 "inbox": float(len(site.peer.inbox) + len(site.peer.arrived)),
                 "bytes in": float(site.bytes_in),
-                "bytes out": float(site.outbox.bytes_out),
+                "bytes out": float(site.ledger.bytes.total()),
+                "packet bytes": float(site.ledger.bytes["packets"]),
                 "lost": float(np.mean(missing)) if missing else 0.0,
                 "refused": float(site.refused.total()),
                 "present": float(len(site.present)),

@@ -17,6 +17,7 @@ from palaver.errors import MachineError, PalaverError
 from palaver.peers import checkpoint
 from palaver.peers.agreement import digest
 from palaver.peers.core import Peer
+from palaver.peers.ledger import UNKNOWN, Ledger
 from palaver.peers.links import Outbox, Seen
 from palaver.peers.transport import Arrived, Transport
 from palaver.peers.wire import Answer, Ask, Beacon, RefusedError, Said, array, decode, encode
@@ -93,6 +94,9 @@ class Site:
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many by sender and reason; whoever is no peer counts as ``?``."""
     bytes_in: int = 0
+    """Of all that came in."""
+    ledger: Ledger = field(default_factory=Ledger)
+    """All that left."""
     trouble: str | None = None
     """Why the latest checkpoint could not be written."""
     standing: Standing = field(default_factory=Standing)
@@ -230,12 +234,16 @@ class Site:
         of = self.twin if message.silent and self.twin is not None else self.peer
         logits = np.asarray(of.learner.predict(x).logits, "<f4")
         assert arrived.reply is not None
-        arrived.reply(encode(Answer(self.collective, of.step, logits.tobytes(), self.temperature(of))))
+        answer = encode(Answer(self.collective, of.step, logits.tobytes(), self.temperature(of)))
+        arrived.reply(answer)
+        self.ledger.add("answers", UNKNOWN, len(answer), message.rows)
 
     def _send(self, now: float) -> None:
-        names = self.peer.agreement.names
-        for to, data in self.outbox.take(now):
+        deal, names = self.peer.agreement, self.peer.agreement.names
+        for to, data, start in self.outbox.take(now):
             self.transport.send(names[to], data)
+            about = start if deal.talk.examples == "reference" else None
+            self.ledger.add("packets", names[to], len(data), deal.protocol.batch_size, about)
         waits = any(seen.arrived - self._acknowledged.get(sender, 0) >= _ENOUGH for sender, seen in self.seen.items())
         if now < (self._soon_at if waits else self._beacon_at):
             return
@@ -246,21 +254,21 @@ class Site:
         report = self.reported if due else {}
         data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, received, report))
         self.transport.beacon(data)
+        for at in sorted(self.present):
+            self.ledger.add("beacons", names[at], len(data))
         least = len(data) * (len(names) - 1) / (_SHARE * self.outbox.rate)
         self._soon_at = now + max(_SOON, least)
         if due:
             self._beacon_at = now + max(self.conduct.beacon_every, least)
-            self._note()
+            self.note()
 
-    def _note(self) -> None:
-        """Tells the journal what has left and was refused since the last beacon."""
-        names = self.peer.agreement.names
-        sent = {names[to]: line.seq for to, line in self.outbox.lines.items()}
+    def note(self) -> None:
+        """Tells the journal what has left and was refused since the last time."""
         what = "outputs about the reference set" if self.peer.agreement.talk.examples == "reference" else "own examples"
         refused = self.refused - self._noted
         self._noted = self.refused.copy()
-        entry = {"event": "left", "what": what, "packets": sent, "bytes": self.outbox.bytes_out, "step": self.peer.step}
-        self.journal(entry)
+        if left := self.ledger.entry():
+            self.journal({"event": "left", "step": self.peer.step, "what": what} | left)
         for (sender, reason), number in refused.items():
             self.journal({"event": "refused", "peer": sender, "reason": reason, "packets": number})
 

@@ -35,6 +35,7 @@ def snapshot(site: Site, now: float) -> dict[str, Any]:
         "rounds": site.conduct.rounds,
         "sites": [_own(site) if at == site.peer.me else _other(site, at) for at in range(len(names))],
         "links": [_link(site, at) for at in range(len(names)) if at != site.peer.me],
+        "left": {kind: site.ledger.bytes[kind] for kind in ("packets", "beacons", "answers")},
         "refused": [
             {"peer": peer, "reason": reason, "packets": number}
             for (peer, reason), number in sorted(site.refused.items())
@@ -52,7 +53,7 @@ def _own(site: Site) -> dict[str, Any]:
     counted = {
         "inbox": len(site.peer.inbox) + len(site.peer.arrived),
         "bytes in": site.bytes_in,
-        "bytes out": site.outbox.bytes_out,
+        "bytes out": site.ledger.bytes.total(),
         "refused": site.refused.total(),
     }
     hears = [names[sender] for sender, seen in sorted(site.seen.items()) if seen.newest >= 0]

@@ -32,6 +32,7 @@ _ASKED = 200
 """Validation examples of such a question."""
 _REFRESH = 0.25
 """Seconds between looks at the peers."""
+_COUNTED = ("bytes in", "bytes out", "packet bytes", "refused")
 _PATIENCE = 30.0
 """Seconds for processes to end in order."""
 
@@ -243,7 +244,7 @@ def _figures(sites: Sequence[Site], watcher: Watcher, test: tuple[np.ndarray, np
     for site in sites:
         name = site.settings.name
         seen = watcher.seen.get(name, Watched())
-        of = {key.replace(" ", "_"): int(seen.report.get(key, 0)) for key in ("bytes in", "bytes out", "refused")}
+        of = {key.replace(" ", "_"): int(seen.report.get(key, 0)) for key in _COUNTED}
         peers[name] = {"alone": talking.alone.get(name), "silent": silent.alone.get(name), "round": seen.step} | of
     return {
         "together": talking.together,
@@ -265,7 +266,7 @@ def _say(final: Mapping[str, Any], console: Console) -> None:
     if final["alone"] is None:
         console.print("no peer answered")
         return
-    sent = [each["bytes_out"] for each in final["peers"].values()]
+    sent = [each["packet_bytes"] for each in final["peers"].values()]
     percent = {key: f"{100 * final[key]:.1f} %" for key in ("alone", "together", "silent_alone", "silent_together")}
     console.print(
         f"test examples: a site alone {percent['alone']}, together {percent['together']}; had they been silent "
