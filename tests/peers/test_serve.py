@@ -9,8 +9,9 @@ pytest.importorskip("zenoh")
 from palaver.data import load
 from palaver.decision import fit_temperature
 from palaver.peers.build import Material
-from palaver.peers.serve import Reporter
-from palaver.peers.wire import Ask, decode, encode
+from palaver.peers.serve import Reporter, warning
+from palaver.peers.transport import Arrived
+from palaver.peers.wire import Ask, Beacon, decode, encode
 
 
 def test_each_answer_has_the_temperature_that_its_model_fits_on_validation_examples():
@@ -34,3 +35,21 @@ def test_each_answer_has_the_temperature_that_its_model_fits_on_validation_examp
             np.frombuffer(found.logits, np.float32).reshape(3, 10), peer.learner.predict(x).logits
         )
     assert reporter.temperature(site.peer) != reporter.temperature(twin)
+
+
+def test_a_site_that_all_refuse_says_so_once(capsys):
+    site, journal = world(2).sites[0], []
+    site.journal = journal.append
+    warn, odd = warning(site), encode(Beacon(b"9 digits", 0, 0, "talking", {}))
+    site.take(Arrived("here", "site-1"))
+    for _ in range(3):
+        warn()
+        site.take(Arrived("beacon", "site-1", odd))
+    err = capsys.readouterr().err
+    assert err.startswith("palaver: every site that site-0 reaches has other settings") and err.count("\n") == 1
+    assert [entry["what"] for entry in journal if entry["event"] == "trouble"] == [site.notice]
+    site.take(Arrived("beacon", "site-1", encode(Beacon(site.collective, 0, 0, "talking", {}))))
+    warn()
+    site.take(Arrived("beacon", "site-1", odd))
+    warn()
+    assert capsys.readouterr().err.count("\n") == 1

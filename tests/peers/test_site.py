@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sites import LEAN, MEAN, world
 
+from palaver.exchange.protocol import Protocol
 from palaver.peers import checkpoint
+from palaver.peers.snapshot import snapshot
 from palaver.peers.transport import Arrived
 from palaver.peers.wire import Ask, encode
 from palaver.types import Outputs, PalaverError
@@ -303,6 +305,46 @@ def test_sites_of_another_collective_do_not_hear_each_other():
     assert first.sites[0].seen == {}
     assert first.sites[0].refused["site-1", "collective"] > 10
     assert first.sites[0].neighbours == {}
+    assert [each.state for each in first.sites.values()] == ["refused", "refused"]
+    digests = f"site-1: digest {second.digest.hex()}: this peer's is {first.digest.hex()}"
+    assert digests in first.sites[0].notice and "\n" not in first.sites[0].notice
+    first.start(1)
+    first.play(2)
+    assert [each.state for each in first.sites.values()] == ["talking", "talking"]
+    assert first.sites[0].notice is None
+
+
+def test_a_site_of_another_collective_is_refused_by_the_others_who_go_on():
+    first, second = world(3), world(3, seed=1)
+    odd = second.start(2)
+    odd.transport = first.network.join("site-2")
+    first.sites[2] = odd
+    first.play(5)
+    assert [each.state for each in first.sites.values()] == ["talking", "talking", "refused"]
+    assert [row["state"] for row in snapshot(first.sites[0], 5.0)["sites"]] == ["talking", "talking", "refused"]
+    assert [row["state"] for row in snapshot(odd, 5.0)["sites"]] == ["refused", "refused", "refused"]
+    first.kill(0)
+    first.kill(1)
+    first.play(1)
+    assert odd.state == "alone" and odd.notice is None
+
+
+def test_a_site_says_of_itself_that_it_joins_burns_in_talks_and_is_alone():
+    made = world(2)
+    made.agreement = made.agreement._replace(protocol=Protocol(0.5, 0.3, 32, burn_in=35))
+    made.kill(1)
+    site, states = made.start(0), []
+    for second in range(8):
+        if second == 2:
+            made.start(1)
+            site.take(Arrived("here", "site-1"))
+            states.append(site.state)
+        if second == 7:
+            made.kill(1)
+        made.play(1)
+        states.append(site.state)
+    assert states == ["alone", "alone", "joining", "burn-in", "talking", "talking", "talking", "talking", "alone"]
+    assert site.neighbours[1].state == "talking"
 
 
 def test_a_full_disk_does_not_stop_a_site(tmp_path, monkeypatch):

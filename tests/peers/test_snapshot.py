@@ -99,9 +99,15 @@ def test_sites_that_have_not_been_heard_are_unseen_or_start():
     site = made.sites[0]
     assert [row["state"] for row in snapshot(site, 0.0)["sites"]] == ["alone", "unseen", "unseen"]
     site.take(Arrived("here", "site-1"))
-    assert [row["state"] for row in snapshot(site, 0.0)["sites"]] == ["talking", "starts", "unseen"]
+    assert [row["state"] for row in snapshot(site, 0.0)["sites"]] == ["joining", "starts", "unseen"]
     made.play(3)
     assert [row["state"] for row in snapshot(site, 3.0)["sites"]] == ["done", "done", "done"]
+    made.sites[2].leave()
+    site.cycle(3.0)
+    assert [row["state"] for row in snapshot(site, 3.0)["sites"]] == ["done", "done", "leaving"]
+    made.kill(2)
+    site.cycle(3.0)
+    assert [row["state"] for row in snapshot(site, 3.0)["sites"]] == ["done", "done", "gone"]
     assert snapshot(site, 3.0)["sites"][1]["accuracy"] is None
 
 
@@ -147,6 +153,8 @@ def test_metrics_are_what_the_snapshot_says(played):
         for sample in family.samples:
             found[sample.name, *sorted(sample.labels.values())] = sample.value
     assert found["palaver_round",] == 200
+    for name, state in (("site-0", "talking"), ("site-1", "talking"), ("site-2", "gone")):
+        assert found["palaver_site_state", *sorted((name, state))] == 1
     assert found["palaver_rounds",] == 600
     assert found["palaver_accuracy", "alone"] == 0.75
     assert found["palaver_accuracy", "silent"] == 0.5

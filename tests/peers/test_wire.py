@@ -18,7 +18,7 @@ FIRST = bytes([wire.VERSION])
 MESSAGES = [
     Said(OURS, 1764400000, 5, 1000, 96, b"x" * 64),
     Said(OURS, 0, 2**31 - 1, 0, 0, b"", b"pixels"),
-    Beacon(OURS, 3, 7, {"site-1": (2**63 - 1, 4)}, {"accuracy": 0.5}),
+    Beacon(OURS, 3, 7, "burn-in", {"site-1": (2**63 - 1, 4)}, {"accuracy": 0.5}),
     Ask(OURS, 2, bytes(128)),
     Answer(OURS, 12, np.float32([[0.5, 1.5]]).tobytes(), 1.25),
 ]

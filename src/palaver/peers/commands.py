@@ -172,14 +172,15 @@ def status(flags: StatusFlags) -> int:
         watcher = Watcher(session, at, tuple(settings.peers), introduced(session, at, flags.timeout))
         time.sleep(flags.timeout)
         if flags.json:
-            print(json.dumps({name: seen._asdict() for name, seen in watcher.seen.items()}))
+            found = {name: seen._asdict() | {"state": watcher.state(name)} for name, seen in watcher.seen.items()}
+            print(json.dumps(found))
         elif console.is_terminal:
             with Live(console=console, auto_refresh=False) as live, graceful("now") as stopped:
                 while not stopped():
-                    live.update(table(watcher, agreed.settings.rounds), refresh=True)
+                    live.update(table(watcher), refresh=True)
                     time.sleep(0.5)
         else:
-            console.print(table(watcher, agreed.settings.rounds))
+            console.print(table(watcher))
     return 0
 
 

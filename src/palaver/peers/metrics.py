@@ -40,9 +40,13 @@ def exposition(found: dict[str, Any]) -> bytes:
 
 def _metrics(found: dict[str, Any]) -> Iterable[Metric]:
     (own,) = (row for row in found["sites"] if row["name"] == found["name"])
-    about = GaugeMetricFamily("palaver_site", "Always 1", labels=["name", "digest", "state"])
-    about.add_metric([found["name"], found["digest"], own["state"]], 1)
+    about = GaugeMetricFamily("palaver_site", "Always 1", labels=["name", "digest"])
+    about.add_metric([found["name"], found["digest"]], 1)
     yield about
+    state = GaugeMetricFamily("palaver_site_state", "1 for the state of each site", labels=["site", "state"])
+    for row in found["sites"]:
+        state.add_metric([row["name"], row["state"]], 1)
+    yield state
     yield GaugeMetricFamily("palaver_round", "Rounds of training done", own["round"])
     yield GaugeMetricFamily("palaver_rounds", "Rounds after which the site only answers", found["rounds"])
     accuracy = GaugeMetricFamily("palaver_accuracy", "Share of validation examples, by model", labels=["model"])

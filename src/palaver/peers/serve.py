@@ -55,20 +55,19 @@ def serve(
         material, files = make_material(settings, data_root), contents(settings)
         site = make_site(settings, material)
         try:
-            renewal = Renewal(settings, site, files)
+            renewal, warn = Renewal(settings, site, files), warning(site)
             with _shown(settings, site) as show:
                 ready(site)
 
                 def look(now: float) -> None:
+                    warn()
                     renewal.look(now)
                     show(now)
 
                 run(site, stopped, look)
+            site.leave()
         finally:
-            site.note()
             site.transport.close()
-        if site.conduct.folder is not None:
-            site.save()
 
 
 def make_site(settings: SiteSettings, material: Material) -> Site:
@@ -121,6 +120,29 @@ def _shown(settings: SiteSettings, site: Site) -> AbstractContextManager[Callabl
     from palaver.peers.service import served  # FastAPI is loaded only where it is needed
 
     return served(site, settings.http)
+
+
+def warning(site: Site) -> Callable[[], None]:
+    """Tells on stderr and in the journal when a site comes to be refused by all that it reaches.
+
+    Args:
+        site: to look at.
+
+    Returns:
+        The function that looks at it.
+
+    """
+    before = None
+
+    def look() -> None:
+        nonlocal before
+        notice, last = site.notice, before
+        before = notice
+        if notice and not last:
+            print(f"palaver: {notice}", file=sys.stderr, flush=True)
+            site.journal({"event": "trouble", "what": notice})
+
+    return look
 
 
 def run(site: Site, stopped: Callable[[], bool], look: Callable[[float], None] = lambda now: None) -> None:

@@ -20,7 +20,7 @@ from palaver.peers.core import Peer
 from palaver.peers.ledger import UNKNOWN, Ledger
 from palaver.peers.links import Outbox, Seen
 from palaver.peers.transport import Arrived, Transport
-from palaver.peers.wire import Answer, Ask, Beacon, RefusedError, Said, array, decode, encode
+from palaver.peers.wire import Answer, Ask, Beacon, RefusedError, Said, State, array, decode, encode
 
 _SHARE = 0.1
 """Of the rate, what beacons take at most."""
@@ -52,6 +52,7 @@ class Neighbour(NamedTuple):
 
     epoch: int = -1
     step: int = 0
+    state: State = "joining"
     report: dict[str, float] = {}  # noqa: RUF012
     hears: tuple[str, ...] = ()
     """Names of those whose packets it has received."""
@@ -91,6 +92,8 @@ class Site:
     seen: dict[int, Seen] = field(default_factory=dict)
     """Packets of each sender."""
     neighbours: dict[int, Neighbour] = field(default_factory=dict)
+    foreign: dict[int, str] = field(default_factory=dict)
+    """Of whom the latest beacon is of another collective or version, and what was wrong with it."""
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many by sender and reason; whoever is no peer counts as ``?``."""
     bytes_in: int = 0
@@ -99,6 +102,7 @@ class Site:
     """All that left."""
     trouble: str | None = None
     """Why the latest checkpoint could not be written."""
+    leaving: bool = False
     standing: Standing = field(default_factory=Standing)
     written_at: float | None = None
     """When the latest checkpoint was written, on the clock of ``cycle``."""
@@ -126,13 +130,36 @@ class Site:
         return self.peer.step < self.conduct.rounds
 
     @property
-    def state(self) -> str:
-        """``burn-in``, ``talking``, ``alone`` (it trains, and reaches nobody) or ``done`` (it only answers)."""
+    def state(self) -> State:
+        """What it says of itself in its beacons.
+
+        ``leaving``: it ends in order. ``refused``: all that it reaches are of another collective or version. ``done``:
+        no rounds are left, and it only answers. ``alone``: it trains, and reaches nobody. ``joining``: it has heard
+        nobody yet of those whom it reaches. Else ``burn-in`` or ``talking``.
+        """
+        if self.leaving:
+            return "leaving"
+        if self.present and self.present <= self.foreign.keys():
+            return "refused"
         if not self.trains:
             return "done"
         if not self.present:
             return "alone"
+        if self.present.isdisjoint(self.neighbours):
+            return "joining"
         return "burn-in" if self.peer.step < self.peer.agreement.protocol.burn_in else "talking"
+
+    @property
+    def notice(self) -> str | None:
+        """Why it is ``refused`` and what to do, in one line; ``None``: it is not."""
+        if self.state != "refused":
+            return None
+        names = self.peer.agreement.names
+        others = "; ".join(f"{names[at]}: {why}" for at, why in sorted(self.foreign.items()) if at in self.present)
+        return (
+            f"every site that {self.name} reaches has other settings, another reference set or another version of "
+            f"palaver ({others}): compare what palaver peer --check prints at each"
+        )
 
     def cycle(self, now: float) -> None:
         """Everything that is due: what came in, a round of training, what may leave, a beacon, a checkpoint.
@@ -204,6 +231,7 @@ class Site:
                 self.journal({"event": "here", "peer": arrived.sender})
             case "gone", _:
                 self.present.discard(sender)
+                self.foreign.pop(sender, None)
                 self.journal({"event": "gone", "peer": arrived.sender})
             case "packet", data:
                 message = decode(data, self.collective)
@@ -212,7 +240,12 @@ class Site:
                 self.seen.setdefault(sender, Seen()).check(message)
                 self.peer.receive(sender, message)
             case _, data:
-                message = decode(data, self.collective)
+                try:
+                    message = decode(data, self.collective)
+                except RefusedError as error:
+                    if error.reason in ("collective", "version"):
+                        self.foreign[sender] = str(error)
+                    raise
                 if not isinstance(message, Beacon):
                     raise RefusedError("malformed", f"a {type(message).__name__} in place of a beacon")
                 self._beacon(sender, message)
@@ -223,7 +256,8 @@ class Site:
         report = {name: value for name, value in beacon.report.items() if math.isfinite(value)}
         before = self.neighbours.get(sender, Neighbour()).report
         hears = tuple(name for name in self._ids if name in beacon.received)
-        self.neighbours[sender] = Neighbour(beacon.epoch, beacon.step, report or before, hears)
+        self.neighbours[sender] = Neighbour(beacon.epoch, beacon.step, beacon.state, report or before, hears)
+        self.foreign.pop(sender, None)
         self.outbox.heard_from(sender, beacon.received.get(self.name))
 
     def _answer(self, arrived: Arrived) -> None:
@@ -249,26 +283,41 @@ class Site:
             return
         self._acknowledged = {sender: seen.arrived for sender, seen in self.seen.items()}
         due = now >= self._beacon_at
-        received = {names[sender]: (seen.epoch, seen.newest) for sender, seen in self.seen.items() if seen.newest >= 0}
         self.reported = self.report(self) if due else self.reported
-        report = self.reported if due else {}
-        data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, received, report))
-        self.transport.beacon(data)
-        for at in sorted(self.present):
-            self.ledger.add("beacons", names[at], len(data))
-        least = len(data) * (len(names) - 1) / (_SHARE * self.outbox.rate)
+        size = self._tell(self.reported if due else {})
+        least = size * (len(names) - 1) / (_SHARE * self.outbox.rate)
         self._soon_at = now + max(_SOON, least)
         if due:
             self._beacon_at = now + max(self.conduct.beacon_every, least)
             self.note()
 
+    def _tell(self, report: dict[str, float]) -> int:
+        """Sends a beacon; gives its bytes."""
+        names = self.peer.agreement.names
+        received = {names[sender]: (seen.epoch, seen.newest) for sender, seen in self.seen.items() if seen.newest >= 0}
+        data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, self.state, received, report))
+        self.transport.beacon(data)
+        for at in sorted(self.present):
+            self.ledger.add("beacons", names[at], len(data))
+        return len(data)
+
+    def leave(self) -> None:
+        """Ends in order: answers what has come, says in a last beacon that it leaves, and writes a checkpoint."""
+        self.rest(0)
+        self.leaving = True
+        self._tell({})
+        self.note()
+        if self.conduct.folder is not None:
+            self.save()
+
     def note(self) -> None:
         """Tells the journal what has left and was refused since the last time."""
-        what = "outputs about the reference set" if self.peer.agreement.talk.examples == "reference" else "own examples"
         refused = self.refused - self._noted
         self._noted = self.refused.copy()
         if left := self.ledger.entry():
-            self.journal({"event": "left", "step": self.peer.step, "what": what} | left)
+            own = self.peer.agreement.talk.examples == "own"
+            what = {"packets hold": "own examples" if own else "outputs about the reference set"}
+            self.journal({"event": "left", "step": self.peer.step} | (what if "packets" in left else {}) | left)
         for (sender, reason), number in refused.items():
             self.journal({"event": "refused", "peer": sender, "reason": reason, "packets": number})
 

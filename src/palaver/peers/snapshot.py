@@ -40,6 +40,7 @@ def snapshot(site: Site, now: float) -> dict[str, Any]:
             {"peer": peer, "reason": reason, "packets": number}
             for (peer, reason), number in sorted(site.refused.items())
         ],
+        "notice": site.notice,
         "certificate": site.standing._asdict(),
         "checkpoint": {
             "trouble": site.trouble,
@@ -71,17 +72,13 @@ def _row(name: str, state: str, step: int, report: dict[str, float], hears: list
 
 
 def _state(site: Site, at: int) -> str:
-    """As ``Site.state``, from outside; or ``starts`` (no beacon yet), ``gone``, ``unseen`` (never there so far)."""
+    """What it says itself, or what can be seen: ``starts`` (no beacon yet), ``gone``, ``unseen``, ``refused``."""
     found = site.neighbours.get(at)
     if at not in site.present:
         return "unseen" if found is None else "gone"
-    if found is None:
-        return "starts"
-    if found.step >= site.conduct.rounds:
-        return "done"
-    if not found.report.get("present", 1):
-        return "alone"
-    return "burn-in" if found.step < site.peer.agreement.protocol.burn_in else "talking"
+    if at in site.foreign:
+        return "refused"
+    return "starts" if found is None else found.state
 
 
 def _link(site: Site, at: int) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def _watch(
                 together = asked.together
                 first = first or (asked_at - began if asked.alone else None)
             if live is not None:
-                live.update(table(watcher, rounds, killed, together), refresh=True)
+                live.update(table(watcher, killed, together), refresh=True)
             if min(steps) >= rounds:
                 break
         interrupted = stopped()

@@ -19,6 +19,8 @@ class Watched(NamedTuple):
     """What was seen of a peer."""
 
     step: int = 0
+    state: str = "starts"
+    """What it says itself."""
     report: Mapping[str, float] = {}
     heard: tuple[str, ...] = ()
 
@@ -45,17 +47,34 @@ class Watcher:
     def __init__(self, session: zenoh.Session, at: str, names: Sequence[str], digest: bytes) -> None:
         self.session, self.at, self.names, self.digest = session, at, tuple(names), digest
         self.seen = dict[str, Watched]()
-        self._declared = self.session.declare_subscriber(f"{self.at}/state/*", self._beacon)
+        self._present, self._foreign = set[str](), set[str]()
+        alive = self.session.liveliness().declare_subscriber(f"{self.at}/alive/*", self._here, history=True)
+        self._declared = alive, self.session.declare_subscriber(f"{self.at}/state/*", self._beacon)
+
+    def _here(self, sample: Any) -> None:
+        name = str(sample.key_expr).rpartition("/")[2]
+        (self._present.add if sample.kind == zenoh.SampleKind.PUT else self._present.discard)(name)
 
     def _beacon(self, sample: Any) -> None:
         name = str(sample.key_expr).rpartition("/")[2]
         try:
             beacon = decode(bytes(sample.payload), self.digest)
-        except RefusedError:
+        except RefusedError as error:
+            if error.reason in ("collective", "version"):
+                self._foreign.add(name)
             return
+        self._foreign.discard(name)
         if isinstance(beacon, Beacon) and name in self.names:
             before = self.seen.get(name, Watched())
-            self.seen[name] = Watched(beacon.step, beacon.report or before.report, tuple(beacon.received))
+            self.seen[name] = Watched(beacon.step, beacon.state, beacon.report or before.report, tuple(beacon.received))
+
+    def state(self, name: str) -> str:
+        """What a site says of itself; or ``starts`` (no beacon yet), ``gone``, ``refused`` (of another digest)."""
+        if name in self._foreign:
+            return "refused" if name in self._present else "gone"
+        if name not in self.seen:
+            return "starts"
+        return self.seen[name].state if name in self._present else "gone"
 
     def asked(self, x: np.ndarray, y: np.ndarray, *, silent: bool = False) -> Asked:
         """What the collective decides about inputs whose labels are known."""
@@ -68,12 +87,11 @@ class Watcher:
         )
 
 
-def table(watcher: Watcher, rounds: int, killed: Collection[str] = (), together: float | None = None) -> Table:
+def table(watcher: Watcher, killed: Collection[str] = (), together: float | None = None) -> Table:
     """What is known of every site.
 
     Args:
         watcher: of the collective.
-        rounds: that sites do.
         killed: names of sites that were killed.
         together: the accuracy in [0, 1] of the collective's decision, if it is known.
 
@@ -90,12 +108,7 @@ def table(watcher: Watcher, rounds: int, killed: Collection[str] = (), together:
         grid.add_column(heading, justify="right")
     for name in watcher.names:
         seen = watcher.seen.get(name)
-        if name in killed:
-            state = "killed"
-        elif seen is None:
-            state = "starts"
-        else:
-            state = "done" if seen.step >= rounds else "talking" if seen.report.get("present") else "alone"
+        state = "killed" if name in killed else watcher.state(name)
         left = math.nan if seen is None else seen.report.get("days left", math.nan)
         grid.add_row(name, state, *_cells(seen), *(f"{left:.1f}" for _ in days))
     return grid

@@ -3,7 +3,7 @@
 | kind | message | says |
 |---|---|---|
 | 1 | ``Said`` | what a peer says about rows of the reference set, or about examples of its own |
-| 2 | ``Beacon`` | how far a peer is, and what it has received: an acknowledgement |
+| 2 | ``Beacon`` | how far a peer is, its state, and what it has received: an acknowledgement |
 | 3 | ``Ask`` | a question: inputs to predict |
 | 4 | ``Answer`` | a peer's logits for these inputs |
 
@@ -12,7 +12,7 @@ bytes and names, nothing that is run. Types and shapes of arrays are never taken
 from what the collective has agreed on, and the bytes must be exactly as many (``palaver.channels.unpack``, ``array``).
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -28,6 +28,8 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 Long: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Blob: TypeAlias = Annotated[bytes, msgspec.Meta(max_length=LARGEST)]
 Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=64)]
+State: TypeAlias = Literal["joining", "refused", "burn-in", "talking", "alone", "done", "leaving"]
+"""What a site says of itself, see ``palaver.peers.site.Site.state``."""
 
 
 class RefusedError(Exception):
@@ -83,6 +85,7 @@ class Beacon(_Message, frozen=True, tag=2):
 
     epoch: Long
     step: Count
+    state: State
     received: Annotated[dict[Name, tuple[Long, Count]], msgspec.Meta(max_length=1024)]
     """The sender's epoch and the largest seq of it, by the sender's name."""
     report: Annotated[dict[Name, float], msgspec.Meta(max_length=64)] = {}
