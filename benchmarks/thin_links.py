@@ -124,9 +124,9 @@ def measure(plan: Plan, folder: Path, target: float | None) -> None:
         sites = list[subprocess.Popen[bytes]]()
         try:
             for rank, machine in enumerate(made):
+                # The first alone, whose programs the others find in the cache; then two at a time.
+                _wait(sites, run, [run.path(each, "compiled") for each in range(max(rank - 1, min(rank, 1)))])
                 sites.append(_process(machine, run, path, rank))
-                if rank == 0:
-                    _wait(sites, run, [run.path(0, "compiled")])  # the others find its programs in the cache
             _wait(sites, run, [run.path(rank, "ready") for rank in range(SITES)])
             began = time.monotonic() + 1.0
             (folder / "go.new").write_text(str(began))

@@ -182,6 +182,7 @@ def average(of: Run, rank: int, root: Path | None) -> None:
     step(state, gradient(state, x[places], y[places].astype(np.int32)))
     predict(state)
     log = Log(of, rank, data.classes)
+    del data, shards  # ten sites share this machine's memory
     log.compiled()
     dist.init_process_group(
         "gloo",
