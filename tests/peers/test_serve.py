@@ -9,7 +9,7 @@ pytest.importorskip("zenoh")
 from palaver.data import load
 from palaver.decision import fit_temperature
 from palaver.peers.build import Material
-from palaver.peers.serve import Reporter, warning
+from palaver.peers.serve import Reporter, agrees, warning
 from palaver.peers.transport import Arrived
 from palaver.peers.wire import Ask, Beacon, decode, encode
 
@@ -35,6 +35,17 @@ def test_each_answer_has_the_temperature_that_its_model_fits_on_validation_examp
             np.frombuffer(found.logits, np.float32).reshape(3, 10), peer.learner.predict(x).logits
         )
     assert reporter.temperature(site.peer) != reporter.temperature(twin)
+
+
+def test_agreement_is_about_what_was_heard():
+    peer = world(2).sites[0].peer
+    assert np.isnan(agrees(peer))
+    own = np.eye(10, dtype=np.float32)[peer.learner.predict(peer.agreement.reference[:40]).logits.argmax(-1)]
+    peer.memory.weight[:40] = 2
+    peer.memory.total[:40] = 2 * own
+    assert agrees(peer) == 1
+    peer.memory.total[:10] = 2 * np.roll(own[:10], 1, axis=-1)
+    assert agrees(peer) == 0.75
 
 
 def test_a_site_that_all_refuse_says_so_once(capsys):

@@ -54,6 +54,9 @@ def _metrics(found: dict[str, Any]) -> Iterable[Metric]:
         if own[key] is not None:
             accuracy.add_metric([model], own[key])
     yield accuracy
+    if own["agrees"] is not None:
+        said = "Share of inputs of the reference set whose class is what others say"
+        yield GaugeMetricFamily("palaver_agreement", said, own["agrees"])
     yield GaugeMetricFamily("palaver_inbox_packets", "Packets that wait to be learned from", own["inbox"])
     yield CounterMetricFamily("palaver_received_bytes", "Bytes of all that came in", own["bytes_in"])
     sent = CounterMetricFamily("palaver_sent_bytes", "Bytes of all that left, by kind of message", labels=["kind"])

@@ -178,11 +178,11 @@ class Reporter:
         self._temperatures = dict[bool, float]()
 
     def __call__(self, site: Site) -> dict[str, float]:
-        """Accuracies of the site's model and of its silent twin in [0, 1], packets and bytes."""
+        """Accuracies of the site's model and of its silent twin in [0, 1], agreement, packets and bytes."""
         began = time.monotonic()
         if site.peer.step != self._step and began >= self._at:
             self._step = site.peer.step
-            self._found = {"accuracy": self._of(site.peer), "silent": self._of(self._twin)}
+            self._found = {"accuracy": self._of(site.peer), "silent": self._of(self._twin), "agrees": agrees(site.peer)}
             ended = time.monotonic()
             self._at = ended + (ended - began) / _SHARE
         missing = [seen.missing for seen in site.seen.values()]
@@ -208,6 +208,27 @@ class Reporter:
     def temperature(self, peer: Peer) -> float:
         """The temperature of the site's model or of its silent twin, when it was last evaluated; 1 before that."""
         return self._temperatures.get(peer is self._twin, 1.0)
+
+
+def agrees(peer: Peer) -> float:
+    """How far a peer agrees with what it remembers of the others.
+
+    Args:
+        peer: that talks about a reference set.
+
+    Returns:
+        Of the first rows of the reference set, those it has heard about: the share whose likeliest class is the same
+        for it and for the others; NaN where it remembers nothing.
+
+    """
+    memory, reference = peer.memory, peer.agreement.reference
+    if memory is None or reference is None or memory.total.ndim != 2:
+        return math.nan
+    known = memory.weight[:_EVALUATED] > 0
+    if not known.any():
+        return math.nan
+    own = peer.learner.predict(reference[:_EVALUATED]).logits.argmax(-1)
+    return float((own == memory.total[:_EVALUATED].argmax(-1))[known].mean())
 
 
 def journal(path: Path | None) -> Callable[[dict[str, Any]], None]:

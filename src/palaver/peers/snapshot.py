@@ -11,7 +11,7 @@ _EVERY = 1.0
 _POINTS = 240
 """Of the curves, at most: past that every other one goes, and they come half as often."""
 
-_FIGURES = ("accuracy", "silent", "inbox", "bytes in", "bytes out", "lost", "refused")
+_FIGURES = ("accuracy", "silent", "agrees", "inbox", "bytes in", "bytes out", "lost", "refused")
 """What a beacon tells of a site, see ``palaver.peers.serve.Reporter``."""
 
 

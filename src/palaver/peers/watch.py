@@ -10,6 +10,7 @@ from rich.table import Table
 
 from palaver.peers.questions import put
 from palaver.peers.wire import Beacon, RefusedError, decode
+from palaver.studies.formats import percent
 
 _TIMEOUT = 3.0
 """Seconds for answers to come."""
@@ -102,28 +103,34 @@ def table(watcher: Watcher, killed: Collection[str] = (), together: float | None
     caption = None if together is None else f"together {100 * together:.1f} %"
     grid = Table(title="accuracy on validation examples", caption=caption)
     days = ["cert. days"] if any("days left" in seen.report for seen in watcher.seen.values()) else []
+    grid.add_column("", justify="right")
     grid.add_column("site")
     grid.add_column("state")
-    for heading in ("round", "alone %", "silent %", "inbox", "kB in", "kB out", "lost %", "hears", "refused", *days):
+    for heading in ("round", "alone %", "silent %", "agrees %", "inbox", "kB in", "kB out", "lost %"):
         grid.add_column(heading, justify="right")
-    for name in watcher.names:
+    grid.add_column("hears", max_width=20, no_wrap=True)
+    for heading in ("refused", *days):
+        grid.add_column(heading, justify="right")
+    places = {name: place for place, name in enumerate(watcher.names)}
+    for name, place in places.items():
         seen = watcher.seen.get(name)
         state = "killed" if name in killed else watcher.state(name)
         left = math.nan if seen is None else seen.report.get("days left", math.nan)
-        grid.add_row(name, state, *_cells(seen), *(f"{left:.1f}" for _ in days))
+        heard = [] if seen is None else sorted(places[each] for each in seen.heard if each in places)
+        grid.add_row(str(place), name, state, *_cells(seen, " ".join(map(str, heard))), *(f"{left:.1f}" for _ in days))
     return grid
 
 
-def _cells(seen: Watched | None) -> list[str]:
+def _cells(seen: Watched | None, heard: str) -> list[str]:
     if seen is None:
-        return ["–"] * 9
+        return ["–"] * 10
     of = seen.report
     return [
         str(seen.step),
-        *(f"{100 * of.get(name, math.nan):.1f}" for name in ("accuracy", "silent")),
+        *(percent(of.get(name)) for name in ("accuracy", "silent", "agrees")),
         f"{of.get('inbox', 0):.0f}",
         *(f"{of.get(name, 0) / 1000:.1f}" for name in ("bytes in", "bytes out")),
         f"{100 * of.get('lost', 0):.1f}",
-        str(len(seen.heard)),
+        heard,
         f"{of.get('refused', 0):.0f}",
     ]
