@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.style
 import numpy as np
@@ -137,7 +137,7 @@ def draw(curves: Mapping[str, Curve | None], targets: Mapping[str, float | None]
                 for over in ("seconds", "kB that a site sent")
             ]
             handles = [
-                Line2D([], [], color=SERIES[colour].light, marker=marker, ms=4, lw=1.4, label=method)
+                Line2D([], [], color=SERIES[colour].light, marker=marker, ms=4, lw=1.4, label=_said(method))
                 for method, (colour, marker) in looks.items()
             ]
             drawings.append(legend(handles))
@@ -147,15 +147,28 @@ def draw(curves: Mapping[str, Curve | None], targets: Mapping[str, float | None]
     return written
 
 
+def _said(method: str) -> str:
+    """A method's name for those who read the figure."""
+    named = {"reference": "outputs on a reference set", "own": "own examples", "all-reduce": "all-reduce every round"}
+    return named.get(method, method.replace("fedavg", "FedAvg").replace("diloco", "DiLoCo"))
+
+
+_FIRST = {"seconds": 1.0, "kB that a site sent": 5.0}
+"""Where the axes begin, which are logarithmic."""
+
+
 def _drawn(parts: list[tuple], cable: str, looks: Mapping[str, tuple[str, str]], over: str) -> str:
     figure, axes = panel(2.6)
     for _, _, method, of, target in parts:
         colour, marker = looks[method]
         x = of.seconds if over == "seconds" else of.sent / 1000
-        axes.plot(x, 100 * of.together, color=SERIES[colour].light, marker=marker, ms=3, lw=1.3, markevery=0.12)
+        line: dict[str, Any] = {"drawstyle": "default" if method in PEERS else "steps-post", "markevery": 0.12}
+        x = np.maximum(x, _FIRST[over])
+        axes.plot(x, 100 * of.together, color=SERIES[colour].light, marker=marker, ms=3, lw=1.3, **line)
         if target is not None:
             axes.axhline(100 * target, color="black", lw=0.7, ls=(0, (1, 3)))
     axes.set_xscale("log")
+    axes.set_xlim(left=_FIRST[over])
     axes.set_xlabel(over)
     axes.set_ylabel("test accuracy, %")
     axes.set_title(cable, fontsize=9)
