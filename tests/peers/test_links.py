@@ -3,7 +3,7 @@
 import pytest
 
 from palaver.peers.core import Outgoing
-from palaver.peers.links import PATIENCE, REMEMBERED, Outbox, Seen
+from palaver.peers.links import AROUND, PATIENCE, REMEMBERED, Outbox, Seen
 from palaver.peers.wire import RefusedError, Said, decode
 
 OURS = b"8 digits"
@@ -71,21 +71,21 @@ def test_a_beacon_cannot_acknowledge_what_was_never_sent():
 
 
 def test_the_rate_holds_over_any_time():
-    """91 bytes each, at 100 bytes a second: about 11 in 10 seconds, and at first a second's worth at once."""
-    outbox = Outbox(OURS, 1, window=1000, queue=1000, rate=100.0)
+    """About 391 bytes with what is around a packet, at 400 bytes a second: ten in 10 seconds, and at first one at once."""
+    outbox = Outbox(OURS, 1, window=1000, queue=1000, rate=400.0)
     for step in range(100):
         outbox.offer(packet(step))
-    size = len(outbox.take(0)[0][1])
-    sent = outbox.bytes_out
+    size = len(outbox.take(0)[0][1]) + AROUND
+    sent = outbox.lines[1].seq
     for tenth in range(1, 101):
         outbox.take(tenth / 10)
-    assert 1000 - size <= outbox.bytes_out - sent <= 1000 + size
+    assert 4000 - size <= size * (outbox.lines[1].seq - sent) <= 4000 + size
     outbox.take(1000)  # idle time is not saved up
-    assert outbox.bytes_out - sent <= 1000 + 100 + 2 * size
+    assert size * (outbox.lines[1].seq - sent) <= 4000 + 400 + 2 * size
 
 
 def test_neighbours_take_turns():
-    outbox = Outbox(OURS, 1, queue=9, rate=250.0)
+    outbox = Outbox(OURS, 1, queue=9, rate=2.5 * 391)
     for step in range(4):
         for to in (1, 2, 3):
             outbox.offer(packet(step, to))

@@ -20,6 +20,10 @@ PATIENCE = 3
 _APART = 1.0
 """Seconds between beacons that count for this: those that only acknowledge come faster than a thin link carries."""
 
+AROUND = 300
+"""Bytes that TLS, TCP, IP and Ethernet put around a message, its acknowledgement included: what ``python -m
+benchmarks.packets`` measures, less what keeps links alive."""
+
 REMEMBERED = 64
 """Packets of a sender below the newest that can still arrive, each once."""
 
@@ -67,7 +71,7 @@ class Outbox:
         epoch: of the peer.
         window: W, packets to a neighbour on their way at most.
         queue: packets to a neighbour that wait at most.
-        rate: bytes in a second of all packets together; infinite: no limit.
+        rate: bytes in a second of all packets together, each with ``AROUND``; infinite: no limit.
 
     """
 
@@ -110,7 +114,7 @@ class Outbox:
             packet = line.waiting.popleft()
             data = encode(packet.message(self.collective, self.epoch, line.seq))
             line.seq += 1
-            self.credit -= len(data)
+            self.credit -= len(data) + AROUND
             self.bytes_out += len(data)
             found.append(Departure(peer, data, packet.start))
             if line.waiting and line.flying < self.window:

@@ -78,7 +78,8 @@ class SiteSettings:
     checkpoint_seconds: fields.Positive = 30.0
     """Seconds between checkpoints."""
     rate: Annotated[float, Ge(0)] = 0.0
-    """Bytes in a second that packets take at most; 0: no limit."""
+    """Bytes in a second that packets take at most, with what the network puts around them; beacons take a quarter more;
+    0: no limit."""
     pace: Annotated[float, Ge(0)] = 0.0
     """Rounds in a second at most; 0: as fast as the machine does them."""
     lease: fields.Positive = 3.0

@@ -18,12 +18,13 @@ from palaver.peers import checkpoint
 from palaver.peers.agreement import digest
 from palaver.peers.core import Peer
 from palaver.peers.ledger import UNKNOWN, Ledger
-from palaver.peers.links import Outbox, Seen
+from palaver.peers.links import AROUND, Outbox, Seen
 from palaver.peers.transport import Arrived, Transport
 from palaver.peers.wire import Answer, Ask, Beacon, RefusedError, Said, State, array, decode, encode
 
-_SHARE = 0.1
-"""Of the rate, what beacons take at most."""
+_SHARE = 0.25
+"""Of the rate, what beacons take at most, beside it. They acknowledge, so that with fewer of them a window of packets
+would be what holds a thin link back."""
 
 _SOON = 0.05
 """Seconds between beacons at least, where packets wait to be acknowledged."""
@@ -285,7 +286,7 @@ class Site:
         due = now >= self._beacon_at
         self.reported = self.report(self) if due else self.reported
         size = self._tell(self.reported if due else {})
-        least = size * (len(names) - 1) / (_SHARE * self.outbox.rate)
+        least = (size + AROUND) * (len(names) - 1) / (_SHARE * self.outbox.rate)
         self._soon_at = now + max(_SOON, least)
         if due:
             self._beacon_at = now + max(self.conduct.beacon_every, least)
