@@ -71,7 +71,7 @@ def test_a_beacon_cannot_acknowledge_what_was_never_sent():
 
 
 def test_the_rate_holds_over_any_time():
-    """About 391 bytes with what is around a packet, at 400 bytes a second: ten in 10 seconds, and at first one at once."""
+    """About 391 bytes with what is around a packet, 400 bytes a second: ten in 10 seconds, and at first one at once."""
     outbox = Outbox(OURS, 1, window=1000, queue=1000, rate=400.0)
     for step in range(100):
         outbox.offer(packet(step))
