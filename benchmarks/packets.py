@@ -196,10 +196,11 @@ def measured(sites: int) -> Measured:
         found = []
         for machine in made:
             within = [entry for entry in noted(folder / machine.name, "left") if began <= entry["time"] <= ended]
-            first, last = within[0], within[-1]
-            passed = last["time"] - first["time"]
-            packets = sum(last["packets"].values()) - sum(first["packets"].values())
-            found.append([packets, last["bytes"] - first["bytes"], (len(within) - 1) * (sites - 1)])
+            passed = within[-1]["time"] - within[0]["time"]
+            left = [of for entry in within[1:] for of in entry.get("packets", {}).values()]
+            beacons = [of for entry in within[1:] for of in entry.get("beacons", {}).values()]
+            found.append([sum(of["number"] for of in left), sum(of["bytes"] for of in left)])
+            found[-1].append(sum(of["number"] for of in beacons))
             found[-1] = [each / passed for each in found[-1]]
         return Measured(*np.mean(found, 0).tolist(), came, sent, received)
 

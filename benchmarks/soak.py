@@ -116,7 +116,8 @@ def _say(folder: Path, names: list[str], figures: dict[str, Any]) -> None:
     }
     operator = [json.loads(line) for line in (folder / "operator.jsonl").read_text().splitlines()]
     until = operator[-1]["time"]
-    packets = [[line for line in lines if line["event"] == "left"][-1] for lines in journals.values()]
+    left = [line for lines in journals.values() for line in lines if line["event"] == "left"]
+    packets = [to for line in left for to in line.get("packets", {}).values()]
     gone = [
         f"{name}: {each['peer']}"
         for name, lines in journals.items()
@@ -133,7 +134,7 @@ def _say(folder: Path, names: list[str], figures: dict[str, Any]) -> None:
         "milliseconds of an answer, median, 99 %, most": ", ".join(
             f"{of:.0f}" for of in (*np.percentile(answers, [50, 99]), answers.max())
         ),
-        "packets sent, of all sites": sum(sum(each["packets"].values()) for each in packets),
+        "packets sent, of all sites": sum(to["number"] for to in packets),
         "packets refused, of all sites": sum(
             line["packets"] for lines in journals.values() for line in lines if line["event"] == "refused"
         ),
