@@ -115,20 +115,22 @@ def _say(folder: Path, names: list[str], figures: dict[str, Any]) -> None:
         for name in names
     }
     operator = [json.loads(line) for line in (folder / "operator.jsonl").read_text().splitlines()]
-    until = operator[-1]["time"]
+    began, until = operator[0]["time"], operator[-1]["time"]
     left = [line for lines in journals.values() for line in lines if line["event"] == "left"]
     packets = [to for line in left for to in line.get("packets", {}).values()]
+    early = [each for lines in journals.values() for each in lines if each["event"] == "gone" and each["time"] < began]
     gone = [
         f"{name}: {each['peer']}"
         for name, lines in journals.items()
         for each in lines
-        if each["event"] == "gone" and each["time"] < until
+        if each["event"] == "gone" and began <= each["time"] < until
     ]
     asked = [each for each in operator if each["event"] == "asked"]
     answers = np.array([ms for each in asked for ms in each["milliseconds"].values() if ms is not None])
     gaps = np.array([each["seconds"] for each in operator if each["event"] == "beacon"])
     figures |= {
         "sites falsely taken for gone": len(gone),
+        "and before all sites had begun, while programs were compiled": len(early),
         "questions": len(asked),
         "answers, of all that were wanted": f"{len(answers)} of {len(asked) * SITES}",
         "milliseconds of an answer, median, 99 %, most": ", ".join(
