@@ -26,7 +26,7 @@ from palaver.data.inputs import to_float
 from palaver.exchange import protocol
 from palaver.exchange.build import make_collective, make_shards
 from palaver.peers.build import make_material
-from palaver.peers.serve import make_site, run
+from palaver.peers.serve import make_site, rehearse, run
 from palaver.peers.settings import SiteSettings
 from palaver.types import NO_LABEL, Batch
 
@@ -134,12 +134,7 @@ def talk(of: Run, rank: int, root: Path | None) -> None:
     settings = of.site(rank)
     material = make_material(settings, root)
     for peer in (material.peer, material.twin):
-        before = {name: array.copy() for name, array in peer.arrays().items()}
-        about = peer.about()
-        if peer.agreement.reference is not None:
-            peer.learner.encode(peer.agreement.reference[: peer.agreement.protocol.batch_size])
-        peer.turn()
-        peer.restore(before, about)
+        rehearse(peer)
     x = _looked_at(of, rank, *material.test)
     peer, log = material.peer, Log(of, rank, material.peer.agreement.classes)
     peer.learner.predict(x)

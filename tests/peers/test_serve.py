@@ -1,15 +1,22 @@
 """What a site's process tells of its model."""
 
+import jax
 import numpy as np
 import pytest
-from sites import world
+import torch
+from sites import LEAN, NODES, world
+from sklearn.linear_model import SGDClassifier
 
 pytest.importorskip("zenoh")
 
 from palaver.data import load
 from palaver.decision import fit_temperature
 from palaver.peers.build import Material
-from palaver.peers.serve import Reporter, agrees, warning
+from palaver.peers.core import Peer
+from palaver.peers.learners.flax import FlaxLearner
+from palaver.peers.learners.sklearn import SklearnLearner
+from palaver.peers.learners.torch import TorchLearner
+from palaver.peers.serve import Reporter, agrees, rehearse, warning
 from palaver.peers.transport import Arrived
 from palaver.peers.wire import Ask, Beacon, decode, encode
 
@@ -35,6 +42,35 @@ def test_each_answer_has_the_temperature_that_its_model_fits_on_validation_examp
             np.frombuffer(found.logits, np.float32).reshape(3, 10), peer.learner.predict(x).logits
         )
     assert reporter.temperature(site.peer) != reporter.temperature(twin)
+
+
+def in_flax():
+    return FlaxLearner(NODES[(8,)], NODES[(8,)].init(jax.random.key(0)))
+
+
+def in_torch():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    return TorchLearner(module, torch.optim.Adam(module.parameters()), LEAN, classes=10)
+
+
+def in_sklearn():
+    return SklearnLearner(SGDClassifier(loss="log_loss"), LEAN, classes=10)
+
+
+@pytest.mark.parametrize("learner", [in_flax, in_torch, in_sklearn])
+def test_a_rehearsal_leaves_nothing_behind(learner):
+    """Afterwards a peer does what one does that has not rehearsed."""
+    made = world(2)
+    rehearsed, other = (Peer(made.agreement, 0, learner(), *made.own[0]) for _ in range(2))
+    rehearse(rehearsed)
+    for _ in range(20):
+        ours, theirs = rehearsed.turn(), other.turn()
+        np.testing.assert_array_equal(ours.x, theirs.x)
+        assert ours.outgoing == theirs.outgoing
+    assert rehearsed.about() == other.about()
+    for (name, array), same in zip(rehearsed.arrays().items(), other.arrays().values(), strict=True):
+        np.testing.assert_allclose(array, same, atol=1e-6, err_msg=name)
 
 
 def test_agreement_is_about_what_was_heard():

@@ -90,6 +90,8 @@ def make_site(settings: SiteSettings, material: Material) -> Site:
     epoch = int(time.time()) if folder is None else checkpoint.next_epoch(folder, time.time())
     agreed = settings.agreed()
     reporter = Reporter(material)
+    for peer in (material.peer, material.twin):  # a site that compiles is slow to answer, so it does so before it joins
+        rehearse(peer)
     conduct = Conduct(
         agreed.settings.rounds, pace=settings.pace, checkpoint_every=settings.checkpoint_seconds, folder=folder
     )
@@ -111,6 +113,20 @@ def make_site(settings: SiteSettings, material: Material) -> Site:
         site.transport.close()
         raise
     return site
+
+
+def rehearse(peer: Peer) -> None:
+    """Plays a round and forgets it, so that the peer's programs are compiled.
+
+    Args:
+        peer: which has begun nothing.
+
+    """
+    before = {name: array.copy() for name, array in peer.arrays().items()}, peer.about()
+    if peer.agreement.reference is not None:
+        peer.learner.encode(peer.agreement.reference[: peer.agreement.protocol.batch_size])
+    peer.turn()
+    peer.restore(*before)
 
 
 def _shown(settings: SiteSettings, site: Site) -> AbstractContextManager[Callable[[float], None]]:
