@@ -192,6 +192,27 @@ def test_a_flood_is_counted_and_holds_nothing():
     assert len(site.refused) <= 3
 
 
+def test_a_question_whose_answer_has_no_room_or_fails_the_model_is_refused_and_others_are_answered():
+    site, answers = world(2).sites[0], []
+
+    def ask(rows):
+        x = np.zeros((rows, 8, 8), np.uint8)
+        site.take(Arrived("ask", "", encode(Ask(site.collective, rows, x.tobytes())), answers.append))
+
+    site.peer.agreement = site.peer.agreement._replace(classes=100)
+    for rows in (1, 163, 164, 1000):  # 163 rows of 100 classes have 65,200 bytes
+        ask(rows)
+    assert (len(answers), site.refused) == (2, {("?", "rows"): 2})
+
+    class Broken:
+        def predict(self, x):
+            raise ValueError("no such input")
+
+    site.peer.learner = Broken()
+    ask(1)
+    assert (len(answers), site.refused["?", "model"]) == (2, 1)
+
+
 def test_a_restart_goes_on_from_the_checkpoint(tmp_path):
     calm = world(3, folder=tmp_path, conduct={"checkpoint_every": 5.0})
     calm.play(23)

@@ -17,10 +17,11 @@ from palaver.errors import MachineError, PalaverError
 from palaver.peers import checkpoint
 from palaver.peers.agreement import digest
 from palaver.peers.core import Peer
+from palaver.peers.learners import foreign
 from palaver.peers.ledger import UNKNOWN, Ledger
 from palaver.peers.links import AROUND, Outbox, Seen
 from palaver.peers.transport import Arrived, Transport
-from palaver.peers.wire import Answer, Ask, Beacon, RefusedError, Said, State, array, decode, encode
+from palaver.peers.wire import ROOM, Answer, Ask, Beacon, RefusedError, Said, State, array, decode, encode
 
 _SHARE = 0.25
 """Of the rate, what beacons take at most, beside it. They acknowledge, so that with fewer of them a window of packets
@@ -265,9 +266,12 @@ class Site:
         deal, message = self.peer.agreement, decode(arrived.data, self.collective)
         if not isinstance(message, Ask):
             raise RefusedError("malformed", f"a {type(message).__name__} in place of a question")
+        if 4 * message.rows * deal.classes > ROOM:
+            raise RefusedError("rows", f"{message.rows} of {deal.classes} classes: an answer has at most {ROOM} bytes")
         x = array(message.x, (message.rows, *deal.shape), deal.dtype)
         of = self.twin if message.silent and self.twin is not None else self.peer
-        logits = np.asarray(of.learner.predict(x).logits, "<f4")
+        with foreign("a question's inputs"):
+            logits = np.asarray(of.learner.predict(x).logits, "<f4")
         assert arrived.reply is not None
         answer = encode(Answer(self.collective, of.step, logits.tobytes(), self.temperature(of)))
         arrived.reply(answer)

@@ -20,6 +20,8 @@ import numpy as np
 VERSION = 2
 LARGEST = 65536
 """Bytes of a message at most; Zenoh drops larger ones where buffers are small."""
+ROOM = LARGEST - 64
+"""Bytes of arrays in a message at most; its other fields have fewer than the rest."""
 DIGEST = 8
 """Bytes of a digest."""
 
@@ -48,9 +50,10 @@ REASONS = {
     "collective": "of another collective, or one with another description or reference set",
     "stranger": "from nobody of the collective",
     "replayed": "received before, or from an earlier life of its sender",
-    "rows": "about rows that are not there",
+    "rows": "about rows that are not there, or more of them than an answer has room for",
     "payload": "a payload that is not one of the channel's",
     "not finite": "numbers that are not finite",
+    "model": "numbers that the model fails at",
     "muted": "from a sender that is not believed",
 }
 """Why something from outside is not used."""

@@ -18,7 +18,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -296,7 +296,7 @@ class ZenohTransport:
 
     def _question(self, query: zenoh.Query) -> None:
         def reply(answer: bytes) -> None:
-            with query:
+            with suppress(zenoh.ZError), query:  # whoever asked may be gone, or the session another one
                 query.reply(f"{self._at}/ask/{self._links.name}", answer)
 
         data = b"" if query.payload is None else bytes(query.payload)

@@ -1,9 +1,12 @@
 """What learns at a site: any framework's model behind one protocol, NumPy in and out."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 
+from palaver.peers.wire import RefusedError
 from palaver.types import Outputs, PyTree
 
 
@@ -57,3 +60,24 @@ class Learner(Protocol):
 
         """
         ...
+
+
+@contextmanager
+def foreign(what: str) -> Generator[None]:
+    """While open, a model is given what others sent: where it fails, that is refused, and the site goes on.
+
+    Models are anyone's code, which may raise anything.
+
+    Args:
+        what: it is given.
+
+    Raises:
+        RefusedError: the model failed.
+
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise RefusedError("model", f"{what}: {type(error).__name__}") from error
