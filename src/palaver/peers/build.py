@@ -1,6 +1,7 @@
 """From a site's settings to what it runs: what was agreed on, its examples, its model, and the model's silent twin."""
 
 import importlib.util
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from palaver.channels import CHANNELS
+from palaver.channels import CHANNELS, encoded_bits
 from palaver.data import Dataset, load
 from palaver.data.dataset import check_examples, check_finite
 from palaver.data.inputs import to_float
@@ -22,6 +23,7 @@ from palaver.peers.judge import Judge
 from palaver.peers.learners import Learner
 from palaver.peers.learners.flax import FlaxLearner
 from palaver.peers.settings import SiteSettings
+from palaver.peers.wire import ROOM
 from palaver.types import Node, PalaverError
 
 
@@ -77,6 +79,7 @@ def make_material(settings: SiteSettings, data_root: Path | None = None) -> Mate
         dtype=data.x_train.dtype,
         reference=reference,
     )
+    _check_size(agreement)
     never = agreement.protocol._replace(p_consume=0.0, p_broadcast=0.0)
     silent = agreement._replace(protocol=never, talk=Talk(), reference=None)
     make = _learner(settings, node, agreement, jax.random.fold_in(first, me))
@@ -90,6 +93,22 @@ def make_material(settings: SiteSettings, data_root: Path | None = None) -> Mate
         (data.x_validation, data.y_validation),
         (data.x_test, data.y_test),
     )
+
+
+def _check_size(deal: Agreement) -> None:
+    """Checks that packets fit into a message."""
+    example = encoded_bits(deal.payload())
+    if deal.talk.examples == "own":
+        example += 8 * math.prod(deal.shape) * deal.dtype.itemsize
+    batch, most = deal.protocol.batch_size, 8 * ROOM // max(1, example)
+    if deal.protocol.p_broadcast == 0 or batch <= most:
+        return
+    size = f"batch_size is {batch}: a packet would have {-(-batch * example // 8)} bytes, and at most {ROOM} are sent"
+    if deal.talk.examples == "own":
+        other = "or a reference set (reference above 0), of which packets name the rows alone"
+    else:
+        other = "or payloads of fewer bits"
+    raise PalaverError(f"{size}: give {f'at most {most}, ' if most else ''}{other.removeprefix('' if most else 'or ')}")
 
 
 def _shard(settings: SiteSettings, data: Dataset, me: int) -> tuple[np.ndarray, np.ndarray | None]:
