@@ -153,6 +153,8 @@ def _access(links: Links) -> dict[str, Any]:
         let(name, _IS_THERE[:1], [f"{at}/alive/{name}"], "is there")
         let(name, _IS_THERE[1:], [f"{at}/alive/*"], "looks")
     for name in links.operators:
+        if name in links.refused:
+            continue
         subjects.append({"id": name, "cert_common_names": [name]})
         let(name, ("declare_subscriber",), [f"{at}/state/{links.name}", f"{at}/state/*"], "reads")
         let(name, ("query",), asked, "asks")
