@@ -32,3 +32,7 @@ def test_a_batch_that_no_packet_holds_is_refused_and_the_largest_that_is_named_f
     assert len(encode(most_seq.message(found.digest, 2**63 - 1, 2**31 - 1))) <= LARGEST
     assert np.frombuffer(said.x, deal.dtype).size == 64 * most > 60_000
     make_material(settings(RAW | {"batch_size": 1200, "p_broadcast": 0.0}))
+
+
+def test_inputs_of_others_may_be_16_times_as_large_as_the_largest_known():
+    assert make_material(settings(RAW)).peer.agreement.largest == 16 * 255

@@ -40,6 +40,18 @@ def test_naive_bayes_counts_what_it_hears():
     np.testing.assert_allclose(learner.estimator.theta_, mean, atol=0.01)
 
 
+def test_an_estimator_that_fails_at_what_it_receives_is_as_it_was():
+    learner = in_sklearn()
+    train(learner, 4)
+    before = learner.arrays()
+    x, labels, target = batch(5)
+    huge = np.full_like(x, 3e38)
+    with pytest.raises(ValueError, match="overflow"), np.errstate(all="ignore"):
+        learner.learn(huge, labels, target, seed=seed_of(5))
+    assert_same(before, learner.arrays())
+    train(learner, 2)
+
+
 def test_before_the_first_step_scikit_learn_knows_nothing():
     learner = in_sklearn()
     outputs = learner.predict(batch(0)[0])

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from sites import LEAN, MEAN, world
 
+from palaver import channels
+from palaver.exchange.description import Talk
 from palaver.exchange.protocol import Protocol
 from palaver.peers import checkpoint
 from palaver.peers.snapshot import snapshot
 from palaver.peers.transport import Arrived
-from palaver.peers.wire import Ask, encode
+from palaver.peers.wire import Ask, RefusedError, Said, encode
 from palaver.types import Outputs, PalaverError
 
 
@@ -211,6 +213,75 @@ def test_a_question_whose_answer_has_no_room_or_fails_the_model_is_refused_and_o
     site.peer.learner = Broken()
     ask(1)
     assert (len(answers), site.refused["?", "model"]) == (2, 1)
+
+
+class Fails:
+    """A learner that takes nothing from others."""
+
+    def __init__(self, learner):
+        self.learner = learner
+
+    def __getattr__(self, name):
+        return getattr(self.learner, name)
+
+    def learn(self, x, labels, received, **given):
+        if received is not None:
+            raise ValueError("too large")
+        return self.learner.learn(x, labels, received, **given)
+
+
+def own_examples():
+    """Two sites that send examples of their own, of numbers up to 1."""
+    made = world(2, talk=Talk())
+    made.agreement = made.agreement._replace(dtype=np.dtype(np.float32), reference=None, largest=16.0)
+    made.own = [((x / 255).astype(np.float32), y) for x, y in made.own]
+    for me in range(2):
+        made.start(me)
+    return made
+
+
+def test_inputs_far_larger_than_the_data_sets_are_refused():
+    made = own_examples()
+    peer, said = made.sites[0].peer, []
+    while not said:
+        said = made.sites[1].peer.turn({0}).outgoing
+    for number, waits in ((15.9, 1), (-15.9, 2), (16.1, 2), (-16.1, 2), (3e38, 2)):
+        x = np.frombuffer(said[0].x, np.float32).copy()
+        x[7] = number
+        packet = said[0]._replace(x=x.tobytes()).message(made.digest, 0, 0)
+        if abs(number) < 16:
+            peer.receive(1, packet)
+        else:
+            with pytest.raises(RefusedError) as refused:
+                peer.receive(1, packet)
+            assert refused.value.reason == "range"
+        assert len(peer.inbox) == waits
+
+
+def test_features_far_larger_than_features_are_refused():
+    made = own_examples()
+    made.agreement = made.agreement._replace(channel=channels.features())
+    peer = made.start(0).peer
+    x, features = np.zeros((32, 8, 8), np.float32), np.zeros((32, 32), np.float32)
+    for number in (9e3, 2e4):
+        features[3, 3] = -number
+        packet = Said(made.digest, 0, 0, 0, 0, features.tobytes(), x.tobytes())
+        if number < 1e4:
+            peer.receive(1, packet)
+        else:
+            with pytest.raises(RefusedError, match="beyond 10000"):
+                peer.receive(1, packet)
+    assert len(peer.inbox) == 1
+
+
+def test_a_model_that_fails_at_what_it_receives_goes_on_and_its_sender_is_counted():
+    made = own_examples()
+    site = made.sites[0]
+    site.peer.learner = Fails(site.peer.learner)
+    made.play(10)
+    assert site.peer.step == 100
+    assert site.refused == {("site-1", "model"): site.peer.counts.consumed}
+    assert site.peer.counts.consumed > 10
 
 
 def test_a_restart_goes_on_from_the_checkpoint(tmp_path):

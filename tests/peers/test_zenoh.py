@@ -147,22 +147,24 @@ def test_a_name_on_the_list_of_refusals_is_not_heard(links):
 
 
 def test_an_operator_on_the_list_of_refusals_gets_no_answer_and_reads_no_beacon(links):
-    refusing = ZenohTransport(links("a", refused=frozenset(["operator.demo"])))
-    with contextlib.closing(refusing) as a, contextlib.closing(ZenohTransport(links("b"))) as b:
-        with opened(links("operator.demo")) as operator:
-            heard = []
-            subscriber = operator.declare_subscriber("palaver/c/state/*", lambda s: heard.append(bytes(s.payload)))
-            until = time.monotonic() + 5
-            while heard.count(b"of b") < 20:  # a beacon of a would be among them
-                assert time.monotonic() < until
-                a.beacon(b"of a")
-                b.beacon(b"of b")
-                time.sleep(0.02)
-            operator.get("palaver/c/ask/*", payload=b"question", timeout=2.0)
-            wait(b, "ask", "")
-            assert set(heard) == {b"of b"}
-            assert "ask" not in {each.kind for each in wait_more(a)}
-            subscriber.undeclare()
+    with (
+        contextlib.closing(ZenohTransport(links("a", refused=frozenset(["operator.demo"])))) as a,
+        contextlib.closing(ZenohTransport(links("b"))) as b,
+        opened(links("operator.demo")) as operator,
+    ):
+        heard = []
+        subscriber = operator.declare_subscriber("palaver/c/state/*", lambda s: heard.append(bytes(s.payload)))
+        until = time.monotonic() + 5
+        while heard.count(b"of b") < 20:  # a beacon of a would be among them
+            assert time.monotonic() < until
+            a.beacon(b"of a")
+            b.beacon(b"of b")
+            time.sleep(0.02)
+        operator.get("palaver/c/ask/*", payload=b"question", timeout=2.0)
+        wait(b, "ask", "")
+        assert set(heard) == {b"of b"}
+        assert "ask" not in {each.kind for each in wait_more(a)}
+        subscriber.undeclare()
 
 
 def test_nobody_is_found_without_an_endpoint(links):

@@ -1,6 +1,7 @@
 """What all peers of a collective agree on, and the digest by which they know that they do."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -44,6 +45,8 @@ class Agreement(NamedTuple):
     """Of inputs."""
     reference: np.ndarray | None = None
     """``[R, ...]`` inputs of the reference set, in the order in which packets name them; ``None``: there is none."""
+    largest: float = math.inf
+    """Magnitude of numbers in inputs of others that this peer learns from."""
 
     def payload(self) -> PyTree:
         """Shapes of a packet's payload, leading axis B."""

@@ -18,13 +18,16 @@ from palaver.exchange.build import make_collective, make_shards
 from palaver.exchange.description import Talk
 from palaver.npz import read_npz
 from palaver.peers.agreement import Agreement, digest
-from palaver.peers.core import Peer
+from palaver.peers.core import Peer, magnitude
 from palaver.peers.judge import Judge
 from palaver.peers.learners import Learner
 from palaver.peers.learners.flax import FlaxLearner
 from palaver.peers.settings import SiteSettings
 from palaver.peers.wire import ROOM
 from palaver.types import Node, PalaverError
+
+_FAR = 16
+"""Inputs of others may be so many times as large as the largest of the data set and of the site's own examples."""
 
 
 class Material(NamedTuple):
@@ -78,6 +81,7 @@ def make_material(settings: SiteSettings, data_root: Path | None = None) -> Mate
         shape=data.shape,
         dtype=data.x_train.dtype,
         reference=reference,
+        largest=_FAR * max(magnitude(data.x_train), magnitude(x)),
     )
     _check_size(agreement)
     never = agreement.protocol._replace(p_consume=0.0, p_broadcast=0.0)

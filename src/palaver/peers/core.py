@@ -5,7 +5,7 @@ Where every packet arrives between two rounds, peers make the simulation's every
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,7 @@ from palaver.exchange import protocol, reference
 from palaver.exchange.protocol import Coins, Protocol
 from palaver.peers.agreement import Agreement
 from palaver.peers.judge import Judge
-from palaver.peers.learners import Learner
+from palaver.peers.learners import Learner, foreign
 from palaver.peers.memory import Arrival, Memory
 from palaver.peers.wire import RefusedError, Said, array
 from palaver.types import NO_LABEL, NO_PACKET, NO_PEER, Array, PalaverError, PyTree
@@ -30,6 +30,9 @@ _DRAWN = 16
 
 _WAITING = 256
 """Packets that wait at most to be remembered together."""
+
+_LARGEST = 1e4
+"""Magnitude of what is learnt from others at most, features; distributions are within it."""
 
 _confidence = jax.jit(reference.confidence)
 
@@ -133,6 +136,8 @@ class Peer:
     position: int = 0
     """Own examples read."""
     counts: Counts = field(default_factory=Counts)
+    refused: Counter[tuple[int, str]] = field(default_factory=Counter)
+    """What was received well and not used after all, by sender and reason, see ``refusals``."""
     inbox: deque[Packet] = field(default_factory=deque)
     arrived: list[Arrival] = field(default_factory=list)
     memory: Memory | None = None
@@ -175,6 +180,8 @@ class Peer:
         received = self._decode(payload)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((payload, received)) if leaf.dtype.kind == "f"):
             raise RefusedError("not finite", "of a payload")
+        for leaf in jax.tree.leaves(received):
+            _check_range(leaf, _LARGEST)
         if self.memory is not None:
             ones = np.ones(deal.protocol.batch_size, np.float32)
             weight = np.asarray(_confidence(received)) if deal.talk.weighted else ones
@@ -191,7 +198,9 @@ class Peer:
         """The inputs that a packet is about."""
         deal, rows = self.agreement, self.agreement.protocol.batch_size
         if deal.talk.examples == "own":
-            return array(said.x, (rows, *deal.shape), deal.dtype)
+            x = array(said.x, (rows, *deal.shape), deal.dtype)
+            _check_range(x, deal.largest)
+            return x
         assert deal.reference is not None
         if said.x or said.start > len(deal.reference) - rows:
             raise RefusedError("rows", f"{rows} from {said.start} on: the reference set has {len(deal.reference)}")
@@ -231,7 +240,15 @@ class Peer:
         to = [int(peer) for peer in draws.to if peer != NO_PEER and (reached is None or peer in reached)]
         speaks = bool(decided.broadcast and to)
         say = speaks and deal.talk.examples == "own"
-        payload = self.learner.learn(x, labels, received, seed=draws.seed, say=say)
+        if read is None:
+            payload = self.learner.learn(x, labels, received, seed=draws.seed, say=say)
+        else:
+            try:
+                with foreign("what was received"):
+                    payload = self.learner.learn(x, labels, received, seed=draws.seed, say=say)
+            except RefusedError as error:
+                self.refused[read.sender, error.reason] += 1
+                payload, speaks = None, speaks and not say
         outgoing = self._speak(x, payload, int(draws.now), to) if speaks else []
         sender, step = (NO_PACKET, -1) if read is None else (read.sender, read.step)
         self.step += 1
@@ -379,6 +396,17 @@ def change(before: np.ndarray, now: np.ndarray) -> float:
     rows = (len(now), math.prod(now.shape[1:]))
     silent = ~before.reshape(rows).any(-1)
     return float(np.where(silent, 1, 0.5 * np.abs(now - before).reshape(rows).sum(-1)).mean(dtype=np.float32))
+
+
+def magnitude(x: np.ndarray) -> float:
+    """The largest number of an array without its sign; 0 of an empty one."""
+    return max(float(x.max(initial=0)), -float(x.min(initial=0)))
+
+
+def _check_range(x: np.ndarray, largest: float) -> None:
+    """Refuses numbers of which a single step would leave a model's parameters infinite."""
+    if magnitude(x) > largest:
+        raise RefusedError("range", f"numbers beyond {largest:g}")
 
 
 def _bytes(x: np.ndarray, dtype: np.dtype[Any]) -> bytes:

@@ -170,6 +170,7 @@ class Site:
             now: seconds on a clock that never goes back.
 
         """
+        names = self.peer.agreement.names
         for arrived in self.transport.poll():
             self.take(arrived)
         if self.trains and now >= self._turn_at:
@@ -181,6 +182,9 @@ class Site:
                 self.twin.turn()
         elif not self.trains:
             self.peer.absorb()
+        for (sender, reason), number in self.peer.refused.items():
+            self.refused[names[sender] if sender >= 0 else "?", reason] += number
+        self.peer.refused.clear()
         self._send(now)
         if self.conduct.folder is not None and self._saved_at is None:
             self._saved_at = now

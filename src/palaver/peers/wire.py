@@ -53,6 +53,7 @@ REASONS = {
     "rows": "about rows that are not there, or more of them than an answer has room for",
     "payload": "a payload that is not one of the channel's",
     "not finite": "numbers that are not finite",
+    "range": "numbers far larger than those of the data set, or than features are",
     "model": "numbers that the model fails at",
     "muted": "from a sender that is not believed",
 }

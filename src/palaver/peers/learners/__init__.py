@@ -26,6 +26,10 @@ class Learner(Protocol):
         takes its step all the same, as in the simulation: momentum and weight decay go on. Estimators of scikit-learn
         know no such step and stay as they are.
 
+        It may raise whatever the model does. Where something was received, estimators of scikit-learn are then as they
+        were before, and so are the parameters of a module of PyTorch of which the loss is not finite; JAX gives its old
+        state away with each step and raises nothing.
+
         Args:
             x: ``[B, ...]``.
             labels: ``[B]`` int32; ``NO_LABEL`` where they are not known.

@@ -1,5 +1,6 @@
 """A site that learns with scikit-learn: any classifier that learns minibatch by minibatch."""
 
+import copy
 from collections.abc import Mapping
 from inspect import signature
 from numbers import Integral
@@ -61,7 +62,14 @@ class SklearnLearner:
             rows, classes = np.nonzero(received > _SMALLEST / self._classes)
             weight = received[rows, classes].astype(float)
         if len(rows):
-            self._fit(self.estimator, _flat(x)[rows], classes, weight, as_seed(seed))
+            before = None if received is None else copy.deepcopy(vars(self.estimator))
+            try:
+                self._fit(self.estimator, _flat(x)[rows], classes, weight, as_seed(seed))
+            except Exception:
+                if before is not None:
+                    vars(self.estimator).clear()
+                    vars(self.estimator).update(before)
+                raise
         return payload
 
     def _fit(self, estimator: Any, x: np.ndarray, classes: np.ndarray, weight: np.ndarray, seed: int) -> None:

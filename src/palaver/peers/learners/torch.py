@@ -50,8 +50,11 @@ class TorchLearner:
             seeded(as_seed(seed))
             self.module.train()
             logits, features = self._forward(x)
+        loss = _loss(logits, labels, received)
+        if received is not None and not loss.isfinite():
+            raise ValueError("the loss on what was received is not finite")
         self.optimizer.zero_grad()
-        _loss(logits, labels, received).backward()
+        loss.backward()
         self.optimizer.step()
         return encoded(self._channel, _outputs(logits, features), labels) if say else None
 
