@@ -34,5 +34,20 @@ def test_a_batch_that_no_packet_holds_is_refused_and_the_largest_that_is_named_f
     make_material(settings(RAW | {"batch_size": 1200, "p_broadcast": 0.0}))
 
 
+def test_a_reference_set_beside_own_examples_is_refused_in_one_line(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((64, 8, 8), np.uint8))
+    with pytest.raises(PalaverError, match="collective.reference is 0, with which sites send") as refused:
+        make_material(settings(RAW, reference=str(tmp_path / "x.npy")))
+    assert "\n" not in str(refused.value)
+
+
+def test_it_is_said_aloud_that_own_examples_leave_the_site_and_only_then(capsys):
+    make_material(settings(RAW))
+    assert capsys.readouterr().err == "palaver: a sends its own examples, raw: collective.reference is 0\n"
+    make_material(settings(RAW | {"p_broadcast": 0.0}))
+    make_material(settings({}))
+    assert capsys.readouterr().err == ""
+
+
 def test_inputs_of_others_may_be_16_times_as_large_as_the_largest_known():
     assert make_material(settings(RAW)).peer.agreement.largest == 16 * 255

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +64,7 @@ def make_material(settings: SiteSettings, data_root: Path | None = None) -> Mate
     agreed, names = settings.agreed(), tuple(settings.peers)
     data = agreed.settings.load(lambda name: load(name, data_root))
     group, me = make_collective(agreed.settings, data), names.index(settings.name)
+    _check_reference(settings, group.talk, group.protocol.p_broadcast)
     rows, reference = _shard(settings, data, me)
     key, first = jax.random.split(jax.random.key(agreed.seed))
     node = group.groups[0][0]
@@ -97,6 +99,19 @@ def make_material(settings: SiteSettings, data_root: Path | None = None) -> Mate
         (data.x_validation, data.y_validation),
         (data.x_test, data.y_test),
     )
+
+
+def _check_reference(settings: SiteSettings, talk: Talk, p_broadcast: float) -> None:
+    """Checks that a reference set that was given is used; says aloud where own examples leave the site."""
+    if talk.examples == "reference":
+        return
+    if settings.reference:
+        raise PalaverError(
+            f"reference is {settings.reference}, and collective.reference is 0, with which sites send examples of "
+            "their own: give collective.reference above 0, or leave reference out"
+        )
+    if p_broadcast:
+        print(f"palaver: {settings.name} sends its own examples, raw: collective.reference is 0", file=sys.stderr)
 
 
 def _check_size(deal: Agreement) -> None:
