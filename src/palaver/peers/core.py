@@ -28,8 +28,8 @@ from palaver.types import NO_LABEL, NO_PACKET, NO_PEER, Array, PalaverError, PyT
 _DRAWN = 16
 """Rounds whose random draws are made at once."""
 
-_WAITING = 256
-"""Packets that wait at most to be remembered together."""
+_WAITING = 16
+"""Packets of one sender that wait at most to be remembered; the oldest are dropped."""
 
 _LARGEST = 1e4
 """Magnitude of what is learnt from others at most, features; distributions are within it."""
@@ -185,9 +185,7 @@ class Peer:
         if self.memory is not None:
             ones = np.ones(deal.protocol.batch_size, np.float32)
             weight = np.asarray(_confidence(received)) if deal.talk.weighted else ones
-            if len(self.arrived) >= _WAITING:
-                self.absorb()
-            self.arrived.append(Arrival(said.start, received, weight, sender))
+            self._wait(Arrival(said.start, received, weight, sender))
             return
         labels = np.full(deal.protocol.batch_size, NO_LABEL, np.int32)
         if deal.channel.labels_of is not None:
@@ -202,9 +200,18 @@ class Peer:
             _check_range(x, deal.largest)
             return x
         assert deal.reference is not None
-        if said.x or said.start > len(deal.reference) - rows:
-            raise RefusedError("rows", f"{rows} from {said.start} on: the reference set has {len(deal.reference)}")
+        last = len(deal.reference) - rows
+        if said.x or said.start > last or (said.start % rows and said.start != last):  # see reference_start
+            raise RefusedError("rows", f"{rows} from {said.start} on, of {len(deal.reference)}")
         return deal.reference[said.start : said.start + rows]
+
+    def _wait(self, arrival: Arrival) -> None:
+        """Until the next round, in which a sender counts once about the same rows, by what it said last."""
+        self.arrived = [each for each in self.arrived if (each.sender, each.start) != (arrival.sender, arrival.start)]
+        of_sender = [each for each in self.arrived if each.sender == arrival.sender]
+        if len(of_sender) == _WAITING:
+            self.arrived = [each for each in self.arrived if each is not of_sender[0]]
+        self.arrived.append(arrival)
 
     def _store(self, packet: Packet) -> None:
         """Into the inbox, by the policy of full ones."""
@@ -268,7 +275,8 @@ class Peer:
             arrived = self.arrived
             if self.judge is not None and arrived:
                 assert self.agreement.reference is not None
-                arrived = self.judge.judged(arrived, self.agreement.reference, self._decode)
+                arrived, muted = self.judge.judged(arrived, self.agreement.reference, self._decode)
+                self.refused.update((sender, "muted") for sender in muted)
             self.memory.add(arrived, self.agreement.talk.decay)
             self.arrived.clear()
 

@@ -32,7 +32,7 @@ class Judge:
 
     def judged(
         self, arrivals: Sequence[Arrival], reference: np.ndarray, decode: Callable[[PyTree], np.ndarray]
-    ) -> list[Arrival]:
+    ) -> tuple[list[Arrival], list[int]]:
         """What is believed of what arrived, with its weight.
 
         Args:
@@ -41,11 +41,12 @@ class Judge:
             decode: from payloads to what a receiver learns.
 
         Returns:
-            The arrivals of senders that are trusted, which weigh as far as these are believed.
+            The arrivals of senders that are trusted, which weigh as far as these are believed; and of each packet whose
+            sender is muted, the sender. Who is on probation is in neither.
 
         """
         answers = dict[int, np.ndarray]()
-        believed, left = list[Arrival](), list(arrivals)
+        believed, muted, left = list[Arrival](), list[int](), list(arrivals)
         while left:  # a packet of each sender at a time
             first = {arrival.sender: arrival for arrival in reversed(left)}
             left = [arrival for arrival in left if arrival is not first[arrival.sender]]
@@ -62,7 +63,8 @@ class Judge:
                 for sender, arrival in first.items()
                 if belief[sender] > 0
             ]
-        return believed
+            muted += [sender for sender in first if self.trust.state[sender] == gate.MUTED]
+        return believed, muted
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that a restart needs, by name."""
