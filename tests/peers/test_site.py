@@ -80,6 +80,8 @@ def test_three_of_ten_that_lie_together_do_harm_unless_there_is_a_gate(undisturb
     calm = np.mean([accuracy for me, accuracy in undisturbed.accuracies().items() if me not in (1, 4, 7)])
     assert means[0] < calm - 10
     assert means[1] > calm - 3
+    muted = {sender for site in lying.sites.values() for sender, reason in site.refused if reason == "muted"}
+    assert {"site-1", "site-4", "site-7"} <= muted
 
 
 def test_all_but_one_gone_goes_on_alone():
@@ -329,6 +331,68 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys):
     (tmp_path / "0" / f"{older}.npz").unlink()
     with pytest.raises(PalaverError, match="holds no other whole checkpoint"):
         checkpoint.restore(tmp_path / "0")
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_good_one_kept(tmp_path):
+    site = world(1, folder=tmp_path).sites[0]
+    folder = tmp_path / "0"
+    for step in (100, 200):
+        checkpoint.save(folder, step, site.saved())
+    (folder / "200.npz").write_bytes(b"damage")
+    assert checkpoint.restore(folder) is not None
+    checkpoint.save(folder, 150, site.saved())
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"100.json", "100.npz", "150.json", "150.npz", "200.json.damaged", "200.npz.damaged"}
+
+
+@pytest.mark.parametrize("at", ["restore", "save"])
+def test_what_a_kill_while_saving_left_is_swept(tmp_path, at):
+    site = world(1, folder=tmp_path).sites[0]
+    folder = tmp_path / "0"
+    checkpoint.save(folder, 100, site.saved())
+    for name in ("300.npz", ".400.npz.abc.draft"):
+        (folder / name).write_bytes(b"half")
+    checkpoint.restore(folder) if at == "restore" else checkpoint.save(folder, 100, site.saved())
+    assert {path.name for path in folder.iterdir()} == {"100.json", "100.npz"}
+
+
+def test_a_site_that_is_done_writes_its_checkpoint_once(tmp_path):
+    site = world(1, rounds=20, folder=tmp_path, conduct={"checkpoint_every": 1.0}).sites[0]
+    for tenth in range(50):
+        site.cycle(tenth / 10)
+    before = (tmp_path / "0" / "20.json").stat().st_mtime_ns
+    assert site.written_at <= 3
+    for tenth in range(50, 80):
+        site.cycle(tenth / 10)
+    assert (tmp_path / "0" / "20.json").stat().st_mtime_ns == before
+    assert site.written_at <= 3
+
+
+def test_a_sender_weighs_once_a_round_about_the_same_rows():
+    made = world(3)
+    peer, said = made.sites[0].peer, []
+    while not said:
+        said = made.sites[1].peer.turn({0}).outgoing
+    packet = said[0].message(made.digest, 0, 0)
+    for sender in (1, *(16 * [2])):
+        peer.receive(sender, packet)
+    weight = peer.arrived[0].weight
+    peer.absorb()
+    np.testing.assert_allclose(peer.memory.weight[packet.start : packet.start + 32], 2 * weight, rtol=1e-6)
+    with pytest.raises(RefusedError) as refused:
+        peer.receive(1, said[0]._replace(start=5).message(made.digest, 0, 1))
+    assert refused.value.reason == "rows"
+
+
+def test_whoever_comes_and_goes_is_noted_once_a_second():
+    made, journal = world(2), []
+    site = made.sites[0]
+    site.journal = journal.append
+    for hundredth in range(300):
+        site.take(Arrived("gone" if hundredth % 2 else "here", "site-1"))
+        site.cycle(hundredth / 100)
+    events = [entry["event"] for entry in journal if entry["event"] in ("here", "gone")]
+    assert events == ["here", "gone", "here"]
 
 
 def test_another_reference_set_data_set_or_model_is_refused_at_a_restart(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 
 from palaver.npz import read_npz
 from palaver.studies.files import (
+    DRAFT,
     DamagedError,
     check_digests,
     digest,
@@ -16,11 +17,14 @@ from palaver.studies.files import (
     write_arrays,
     write_sealed,
     write_text,
+    writing,
 )
 from palaver.types import PalaverError
 
 _KEPT = 2
 _EPOCH = "epoch.json"
+_SUFFIXES = (".json", ".npz")
+"""Of a checkpoint's files; N.json goes first, without which there is no checkpoint."""
 
 
 class Saved(NamedTuple):
@@ -43,16 +47,19 @@ def save(folder: Path, step: int, saved: Saved) -> None:
         MachineError: a file cannot be written, for example on a full disk; the older ones are still there.
 
     """
+    _sweep(folder)
     path = folder / f"{step}.npz"
     write_arrays(path, saved.arrays)
     write_sealed(path.with_suffix(".json"), {"sha256": digest(path), "about": saved.about})
     for old in [each for each in _steps(folder) if each != step][_KEPT - 1 :]:
-        for suffix in (".json", ".npz"):  # N.json first: without it there is no checkpoint
+        for suffix in _SUFFIXES:
             (folder / f"{old}{suffix}").unlink(missing_ok=True)
 
 
 def restore(folder: Path) -> Saved | None:
     """The latest state that is whole; a line on stderr names what is damaged.
+
+    What is damaged is set aside as ``N.npz.damaged``, so that it does not count as one of those that are kept.
 
     Args:
         folder: of the site's checkpoints.
@@ -62,22 +69,28 @@ def restore(folder: Path) -> Saved | None:
 
     Raises:
         PalaverError: none of those that were saved is whole.
+        MachineError: what is damaged cannot be set aside.
 
     """
-    damage: DamagedError | None = None
+    _sweep(folder)
+    damage, damaged = None, list[int]()
     for step in _steps(folder):
         try:
             found = read_sealed(folder / f"{step}.json")
             check_digests(folder, {f"{step}.npz": found["sha256"]})
         except DamagedError as error:
             damage = damage or error
+            damaged.append(step)
             continue
         if damage is not None:
             print(f"palaver: {damage}: going on from the checkpoint before it, step {step}", file=sys.stderr)
+            _set_aside(folder, damaged)
         return Saved(read_npz(folder / f"{step}.npz"), found["about"])
     if damage is not None:
+        files = ", ".join(f"{step}{suffix}" for step in damaged for suffix in _SUFFIXES)
         raise PalaverError(
-            f"{damage}, and {folder} holds no other whole checkpoint: delete that folder, and the site learns anew"
+            f"{damage}, and {folder} holds no other whole checkpoint: delete {files} there and nothing else, and the "
+            "site learns anew"
         )
     return None
 
@@ -104,6 +117,22 @@ def next_epoch(folder: Path, clock: float) -> int:
     epoch = max(before + 1, int(clock))
     write_text(path, json.dumps({"epoch": epoch}) + "\n")
     return epoch
+
+
+def _set_aside(folder: Path, steps: list[int]) -> None:
+    with writing(folder):
+        for path in (folder / f"{step}{suffix}" for step in steps for suffix in _SUFFIXES):
+            if path.exists():
+                path.replace(path.with_name(f"{path.name}.damaged"))
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a process has left that was killed while it wrote a checkpoint."""
+    kept = set(_steps(folder))
+    halves = [path for path in folder.glob("*.npz") if path.stem.isdecimal() and int(path.stem) not in kept]
+    with writing(folder):
+        for path in (*halves, *folder.glob(f".*{DRAFT}")):
+            path.unlink(missing_ok=True)
 
 
 def _steps(folder: Path) -> list[int]:

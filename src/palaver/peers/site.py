@@ -114,11 +114,13 @@ class Site:
     _beacon_at: float = -math.inf
     _soon_at: float = -math.inf
     _saved_at: float | None = None
+    _saved_step: int = -1
 
     def __post_init__(self) -> None:
         self._ids = {name: place for place, name in enumerate(self.peer.agreement.names)}
         self._noted = Counter[tuple[str, str]]()
         self._acknowledged = dict[int, int]()
+        self._noted_present, self._noted_at = set[int](), dict[int, float]()
         self._examples = digest({"labelled": self.peer.labelled}, self.peer.x, self.peer.y).hex()
 
     @property
@@ -182,13 +184,15 @@ class Site:
                 self.twin.turn()
         elif not self.trains:
             self.peer.absorb()
+        self._note_presence(now)
         for (sender, reason), number in self.peer.refused.items():
             self.refused[names[sender] if sender >= 0 else "?", reason] += number
         self.peer.refused.clear()
         self._send(now)
         if self.conduct.folder is not None and self._saved_at is None:
             self._saved_at = now
-        if self._saved_at is not None and now >= self._saved_at + self.conduct.checkpoint_every:
+        due = self._saved_at is not None and now >= self._saved_at + self.conduct.checkpoint_every
+        if due and self.peer.step != self._saved_step:
             self.save()
             self._saved_at = now
             self.written_at = self.written_at if self.trouble else now
@@ -234,11 +238,9 @@ class Site:
         match arrived.kind, arrived.data:
             case "here", _:
                 self.present.add(sender)
-                self.journal({"event": "here", "peer": arrived.sender})
             case "gone", _:
                 self.present.discard(sender)
                 self.foreign.pop(sender, None)
-                self.journal({"event": "gone", "peer": arrived.sender})
             case "packet", data:
                 message = decode(data, self.collective)
                 if not isinstance(message, Said):
@@ -255,6 +257,15 @@ class Site:
                 if not isinstance(message, Beacon):
                     raise RefusedError("malformed", f"a {type(message).__name__} in place of a beacon")
                 self._beacon(sender, message)
+
+    def _note_presence(self, now: float) -> None:
+        """Tells the journal who came and went, of each at most once a second."""
+        for sender in sorted(self.present ^ self._noted_present):
+            if now >= self._noted_at.get(sender, -math.inf) + 1:
+                event = "here" if sender in self.present else "gone"
+                self.journal({"event": event, "peer": self.peer.agreement.names[sender]})
+                self._noted_present ^= {sender}
+                self._noted_at[sender] = now
 
     def _beacon(self, sender: int, beacon: Beacon) -> None:
         if beacon.epoch < self.neighbours.get(sender, Neighbour()).epoch:
@@ -335,7 +346,7 @@ class Site:
         assert self.conduct.folder is not None
         try:
             checkpoint.save(self.conduct.folder, self.peer.step, self.saved())
-            self.trouble = None
+            self.trouble, self._saved_step = None, self.peer.step
         except MachineError as error:
             self.trouble = str(error)
             self.journal({"event": "trouble", "what": self.trouble})
@@ -358,7 +369,8 @@ class Site:
             saved: from ``checkpoint.restore``.
 
         Raises:
-            PalaverError: it is of another description, reference set, data set, or model; nothing has changed then.
+            PalaverError: it is of another description, reference set, data set, or model; the site may then have
+                a part of it, and is not to be used.
 
         """
         about, names = saved.about, self.peer.agreement.names

@@ -213,7 +213,7 @@ class ZenohTransport:
     def __init__(self, links: Links) -> None:
         self._at = f"palaver/{links.collective}"
         self._came = threading.Event()
-        self._presence, self._there = deque[Arrived](), set[str]()
+        self._presence, self._there = dict[str, Arrived](), set[str]()
         self._asked = deque[Arrived](maxlen=_WAITING)
         others = [name for name in links.peers if name != links.name]
         self._packets = {name: deque[Arrived](maxlen=_WAITING) for name in others}
@@ -263,7 +263,7 @@ class ZenohTransport:
             if wait and self._asking:
                 return False
             self._session.close()
-            self._presence.extend(Arrived("gone", name) for name in sorted(self._there))
+            self._presence |= {name: Arrived("gone", name) for name in sorted(self._there)}
             self._there.clear()
             try:
                 self._open(links, how)
@@ -311,7 +311,7 @@ class ZenohTransport:
         if name == self._links.name or name in self._links.refused or name.startswith(OPERATOR):
             return
         (self._there.add if kind == "here" else self._there.discard)(name)
-        self._presence.append(Arrived(kind, name))
+        self._presence[name] = Arrived(kind, name)  # the latest alone, however often it comes and goes
         self._came.set()
 
     def send(self, to: str, data: bytes) -> None:
@@ -332,8 +332,8 @@ class ZenohTransport:
         if wait:
             self._came.wait(wait)
         self._came.clear()
-        found = list[Arrived]()
-        for queue in (self._presence, self._asked, *self._beacons.values(), *self._packets.values()):
+        found = [self._presence.pop(name) for name in list(self._presence)]
+        for queue in (self._asked, *self._beacons.values(), *self._packets.values()):
             for _ in range(len(queue)):
                 found.append(queue.popleft())
         return found
