@@ -395,6 +395,24 @@ def test_whoever_comes_and_goes_is_noted_once_a_second():
     assert events == ["here", "gone", "here"]
 
 
+def test_a_site_whose_clock_was_wrong_once_is_heard_again(tmp_path):
+    made = world(2)
+    made.start(1, epoch=5000)
+    made.play(5)
+    back = made.start(1, epoch=1000, later=lambda heard: checkpoint.later_epoch(tmp_path, heard, clock=1000))
+    made.play(10)
+    assert back.outbox.epoch == 5001
+    assert made.sites[0].seen[1].epoch == 5001
+    assert made.sites[0].seen[1].arrived > 5
+    assert made.sites[0].seen[1].missing == 0
+    assert checkpoint.next_epoch(tmp_path, clock=1000) == 5002
+
+
+def test_nobody_can_move_a_site_more_than_a_year_ahead(tmp_path):
+    assert checkpoint.later_epoch(tmp_path, 1000 + 365 * 86400, clock=1000) is None
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_reference_set_data_set_or_model_is_refused_at_a_restart(tmp_path):
     pair = world(2, folder=tmp_path)
     pair.play(5)

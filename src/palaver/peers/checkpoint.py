@@ -23,6 +23,7 @@ from palaver.types import PalaverError
 
 _KEPT = 2
 _EPOCH = "epoch.json"
+_YEAR = 365 * 86400
 _SUFFIXES = (".json", ".npz")
 """Of a checkpoint's files; N.json goes first, without which there is no checkpoint."""
 
@@ -117,6 +118,28 @@ def next_epoch(folder: Path, clock: float) -> int:
     epoch = max(before + 1, int(clock))
     write_text(path, json.dumps({"epoch": epoch}) + "\n")
     return epoch
+
+
+def later_epoch(folder: Path | None, heard: int, clock: float) -> int | None:
+    """The epoch of a site whose packets others refuse, since they know of a later one: its clock was wrong once.
+
+    Args:
+        folder: of the site's checkpoints; ``None``: it keeps none.
+        heard: the epoch that others know of, by what they say.
+        clock: Unix time, which may be wrong.
+
+    Returns:
+        ``heard + 1``, on the disk; ``None`` where that is more than a year ahead of the clock.
+
+    Raises:
+        MachineError: it cannot be written.
+
+    """
+    if heard >= clock + _YEAR:
+        return None
+    if folder is not None:
+        write_text(folder / _EPOCH, json.dumps({"epoch": heard + 1}) + "\n")
+    return heard + 1
 
 
 def _set_aside(folder: Path, steps: list[int]) -> None:

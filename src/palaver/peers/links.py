@@ -88,6 +88,17 @@ class Outbox:
     at: float | None = None
     """When the credit was computed, in seconds."""
 
+    def begin(self, epoch: int) -> None:
+        """Begins another life, in which packets are counted anew.
+
+        Args:
+            epoch: of it, larger than the one before.
+
+        """
+        self.epoch = epoch
+        for line in self.lines.values():
+            line.seq, line.arrived, line.idle = 0, -1, 0
+
     def offer(self, packet: Outgoing) -> None:
         """Puts a packet in the queue to its neighbour; a full queue drops its oldest."""
         line = self.lines.setdefault(packet.to, Line(deque(maxlen=self.queue)))

@@ -105,6 +105,7 @@ def make_site(settings: SiteSettings, material: Material) -> Site:
         journal=journal(None if folder is None else folder / "journal.jsonl"),
         report=reporter,
         temperature=reporter.temperature,
+        later=lambda heard: checkpoint.later_epoch(folder, heard, time.time()),
     )
     try:
         if saved is not None:

@@ -34,6 +34,10 @@ _ENOUGH = 4
 """Packets of one sender that are acknowledged before the next beacon is due."""
 
 
+_RENEWED = 60.0
+"""Seconds between epochs that a site begins because of what others say."""
+
+
 class Conduct(NamedTuple):
     """What a site does beside learning."""
 
@@ -89,6 +93,8 @@ class Site:
     """What its beacons tell about it."""
     temperature: Callable[[Peer], float] = lambda peer: 1.0
     """Of its model or of its silent twin, fitted on validation examples."""
+    later: Callable[[int], int | None] = lambda heard: None
+    """An epoch after the one that others know of, saved; ``None``: that one cannot be right."""
     present: set[int] = field(default_factory=set)
     """Ids of those that can be reached."""
     seen: dict[int, Seen] = field(default_factory=dict)
@@ -115,6 +121,7 @@ class Site:
     _soon_at: float = -math.inf
     _saved_at: float | None = None
     _saved_step: int = -1
+    _renewed_at: float = -math.inf
 
     def __post_init__(self) -> None:
         self._ids = {name: place for place, name in enumerate(self.peer.agreement.names)}
@@ -275,7 +282,25 @@ class Site:
         hears = tuple(name for name in self._ids if name in beacon.received)
         self.neighbours[sender] = Neighbour(beacon.epoch, beacon.step, beacon.state, report or before, hears)
         self.foreign.pop(sender, None)
-        self.outbox.heard_from(sender, beacon.received.get(self.name))
+        received = beacon.received.get(self.name)
+        if received is not None and received[0] > self.outbox.epoch:
+            self._renew(received[0])
+        self.outbox.heard_from(sender, received)
+
+    def _renew(self, heard: int) -> None:
+        """Begins a later life than the one that others know of, at most once in so many seconds."""
+        now = self.outbox.at or 0.0
+        if now < self._renewed_at + _RENEWED:
+            return
+        self._renewed_at = now
+        try:
+            epoch = self.later(heard)
+        except MachineError as error:
+            self.journal({"event": "trouble", "what": str(error)})
+            return
+        if epoch is not None:
+            self.outbox.begin(epoch)
+            self.journal({"event": "epoch", "epoch": epoch})
 
     def _answer(self, arrived: Arrived) -> None:
         deal, message = self.peer.agreement, decode(arrived.data, self.collective)
