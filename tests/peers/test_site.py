@@ -286,6 +286,32 @@ def test_a_model_that_fails_at_what_it_receives_goes_on_and_its_sender_is_counte
     assert site.peer.counts.consumed > 10
 
 
+def test_whoever_sends_much_is_sent_less_and_others_nothing_for_it():
+    made, sent = world(10), Counter()
+    site = made.sites[0]
+    for each in (0, 1):
+        made.sites[each].cycle(0.0)
+    site.take(Arrived("here", "site-1"))
+    packets = []
+    while len(packets) < 80:
+        packets += made.sites[1].peer.turn({0}).outgoing
+    made.network.pass_on = lambda kind, sender, to, data: sent.update({(kind, to): len(data)})
+    came = 0
+    for place, packet in enumerate(packets[:80]):
+        data = encode(packet.message(made.digest, 0, place))
+        came += len(data)
+        site.take(Arrived("packet", "site-1", data))
+        site.outbox.lines.clear()
+        site.conduct = site.conduct._replace(rounds=0)
+        site.cycle(0.9 * place / 80)
+    assert sent.keys() == {("ack", "site-1")}
+    assert 0 < sent["ack", "site-1"] < came
+    before = site.seen[1].arrived
+    site.take(Arrived("packet", "site-1", encode(Said(made.digest, 0, 500, 0, 0, b"rubbish"))))
+    assert site.refused["site-1", "payload"] == 1
+    assert site.seen[1].arrived == before
+
+
 def test_a_restart_goes_on_from_the_checkpoint(tmp_path):
     calm = world(3, folder=tmp_path, conduct={"checkpoint_every": 5.0})
     calm.play(23)
@@ -438,7 +464,7 @@ def test_the_journal_has_every_byte_that_left_and_what_it_was_about():
 
     def tap(kind, sender, to, data):
         if sender == "site-0":
-            left[f"{kind}s", to] += len(data)
+            left["beacons" if kind == "ack" else f"{kind}s", to] += len(data)
         send(kind, sender, to, data)
 
     calm.network.pass_on = tap

@@ -175,7 +175,7 @@ class Seen:
     """Packets in this epoch."""
 
     def check(self, said: Said) -> None:
-        """Notes a packet.
+        """Checks that a packet is new.
 
         Args:
             said: the packet.
@@ -186,11 +186,17 @@ class Seen:
         """
         if said.epoch < self.epoch:
             raise RefusedError("replayed", f"of epoch {said.epoch}: its sender is in {self.epoch}")
+        back = self.newest - said.seq
+        if said.epoch > self.epoch:
+            return
+        if back >= REMEMBERED or (back >= 0 and self.bits >> back & 1):
+            raise RefusedError("replayed", f"packet {said.seq}: the newest is {self.newest}")
+
+    def add(self, said: Said) -> None:
+        """Notes a packet that is new, and was taken in."""
         if said.epoch > self.epoch:
             self.epoch, self.newest, self.bits, self.arrived = said.epoch, -1, 0, 0
         back = self.newest - said.seq
-        if back >= REMEMBERED or (back >= 0 and self.bits >> back & 1):
-            raise RefusedError("replayed", f"packet {said.seq}: the newest is {self.newest}")
         if back >= 0:
             self.bits |= 1 << back
         else:

@@ -28,7 +28,8 @@ _SHARE = 0.25
 would be what holds a thin link back."""
 
 _SOON = 0.05
-"""Seconds between beacons at least, where packets wait to be acknowledged."""
+"""Seconds between acknowledgements at least. These go to the senders alone: to all sites, whoever sends four packets
+would make a site send more bytes than it got."""
 
 _ENOUGH = 4
 """Packets of one sender that are acknowledged before the next beacon is due."""
@@ -119,6 +120,7 @@ class Site:
     _turn_at: float = -math.inf
     _beacon_at: float = -math.inf
     _soon_at: float = -math.inf
+    _free_at: float = -math.inf
     _saved_at: float | None = None
     _saved_step: int = -1
     _renewed_at: float = -math.inf
@@ -214,7 +216,7 @@ class Site:
             On the same clock.
 
         """
-        soonest = min(self._beacon_at, self._turn_at if self.trains else math.inf)
+        soonest = min(max(self._beacon_at, self._free_at), self._turn_at if self.trains else math.inf)
         return now if soonest <= now else soonest
 
     def rest(self, seconds: float) -> None:
@@ -252,8 +254,16 @@ class Site:
                 message = decode(data, self.collective)
                 if not isinstance(message, Said):
                     raise RefusedError("malformed", f"a {type(message).__name__} in place of a packet")
-                self.seen.setdefault(sender, Seen()).check(message)
+                seen = self.seen.get(sender, Seen())
+                seen.check(message)
                 self.peer.receive(sender, message)
+                seen.add(message)
+                self.seen[sender] = seen
+            case "ack", data:
+                message = decode(data, self.collective)
+                if not isinstance(message, Beacon):
+                    raise RefusedError("malformed", f"a {type(message).__name__} in place of an acknowledgement")
+                self._acknowledgement(sender, message)
             case _, data:
                 try:
                     message = decode(data, self.collective)
@@ -282,6 +292,11 @@ class Site:
         hears = tuple(name for name in self._ids if name in beacon.received)
         self.neighbours[sender] = Neighbour(beacon.epoch, beacon.step, beacon.state, report or before, hears)
         self.foreign.pop(sender, None)
+        self._acknowledgement(sender, beacon)
+
+    def _acknowledgement(self, sender: int, beacon: Beacon) -> None:
+        if beacon.epoch < self.neighbours.get(sender, Neighbour()).epoch:
+            raise RefusedError("replayed", f"an acknowledgement of epoch {beacon.epoch}")
         received = beacon.received.get(self.name)
         if received is not None and received[0] > self.outbox.epoch:
             self._renew(received[0])
@@ -323,18 +338,29 @@ class Site:
             self.transport.send(names[to], data)
             about = start if deal.talk.examples == "reference" else None
             self.ledger.add("packets", names[to], len(data), deal.protocol.batch_size, about)
-        waits = any(seen.arrived - self._acknowledged.get(sender, 0) >= _ENOUGH for sender, seen in self.seen.items())
-        if now < (self._soon_at if waits else self._beacon_at):
-            return
-        self._acknowledged = {sender: seen.arrived for sender, seen in self.seen.items()}
-        due = now >= self._beacon_at
-        self.reported = self.report(self) if due else self.reported
-        size = self._tell(self.reported if due else {})
-        least = (size + AROUND) * (len(names) - 1) / (_SHARE * self.outbox.rate)
-        self._soon_at = now + max(_SOON, least)
+        due = now >= max(self._beacon_at, self._free_at)
+        waiting = {at: seen.arrived - self._acknowledged.get(at, 0) for at, seen in self.seen.items()}
         if due:
-            self._beacon_at = now + max(self.conduct.beacon_every, least)
+            self.reported = self.report(self)
+            spent = (self._tell(self.reported) + AROUND) * (len(names) - 1)
+            self._acknowledged = {sender: seen.arrived for sender, seen in self.seen.items()}
+            self._beacon_at = now + self.conduct.beacon_every
             self.note()
+        elif now >= max(self._soon_at, self._free_at) and max(waiting.values(), default=0) >= _ENOUGH:
+            spent = sum(self._acknowledge(sender) + AROUND for sender, number in waiting.items() if number > 0)
+        else:
+            return
+        self._soon_at, self._free_at = now + _SOON, now + spent / (_SHARE * self.outbox.rate)
+
+    def _acknowledge(self, sender: int) -> int:
+        """Tells one sender what arrived of it, with fewer bytes than its packets have; gives them."""
+        name, seen = self.peer.agreement.names[sender], self.seen[sender]
+        self._acknowledged[sender] = seen.arrived
+        received = {name: (seen.epoch, seen.newest)}
+        data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, self.state, received))
+        self.transport.acknowledge(name, data)
+        self.ledger.add("beacons", name, len(data))
+        return len(data)
 
     def _tell(self, report: dict[str, float]) -> int:
         """Sends a beacon; gives its bytes."""

@@ -9,7 +9,7 @@ class Arrived(NamedTuple):
     """Something that came in."""
 
     kind: str
-    """``packet``, ``beacon``, ``ask``; or ``here`` and ``gone``: a peer can be reached, or no more."""
+    """``packet``, ``beacon``, ``ack``, ``ask``; or ``here`` and ``gone``: a peer can be reached, or no more."""
     sender: str
     """Name of the peer, as the transport knows it; of an ``ask``, who asks or nothing."""
     data: bytes = b""
@@ -26,6 +26,10 @@ class Transport(Protocol):
 
     def beacon(self, data: bytes) -> None:
         """Sends a beacon to all peers; it may be lost."""
+        ...
+
+    def acknowledge(self, to: str, data: bytes) -> None:
+        """Sends an acknowledgement to one peer; it may be lost."""
         ...
 
     def poll(self, wait: float = 0.0) -> list[Arrived]:
@@ -90,6 +94,10 @@ class End:
         for to in self.network.ends:
             if to != self.name:
                 self.network.pass_on("beacon", self.name, to, data)
+
+    def acknowledge(self, to: str, data: bytes) -> None:
+        """See ``Transport.acknowledge``."""
+        self.network.pass_on("ack", self.name, to, data)
 
     def poll(self, wait: float = 0.0) -> list[Arrived]:
         """See ``Transport.poll``; it never waits."""

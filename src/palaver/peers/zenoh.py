@@ -5,6 +5,7 @@ Key expressions, with C the collective's name:
 | key | what |
 |---|---|
 | ``palaver/C/p/FROM/TO`` | a packet |
+| ``palaver/C/ack/FROM/TO`` | an acknowledgement |
 | ``palaver/C/state/FROM`` | a beacon |
 | ``palaver/C/alive/NAME`` | that a site is there |
 | ``palaver/C/ask/NAME`` | questions to a site |
@@ -145,8 +146,14 @@ def _access(links: Links) -> dict[str, Any]:
         if name == links.name or name in links.refused:
             continue
         subjects.append({"id": name, "cert_common_names": [name]})
-        let(name, ("put", "delete"), [f"{at}/p/{name}/{links.name}", f"{at}/state/{name}"], "writes")
+        let(
+            name,
+            ("put", "delete"),
+            [f"{at}/{each}" for each in (f"p/{name}/{links.name}", f"ack/{name}/{links.name}", f"state/{name}")],
+            "writes",
+        )
         reads = [f"{at}/p/{links.name}/{name}", f"{at}/state/{links.name}", f"{at}/p/*/{name}", f"{at}/state/*"]
+        reads += [f"{at}/ack/{links.name}/{name}", f"{at}/ack/*/{name}"]
         let(name, ("declare_subscriber",), reads, "reads")
         let(name, ("query",), asked, "asks")
         let(name, ("reply", "declare_queryable"), [f"{at}/ask/{name}"], "answers")
@@ -229,6 +236,7 @@ class ZenohTransport:
         for name in links.peers:
             if name != links.name and name not in links.refused:
                 self._hear(f"p/{name}/{links.name}", "packet", name, self._packets[name])
+                self._hear(f"ack/{name}/{links.name}", "ack", name, self._beacons[name])
                 self._hear(f"state/{name}", "beacon", name, self._beacons[name])
         self._declared.append(self._session.declare_queryable(f"{self._at}/ask/{links.name}", self._question))
         alive = self._session.liveliness()
@@ -321,6 +329,16 @@ class ZenohTransport:
             data,
             congestion_control=zenoh.CongestionControl.DROP,
             priority=zenoh.Priority.DATA_LOW,
+        )
+
+    def acknowledge(self, to: str, data: bytes) -> None:
+        """See ``Transport.acknowledge``."""
+        self._session.put(
+            f"{self._at}/ack/{self._links.name}/{to}",
+            data,
+            congestion_control=zenoh.CongestionControl.DROP,
+            priority=zenoh.Priority.INTERACTIVE_HIGH,
+            express=True,
         )
 
     def beacon(self, data: bytes) -> None:
