@@ -29,7 +29,7 @@ from palaver.peers.serve import Reporter
 from palaver.peers.settings import SiteSettings
 from palaver.peers.site import Conduct, Site
 from palaver.peers.transport import Arrived, Network
-from palaver.peers.wire import Ask, encode
+from palaver.peers.wire import encode, question
 
 DATA, SITES, PACES = ("digits", "mnist", "cifar10"), (5, 10, 50, 100), (1, 10)
 RUN_PACE, SECONDS = 10, 40
@@ -97,12 +97,12 @@ def sizes(of: Material) -> Sizes:
     site.seen |= {place: Seen(epoch, 500, 1, 500) for place in range(1, len(deal.names))}
     site.cycle(0.0)
     (beacon,) = (len(each.data) for each in other.poll() if each.kind == "beacon")
-    question, answers = encode(Ask(of.digest, 1, deal.reference[:1].tobytes())), list[bytes]()
-    site.take(Arrived("ask", "", question, answers.append))
+    asked, answers = encode(question(of.digest, deal.reference[:1])), list[bytes]()
+    site.take(Arrived("ask", "", asked, answers.append))
     packet = encode(said[0].message(of.digest, epoch, 500))
     neighbours = int((np.asarray(deal.topology(0))[0] >= 0).sum())
     fan = deal.protocol.p_broadcast * neighbours
-    return Sizes(len(packet), len(question), len(answers[0]), beacon, len(deal.reference), fan)
+    return Sizes(len(packet), len(asked), len(answers[0]), beacon, len(deal.reference), fan)
 
 
 def toml(site: SiteSettings) -> str:

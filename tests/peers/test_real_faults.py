@@ -18,7 +18,7 @@ zenoh = pytest.importorskip("zenoh")
 from processes import Process, ended, free_ports, until  # noqa: E402
 
 from palaver.peers.settings import SiteSettings  # noqa: E402
-from palaver.peers.wire import LARGEST, Ask, decode, digest_of, encode  # noqa: E402
+from palaver.peers.wire import LARGEST, decode, digest_of, encode, question  # noqa: E402
 from palaver.peers.zenoh import Links, opened  # noqa: E402
 
 PACE = 20
@@ -129,7 +129,7 @@ def test_a_flood_costs_neither_steps_nor_memory(pair, foreign):
     _, b = pair
     good = captured(foreign, "p/a/b", 1)[0]
     junk = [os.urandom(100), good[:-1], good[:1] + os.urandom(len(good) - 1), b"", bytes(LARGEST + 1)]
-    other = encode(Ask(b"stranger", 1, b"x"))
+    other = encode(question(b"stranger", np.zeros((1, 1), np.uint8)))
     calm, before = b.pace(time.time() - 10, 4), b.refused()
     stop, put = threading.Event(), 0
 

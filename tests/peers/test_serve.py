@@ -18,7 +18,7 @@ from palaver.peers.learners.sklearn import SklearnLearner
 from palaver.peers.learners.torch import TorchLearner
 from palaver.peers.serve import Reporter, agrees, rehearse, warning
 from palaver.peers.transport import Arrived
-from palaver.peers.wire import Ask, Beacon, decode, encode
+from palaver.peers.wire import Beacon, decode, encode, question
 
 
 def test_each_answer_has_the_temperature_that_its_model_fits_on_validation_examples():
@@ -32,7 +32,7 @@ def test_each_answer_has_the_temperature_that_its_model_fits_on_validation_examp
     assert reporter.temperature(site.peer) == 1
     reporter(site)
     for silent, peer in ((False, site.peer), (True, twin)):
-        asker.ask("site-0", encode(Ask(made.digest, 3, x.tobytes(), silent)))
+        asker.ask("site-0", encode(question(made.digest, x, silent=silent)))
         site.rest(0)
         (came,) = asker.poll()[-1:]
         found = decode(came.data, made.digest)

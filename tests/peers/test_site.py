@@ -12,7 +12,7 @@ from palaver.exchange.protocol import Protocol
 from palaver.peers import checkpoint
 from palaver.peers.snapshot import snapshot
 from palaver.peers.transport import Arrived
-from palaver.peers.wire import Ask, RefusedError, Said, encode
+from palaver.peers.wire import RefusedError, Said, encode, question
 from palaver.types import Outputs, PalaverError
 
 
@@ -201,7 +201,7 @@ def test_a_question_whose_answer_has_no_room_or_fails_the_model_is_refused_and_o
 
     def ask(rows):
         x = np.zeros((rows, 8, 8), np.uint8)
-        site.take(Arrived("ask", "", encode(Ask(site.collective, rows, x.tobytes())), answers.append))
+        site.take(Arrived("ask", "", question(site.collective, x), answers.append))
 
     site.peer.agreement = site.peer.agreement._replace(classes=100)
     for rows in (1, 163, 164, 1000):  # 163 rows of 100 classes have 65,200 bytes
@@ -468,7 +468,7 @@ def test_the_journal_has_every_byte_that_left_and_what_it_was_about():
         send(kind, sender, to, data)
 
     calm.network.pass_on = tap
-    asked = encode(Ask(calm.digest, 3, calm.test[0][:3].tobytes()))
+    asked = encode(question(calm.digest, calm.test[0][:3]))
     for _ in range(4):
         calm.play(5)
         asker = calm.network.join("asker")

@@ -11,7 +11,7 @@ from sites import world
 
 from palaver.peers import wire
 from palaver.peers.transport import Arrived
-from palaver.peers.wire import Answer, Ask, Beacon, RefusedError, Said
+from palaver.peers.wire import Answer, Beacon, RefusedError, Said
 
 OURS = b"8 digits"
 FIRST = bytes([wire.VERSION])
@@ -19,7 +19,7 @@ MESSAGES = [
     Said(OURS, 1764400000, 5, 1000, 96, b"x" * 64),
     Said(OURS, 0, 2**31 - 1, 0, 0, b"", b"pixels"),
     Beacon(OURS, 3, 7, "burn-in", {"site-1": (2**63 - 1, 4)}, {"accuracy": 0.5}),
-    Ask(OURS, 2, bytes(128)),
+    wire.question(OURS, np.zeros((2, 8, 8), np.uint8)),
     Answer(OURS, 12, np.float32([[0.5, 1.5]]).tobytes(), 1.25),
 ]
 
@@ -75,7 +75,7 @@ def test_a_temperature_is_a_finite_number_above_0(temperature):
 
 def test_a_message_that_is_too_large_is_never_sent():
     with pytest.raises(ValueError, match="at most 65536"):
-        wire.encode(Ask(OURS, 1, bytes(wire.LARGEST)))
+        wire.encode(wire.question(OURS, np.zeros((1, wire.LARGEST), np.uint8)))
 
 
 def test_an_array_has_exactly_its_bytes_and_finite_numbers():
@@ -114,7 +114,9 @@ def test_100_000_mutants_raise_nothing_and_leave_nothing_behind():
     pair.play(20)
     site = pair.sites[0]
     packets, beacons = ([data for of, data in taped if of == kind] for kind in ("packet", "beacon"))
-    asked = wire.encode(Ask(pair.digest, 1, np.zeros((1, *site.peer.agreement.shape), np.float32).tobytes()))
+    asked = wire.encode(
+        wire.question(pair.digest, np.zeros((1, *site.peer.agreement.shape), site.peer.agreement.dtype))
+    )
     answers = []
 
     def pour(number, seed):

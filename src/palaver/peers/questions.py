@@ -3,6 +3,7 @@
 import math
 import queue
 import time
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from palaver.arguments import choice, number
 from palaver.decision import DEFAULT_RULE, RULES
 from palaver.peers.names import check_name, is_operator
 from palaver.peers.settings import SiteSettings, read_site
-from palaver.peers.wire import LARGEST, Answer, Ask, RefusedError, array, decode, digest_of, encode
+from palaver.peers.wire import LARGEST, REASON, Answer, RefusedError, array, decode, digest_of, encode, question
 from palaver.peers.zenoh import Links, opened
 from palaver.types import PalaverError
 
@@ -185,7 +186,8 @@ def put(
         The decision, and what became of each peer's answer.
 
     Raises:
-        PalaverError: an unknown rule, no input, a time-out that is not above 0, or an input that alone is too large.
+        PalaverError: an unknown rule, no input, a time-out that is not above 0, or an input that alone is too large; or
+            nobody answers, and whoever is there refuses the question, such as for inputs of another type or shape.
 
     """
     choice("rule", rule, RULES)
@@ -197,7 +199,9 @@ def put(
         raise PalaverError(f"one input has {x[0].nbytes} bytes: a question holds at most {_ROOM}")
     size = min(rows, 4096)
     chunks = [x[first : first + size] for first in range(0, len(x), size)]
-    found, latest = _answers(session, at, collective, chunks, peers, timeout, calibrated, silent)
+    found, latest, refusals = _answers(session, at, collective, chunks, peers, timeout, calibrated, silent)
+    if refusals and not found:
+        raise PalaverError(refusals.most_common(1)[0][0])
     return decided(found, latest, [len(chunk) for chunk in chunks], peers, rule)
 
 
@@ -210,13 +214,14 @@ def _answers(
     timeout: float,
     calibrated: bool,
     silent: bool,
-) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, float]]:
-    """Logits by peer and place of the question, and milliseconds until each peer's last answer; as for ``put``."""
+) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, float], Counter[str]]:
+    """Logits by peer and place of the question, milliseconds until each peer's last answer, and why some refuse."""
     began, found, latest = time.monotonic(), dict[str, dict[int, np.ndarray]](), dict[str, float]()
+    refusals = Counter[str]()
     replies = [
         session.get(
             f"{at}/ask/*",
-            payload=encode(Ask(collective, len(chunk), np.ascontiguousarray(chunk).tobytes(), silent)),
+            payload=encode(question(collective, chunk, silent=silent)),
             target=zenoh.QueryTarget.ALL,
             consolidation=zenoh.ConsolidationMode.NONE,
             timeout=timeout,
@@ -227,6 +232,8 @@ def _answers(
     for place, (chunk, handler) in enumerate(zip(chunks, replies, strict=True)):
         for reply in handler:
             if reply.ok is None:
+                if reply.err is not None and reply.err.encoding == zenoh.Encoding.TEXT_PLAIN:  # Zenoh's own are not
+                    refusals[plain(bytes(reply.err.payload))] += 1
                 continue
             name = str(reply.ok.key_expr).rpartition("/")[2]
             try:
@@ -241,7 +248,18 @@ def _answers(
                     logits = logits / np.float32(answer.temperature)
             found.setdefault(name, {})[place] = logits
             latest[name] = 1000 * (time.monotonic() - began)
-    return found, latest
+    return found, latest, refusals
+
+
+def plain(reason: bytes) -> str:
+    r"""What anyone gives for a reason, as a short line without signs that a terminal obeys.
+
+    >>> plain(b"no \x1b[2Jsuch\nthing")
+    'no ?[2Jsuch?thing'
+
+    """
+    text = reason[: 4 * REASON].decode(errors="replace")[:REASON]
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def decided(

@@ -21,7 +21,7 @@ from palaver.peers.learners import foreign
 from palaver.peers.ledger import UNKNOWN, Ledger
 from palaver.peers.links import AROUND, Outbox, Seen
 from palaver.peers.transport import Arrived, Transport
-from palaver.peers.wire import ROOM, Answer, Ask, Beacon, RefusedError, Said, State, array, decode, encode
+from palaver.peers.wire import REASON, ROOM, Answer, Ask, Beacon, RefusedError, Said, State, array, decode, encode
 
 _SHARE = 0.25
 """Of the rate, what beacons take at most, beside it. They acknowledge, so that with fewer of them a window of packets
@@ -242,6 +242,10 @@ class Site:
                 self._of_peer(self._ids[known], arrived)
         except RefusedError as error:
             self.refused[known, error.reason] += 1
+            if arrived.refuse is not None:
+                reason = f"{self.name} refuses the question: {error}"[:REASON]
+                arrived.refuse(reason)
+                self.ledger.add("answers", UNKNOWN, len(reason.encode()))
 
     def _of_peer(self, sender: int, arrived: Arrived) -> None:
         match arrived.kind, arrived.data:
@@ -323,6 +327,12 @@ class Site:
             raise RefusedError("malformed", f"a {type(message).__name__} in place of a question")
         if 4 * message.rows * deal.classes > ROOM:
             raise RefusedError("rows", f"{message.rows} of {deal.classes} classes: an answer has at most {ROOM} bytes")
+        if (message.dtype, message.shape) != (deal.dtype.name, deal.shape):
+            raise RefusedError(
+                "payload",
+                f"the collective has inputs {list(deal.shape)} of {deal.dtype.name}; x holds {list(message.shape)} of "
+                f"{message.dtype}",
+            )
         x = array(message.x, (message.rows, *deal.shape), deal.dtype)
         of = self.twin if message.silent and self.twin is not None else self.peer
         with foreign("a question's inputs"):

@@ -15,6 +15,8 @@ class Arrived(NamedTuple):
     data: bytes = b""
     reply: Callable[[bytes], None] | None = None
     """Answers an ``ask``; called once."""
+    refuse: Callable[[str], None] | None = None
+    """Says why an ``ask`` is refused, in place of an answer."""
 
 
 class Transport(Protocol):

@@ -10,6 +10,7 @@
 A message is one byte, the version, and a msgpack array: the kind, and the message's fields in order. It holds numbers,
 bytes and names, nothing that is run. Types and shapes of arrays are never taken from a message: the receiver knows them
 from what the collective has agreed on, and the bytes must be exactly as many (``palaver.channels.unpack``, ``array``).
+A question says which it has, so that one that is wrong is refused and not read as something else.
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -17,11 +18,13 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 import numpy as np
 
-VERSION = 2
+VERSION = 3
 LARGEST = 65536
 """Bytes of a message at most; Zenoh drops larger ones where buffers are small."""
 ROOM = LARGEST - 64
 """Bytes of arrays in a message at most; its other fields have fewer than the rest."""
+REASON = 300
+"""Characters of what a site says to refuse a question, at most."""
 DIGEST = 8
 """Bytes of a digest."""
 
@@ -101,6 +104,11 @@ class Ask(_Message, frozen=True, tag=3):
 
     rows: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     x: Blob
+    """Little-endian, row by row."""
+    dtype: Annotated[str, msgspec.Meta(max_length=32)]
+    """NumPy's name of the inputs' type."""
+    shape: Annotated[tuple[Count, ...], msgspec.Meta(max_length=16)]
+    """Of one input."""
     silent: bool = False
     """Whether the peer's silent twin is asked: what the peer would say had it learnt alone."""
 
@@ -147,8 +155,8 @@ def encode(message: Message) -> bytes:
 def decode(data: bytes, collective: bytes) -> Message:
     """A message from anyone.
 
-    >>> decode(encode(Ask(collective=b"8 digits", rows=1, x=b"1234")), b"8 digits").rows
-    1
+    >>> decode(encode(question(b"8 digits", np.ones((3, 2), np.uint8))), b"8 digits").rows
+    3
 
     Args:
         data: the bytes.
@@ -187,6 +195,26 @@ def _read(data: bytes) -> Message:
         return _decoder.decode(memoryview(data)[1:])
     except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
         raise RefusedError("malformed", str(error)) from None
+
+
+def question(collective: bytes, x: np.ndarray, *, silent: bool = False) -> Ask:
+    """A question about inputs.
+
+    >>> asked = question(b"8 digits", np.array([[1, 2]], ">u2"))
+    >>> asked.x.hex(), asked.dtype, asked.shape
+    ('01000200', 'uint16', (2,))
+
+    Args:
+        collective: digest.
+        x: ``[rows, ...]`` inputs, in any order of bytes.
+        silent: as in ``Ask``.
+
+    Returns:
+        The message.
+
+    """
+    data = np.ascontiguousarray(x, x.dtype.newbyteorder("<")).tobytes()
+    return Ask(collective, len(x), data, x.dtype.name, x.shape[1:], silent)
 
 
 def array(data: bytes, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> np.ndarray:

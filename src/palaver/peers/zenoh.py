@@ -309,8 +309,12 @@ class ZenohTransport:
             with suppress(zenoh.ZError), query:  # whoever asked may be gone, or the session another one
                 query.reply(f"{self._at}/ask/{self._links.name}", answer)
 
+        def refuse(reason: str) -> None:
+            with query:
+                query.reply_err(reason, encoding=zenoh.Encoding.TEXT_PLAIN)
+
         data = b"" if query.payload is None else bytes(query.payload)
-        self._asked.append(Arrived("ask", "", data, reply))
+        self._asked.append(Arrived("ask", "", data, reply, refuse))
         self._came.set()
 
     def _here(self, sample: zenoh.Sample) -> None:
