@@ -25,12 +25,12 @@ def main(folder: Path, seconds: float) -> None:
         site, latest = folder / "site-0.toml", dict[str, float]()
         with looking(site, DEMO_OPERATOR, folder / "keys" / DEMO_OPERATOR) as (session, settings):
             at = f"palaver/{settings.agreed().name}"
-            digest = introduced(session, at, _START)
+            agreed = introduced(session, settings, _START)
             x = np.zeros((1, 8, 8), np.uint8)
             names = tuple(settings.peers)
 
             def asked() -> dict[str, float | None]:
-                found = put(session, at, digest, x, names, timeout=_TIMEOUT)
+                found = put(session, at, agreed.digest, x, names, classes=agreed.classes, timeout=_TIMEOUT)
                 return {name: voice.milliseconds for name, voice in found.voices.items()}
 
             until = time.monotonic() + _START

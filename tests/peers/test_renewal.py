@@ -281,7 +281,7 @@ def test_a_question_on_its_way_is_waited_for(tmp_path, authority):
         def ask():
             with site.transport.asking() as session:
                 asked.set()
-                found.append(put(session, site.transport.at, site.collective, x, NAMES, timeout=20.0))
+                found.append(put(session, site.transport.at, site.collective, x, NAMES, classes=10, timeout=20.0))
 
         thread = threading.Thread(target=ask)
         thread.start()

@@ -384,6 +384,6 @@ def test_questions_of_every_size_compile_few_programs(site):
         assert found.shape == (rows, 10)
         np.testing.assert_allclose(found, whole[:rows], rtol=1e-5, atol=1e-6)
     assert flax._predict._cache_size() == before
-    few = decided({"a": {0: whole[:5]}}, {"a": 1.0}, [5], ("a", "b"), "confidence")
+    few = decided({"a": {0: whole[:5]}}, {"a": 1.0}, [5], ("a", "b"), "confidence", 10)
     assert few.distribution.shape == (5, 10)
     np.testing.assert_allclose(few.distribution, np.exp(jax.nn.log_softmax(whole[:5])), atol=1e-5)

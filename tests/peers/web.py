@@ -16,7 +16,7 @@ def answer(x, *, timeout, rule, calibrated=False, peers=("site-0", "site-1", "si
     """The decision where the first two peers say that an input is of the class that its first number is."""
     logits = 5 * np.eye(10, dtype=np.float32)[x[:, 0, 0]]
     latest = {"site-0": 2.5, "site-1": 4.0}
-    return decided({name: {0: logits} for name in latest}, latest, [len(x)], peers, rule)
+    return decided({name: {0: logits} for name in latest}, latest, [len(x)], peers, rule, 10)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from rich.table import Table
 from palaver.peers import options, provision
 from palaver.peers.build import make_material
 from palaver.peers.options import AskFlags, StatusFlags, UpOptions
-from palaver.peers.questions import Decided, ask, introduced, looking
+from palaver.peers.questions import Decided, ask, introduced, looking, waiting
 from palaver.peers.serve import serve
 from palaver.peers.settings import LEAN, read_site
 from palaver.peers.site import Site
@@ -166,14 +166,13 @@ def status(flags: StatusFlags) -> int:
 
     """
     console = _console()
+    waiting(flags.timeout)
     with looking(flags.site, flags.operator, flags.credentials) as (session, settings):
-        agreed = settings.agreed()
-        at = f"palaver/{agreed.name}"
-        watcher = Watcher(session, at, tuple(settings.peers), introduced(session, at, flags.timeout))
+        at, said = f"palaver/{settings.agreed().name}", introduced(session, settings, flags.timeout)
+        watcher = Watcher(session, at, tuple(settings.peers), said.digest, said.classes, said.beacons)
         time.sleep(flags.timeout)
         if flags.json:
-            found = {name: seen._asdict() | {"state": watcher.state(name)} for name, seen in watcher.seen.items()}
-            print(json.dumps(found))
+            print(json.dumps(watcher.to_json()))
         elif console.is_terminal:
             with Live(console=console, auto_refresh=False) as live, graceful("now") as stopped:
                 while not stopped():

@@ -1,11 +1,11 @@
 """Questions to a collective: the decision of whoever answers in time."""
 
 import math
-import queue
+import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,17 +17,27 @@ from palaver.arguments import choice, number
 from palaver.decision import DEFAULT_RULE, RULES
 from palaver.peers.names import check_name, is_operator
 from palaver.peers.settings import SiteSettings, read_site
-from palaver.peers.wire import LARGEST, REASON, Answer, RefusedError, array, decode, digest_of, encode, question
+from palaver.peers.wire import LARGEST, REASON, Answer, Beacon, RefusedError, array, decode, digest_of, encode, question
 from palaver.peers.zenoh import Links, opened
 from palaver.types import PalaverError
 
 _HELLO = 5.0
-"""Seconds to wait for a first beacon at least: links are tried again after up to four."""
-_LINKS = 0.5
-"""Seconds to wait for links to all sites once there is one; those that are up link in a few milliseconds."""
+"""Seconds to wait for a first site at least: links are tried again after up to four."""
+_LINKS = 1.0
+"""Seconds to wait for all sites once there is one; those that are up link in a few milliseconds."""
+_PAUSE = 2.0
+"""Seconds between questions who is there, at most."""
+_LONGEST = 3600.0
+"""Seconds to wait for anything, at most."""
+_ALL: dict[str, Any] = {
+    "target": zenoh.QueryTarget.ALL,
+    "consolidation": zenoh.ConsolidationMode.NONE,
+    "priority": zenoh.Priority.INTERACTIVE_HIGH,
+}
+"""How all sites are asked at once."""
 _FLOAT = np.dtype(np.float32)
-_ROOM = LARGEST - 64
-"""Bytes of inputs in a question at most."""
+_ROOM = LARGEST - 256
+"""Bytes of inputs in a question at most, and of logits in an answer."""
 
 
 class Voice(NamedTuple):
@@ -45,7 +55,7 @@ class Decided(NamedTuple):
     """A collective's decision about B inputs."""
 
     distribution: np.ndarray
-    """``[B, C]``; uniform where nobody answered, with C = 1 where nobody answered at all."""
+    """``[B, C]``; uniform where nobody answered."""
     entropy: np.ndarray
     """``[B]``, nats."""
     voices: dict[str, Voice]
@@ -99,11 +109,28 @@ def ask(
 
     """
     choice("rule", rule, RULES)
-    timeout = number("timeout", timeout, "(0, inf)")
+    waiting(timeout)
     with looking(Path(site), operator, credentials) as (session, settings):
-        at = f"palaver/{settings.agreed().name}"
-        digest, peers = introduced(session, at, timeout), tuple(settings.peers)
-        return put(session, at, digest, x, peers, timeout=timeout, rule=rule, calibrated=calibrated)
+        at, peers = f"palaver/{settings.agreed().name}", tuple(settings.peers)
+        found = introduced(session, settings, timeout)
+        how: Any = {"timeout": timeout, "rule": rule, "calibrated": calibrated}
+        return put(session, at, found.digest, x, peers, classes=found.classes, **how)
+
+
+def waiting(timeout: float) -> float:
+    """A time-out that can be waited for.
+
+    Args:
+        timeout: seconds.
+
+    Returns:
+        The same.
+
+    Raises:
+        PalaverError: it is not above 0, or more than an hour.
+
+    """
+    return number("timeout", timeout, f"(0, {_LONGEST:g}]")
 
 
 @contextmanager
@@ -136,25 +163,62 @@ def looking(site: Path, operator: str, credentials: str | Path | None) -> Genera
         session.close()
 
 
-def introduced(session: zenoh.Session, at: str, timeout: float) -> bytes:
-    """The digest of what a collective agreed on, from the first beacon that is heard.
+class Introduction(NamedTuple):
+    """What most sites of a collective say that they have agreed on."""
+
+    digest: bytes
+    classes: int
+    beacons: Mapping[str, bytes]
+    """Of all who were heard, by name."""
+
+
+def introduced(session: zenoh.Session, settings: SiteSettings, timeout: float) -> Introduction:
+    """Asks all sites what they have agreed on, until all have said it or a second has passed since one has.
+
+    So that one site with other settings, or one that lies, misleads nobody; where as many say one thing as another, it
+    is what the site says whose file it is.
+
+    Args:
+        session: of ``looking``.
+        settings: of any site.
+        timeout: seconds to wait for a first site at most, five at least.
+
+    Returns:
+        What most say.
 
     Raises:
-        PalaverError: no beacon is heard in time.
+        PalaverError: the time-out is out of range, or no site is heard in time.
 
     """
-    heard = queue.Queue[bytes]()
-    with session.declare_subscriber(f"{at}/state/*", lambda sample: heard.put(bytes(sample.payload))):
-        until = time.monotonic() + max(timeout, _HELLO)
-        while True:
-            try:
-                return digest_of(heard.get(timeout=max(0.0, until - time.monotonic())))
-            except RefusedError:
-                continue
-            except queue.Empty:
-                raise PalaverError(
-                    f"no site is heard within {max(timeout, _HELLO):g} s: start one, or give another site or time-out"
-                ) from None
+    seconds = max(waiting(timeout), _HELLO)
+    until, pause = time.monotonic() + seconds, 0.1
+    names, beacons, said = set(settings.peers), dict[str, bytes](), dict[str, tuple[bytes, int]]()
+    complete = threading.Event()
+
+    def hear(reply: zenoh.Reply) -> None:
+        if reply.ok is None or (name := str(reply.ok.key_expr).rpartition("/")[2]) not in names:
+            return
+        data = bytes(reply.ok.payload)
+        with suppress(RefusedError):
+            digest = digest_of(data)
+            beacon = decode(data, digest)
+            classes = beacon.report.get("classes", 0) if isinstance(beacon, Beacon) else 0
+            if 2 <= classes <= _ROOM // 4:  # nor NaN
+                beacons[name], said[name] = data, (digest, int(classes))
+        if len(said) == len(names):
+            complete.set()
+
+    while not complete.is_set() and (left := until - time.monotonic()) > 0:
+        session.get(f"palaver/{settings.agreed().name}/ask/*", hear, timeout=left, **_ALL)
+        complete.wait(min(pause, left))
+        pause = min(2 * pause, _PAUSE)
+        until = min(until, time.monotonic() + _LINKS) if said else until
+    if not said:
+        own = ", or credentials that the sites accept" if settings.credentials else ""
+        raise PalaverError(f"no site is heard within {seconds:g} s: start one, or give another site{own} or time-out")
+    own_first = [said[name] for name in dict.fromkeys((settings.name, *settings.peers)) if name in said]
+    (digest, classes), _ = Counter(own_first).most_common(1)[0]  # of as many, the one that comes first
+    return Introduction(digest, classes, dict(beacons))
 
 
 def put(
@@ -164,6 +228,7 @@ def put(
     x: np.ndarray,
     peers: Sequence[str],
     *,
+    classes: int,
     timeout: float = 2.0,
     rule: str = DEFAULT_RULE,
     calibrated: bool = False,
@@ -177,6 +242,7 @@ def put(
         collective: digest of what was agreed on.
         x: ``[B, ...]`` inputs, as the collective agreed on.
         peers: names of those who are asked.
+        classes: C; answers with another number of them are left out.
         timeout: seconds to wait for answers at most.
         rule: of ``palaver.decision.RULES``.
         calibrated: as for ``ask``.
@@ -191,18 +257,35 @@ def put(
 
     """
     choice("rule", rule, RULES)
-    timeout = number("timeout", timeout, "(0, inf)")
+    timeout = waiting(timeout)
     if not len(x):
         raise PalaverError("x has no input: give at least one")
-    rows = _ROOM // max(1, x[0].nbytes)
-    if not rows:
+    size = at_once(x[0].nbytes, classes)
+    if not size:
         raise PalaverError(f"one input has {x[0].nbytes} bytes: a question holds at most {_ROOM}")
-    size = min(rows, 4096)
     chunks = [x[first : first + size] for first in range(0, len(x), size)]
-    found, latest, refusals = _answers(session, at, collective, chunks, peers, timeout, calibrated, silent)
+    how = (timeout, calibrated, silent)
+    found, latest, refusals = _answers(session, at, collective, chunks, peers, classes, *how)
     if refusals and not found:
         raise PalaverError(refusals.most_common(1)[0][0])
-    return decided(found, latest, [len(chunk) for chunk in chunks], peers, rule)
+    return decided(found, latest, [len(chunk) for chunk in chunks], peers, rule, classes)
+
+
+def at_once(size: int, classes: int) -> int:
+    """How many inputs a question has at most, so that neither it nor an answer is too large to be sent.
+
+    >>> at_once(64, 10), at_once(3072, 10), at_once(64, 1000), at_once(100_000, 10)
+    (1020, 21, 16, 0)
+
+    Args:
+        size: bytes of an input.
+        classes: of an answer.
+
+    Returns:
+        The number; 0: not one.
+
+    """
+    return min(4096, _ROOM // max(1, size, classes * _FLOAT.itemsize))
 
 
 def _answers(
@@ -211,6 +294,7 @@ def _answers(
     collective: bytes,
     chunks: Sequence[np.ndarray],
     peers: Sequence[str],
+    classes: int,
     timeout: float,
     calibrated: bool,
     silent: bool,
@@ -222,10 +306,8 @@ def _answers(
         session.get(
             f"{at}/ask/*",
             payload=encode(question(collective, chunk, silent=silent)),
-            target=zenoh.QueryTarget.ALL,
-            consolidation=zenoh.ConsolidationMode.NONE,
             timeout=timeout,
-            priority=zenoh.Priority.INTERACTIVE_HIGH,
+            **_ALL,
         )
         for chunk in chunks
     ]
@@ -240,7 +322,7 @@ def _answers(
                 answer = decode(bytes(reply.ok.payload), collective)
                 if name not in peers or not isinstance(answer, Answer):
                     continue
-                logits = array(answer.logits, (len(chunk), len(answer.logits) // (4 * len(chunk))), _FLOAT)
+                logits = array(answer.logits, (len(chunk), classes), _FLOAT)
             except RefusedError:
                 continue
             if calibrated:
@@ -268,6 +350,7 @@ def decided(
     sizes: Sequence[int],
     peers: Sequence[str],
     rule: str,
+    classes: int,
 ) -> Decided:
     """The decision from what was answered.
 
@@ -277,15 +360,14 @@ def decided(
         sizes: rows of each question.
         peers: names of all who were asked.
         rule: of ``palaver.decision.RULES``.
+        classes: C.
 
     Returns:
         The decision.
 
     """
-    widths = [array.shape[1] for parts in found.values() for array in parts.values()]
-    classes = max(set(widths), key=widths.count, default=1)
     blank = [np.zeros((size, classes), np.float32) for size in sizes]
-    of = {name: _of_width(found.get(name, {}), classes) for name in peers}
+    of = {name: found.get(name, {}) for name in peers}
     logits = np.stack(
         [np.concatenate([parts.get(place, empty) for place, empty in enumerate(blank)]) for parts in of.values()]
     )
@@ -300,11 +382,6 @@ def decided(
         status = "answered" if len(parts) == len(sizes) else "late" if parts else "absent"
         voices[name] = Voice(status, latest.get(name), float(weight[place]))
     return Decided(p, entropy, voices, logits)
-
-
-def _of_width(parts: Mapping[int, np.ndarray], classes: int) -> dict[int, np.ndarray]:
-    """The answers with so many classes: those that most have given."""
-    return {place: array for place, array in parts.items() if array.shape[1] == classes}
 
 
 def _weights(rule: str, logits: np.ndarray, answered: np.ndarray) -> np.ndarray:

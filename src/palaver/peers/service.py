@@ -32,11 +32,11 @@ from palaver.decision import DEFAULT_RULE, RULES
 from palaver.errors import MachineError
 from palaver.peers.agreement import Agreement
 from palaver.peers.metrics import exposition
-from palaver.peers.questions import Decided, put
+from palaver.peers.questions import Decided, at_once, put
 from palaver.peers.settings import address, loopback
 from palaver.peers.site import Site
 from palaver.peers.snapshot import Board
-from palaver.peers.wire import LARGEST, REASONS
+from palaver.peers.wire import REASONS
 from palaver.peers.zenoh import ZenohTransport
 from palaver.report.colours import SHADES
 from palaver.types import PalaverError
@@ -93,7 +93,7 @@ def served(site: Site, http: str) -> Generator[Callable[[float], None]]:
 
     def decide(x: np.ndarray, **how: Any) -> Decided:
         with transport.asking() as session:
-            return put(session, transport.at, site.collective, x, deal.names, **how)
+            return put(session, transport.at, site.collective, x, deal.names, classes=deal.classes, **how)
 
     listening = _listening(http)
     if not loopback(f"tcp/{http}"):
@@ -234,7 +234,7 @@ def question(deal: Agreement) -> Any:
         inputs = bool
     for size in reversed(deal.shape):
         inputs = Annotated[list[inputs], msgspec.Meta(min_length=size, max_length=size)]
-    most = min(_INPUTS, _PARTS * ((LARGEST - 64) // max(1, math.prod(deal.shape) * kind.itemsize)))
+    most = min(_INPUTS, _PARTS * at_once(math.prod(deal.shape) * kind.itemsize, deal.classes))
     fields = [
         ("x", Annotated[list[inputs], msgspec.Meta(min_length=1, max_length=max(1, most))]),
         ("timeout", Annotated[float, msgspec.Meta(gt=0, le=_LONGEST)], 2.0),

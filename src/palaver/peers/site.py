@@ -322,7 +322,14 @@ class Site:
             self.journal({"event": "epoch", "epoch": epoch})
 
     def _answer(self, arrived: Arrived) -> None:
-        deal, message = self.peer.agreement, decode(arrived.data, self.collective)
+        deal = self.peer.agreement
+        assert arrived.reply is not None
+        if not arrived.data:  # who is there, and what it has agreed on
+            answer = self._own({**self.reported, "classes": float(deal.classes)})
+            arrived.reply(answer)
+            self.ledger.add("answers", UNKNOWN, len(answer))
+            return
+        message = decode(arrived.data, self.collective)
         if not isinstance(message, Ask):
             raise RefusedError("malformed", f"a {type(message).__name__} in place of a question")
         if 4 * message.rows * deal.classes > ROOM:
@@ -337,7 +344,6 @@ class Site:
         of = self.twin if message.silent and self.twin is not None else self.peer
         with foreign("a question's inputs"):
             logits = np.asarray(of.learner.predict(x).logits, "<f4")
-        assert arrived.reply is not None
         answer = encode(Answer(self.collective, of.step, logits.tobytes(), self.temperature(of)))
         arrived.reply(answer)
         self.ledger.add("answers", UNKNOWN, len(answer), message.rows)
@@ -374,13 +380,17 @@ class Site:
 
     def _tell(self, report: dict[str, float]) -> int:
         """Sends a beacon; gives its bytes."""
-        names = self.peer.agreement.names
-        received = {names[sender]: (seen.epoch, seen.newest) for sender, seen in self.seen.items() if seen.newest >= 0}
-        data = encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, self.state, received, report))
+        names, data = self.peer.agreement.names, self._own(report)
         self.transport.beacon(data)
         for at in sorted(self.present):
             self.ledger.add("beacons", names[at], len(data))
         return len(data)
+
+    def _own(self, report: dict[str, float]) -> bytes:
+        """Its beacon."""
+        names = self.peer.agreement.names
+        received = {names[sender]: (seen.epoch, seen.newest) for sender, seen in self.seen.items() if seen.newest >= 0}
+        return encode(Beacon(self.collective, self.outbox.epoch, self.peer.step, self.state, received, report))
 
     def leave(self) -> None:
         """Ends in order: answers what has come, says in a last beacon that it leaves, and writes a checkpoint."""

@@ -23,6 +23,7 @@ from palaver.peers.build import make_material
 from palaver.peers.settings import LEAN, SiteSettings, few_neighbours
 from palaver.peers.watch import Watched, Watcher, table
 from palaver.peers.zenoh import Links, opened
+from palaver.studies.formats import NOTHING, percent
 from palaver.studies.settings import changed
 from palaver.studies.stopping import graceful
 
@@ -34,7 +35,7 @@ _REFRESH = 0.25
 """Seconds between looks at the peers."""
 _COUNTED = ("bytes in", "bytes out", "packet bytes", "refused")
 _PATIENCE = 30.0
-"""Seconds for processes to end in order."""
+"""Seconds for the last answers to come, and for processes to end in order."""
 
 
 class Plan(NamedTuple):
@@ -82,7 +83,7 @@ def up(plan: Plan, console: Console) -> int:
         material = make_material(settings[0], plan.data_root)  # bad settings are told once, before anything runs
         name, ends = settings[0].agreed().name, settings[0].peers
         session = opened(Links(name, "operator.up", "", ends))
-        watcher = Watcher(session, f"palaver/{name}", tuple(ends), material.digest)
+        watcher = Watcher(session, f"palaver/{name}", tuple(ends), material.digest, material.peer.agreement.classes)
         sites = list[Site]()
         try:
             with _ended(sites):
@@ -239,7 +240,7 @@ def _last_line(log: Path) -> str:
 
 def _figures(sites: Sequence[Site], watcher: Watcher, test: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
     """The final accuracies on test examples, in [0, 1], and the bytes."""
-    talking, silent = (watcher.asked(*test, silent=silent) for silent in (False, True))
+    talking, silent = (watcher.asked(*test, silent=silent, timeout=_PATIENCE) for silent in (False, True))
     peers = {}
     for site in sites:
         name = site.settings.name
@@ -267,10 +268,11 @@ def _say(final: Mapping[str, Any], console: Console) -> None:
         console.print("no peer answered")
         return
     sent = [each["packet_bytes"] for each in final["peers"].values()]
-    percent = {key: f"{100 * final[key]:.1f} %" for key in ("alone", "together", "silent_alone", "silent_together")}
+    keys = ("alone", "together", "silent_alone", "silent_together")
+    share = {key: NOTHING if final[key] is None else f"{percent(final[key])} %" for key in keys}
     console.print(
-        f"test examples: a site alone {percent['alone']}, together {percent['together']}; had they been silent "
-        f"{percent['silent_alone']} and {percent['silent_together']}. "
+        f"test examples: a site alone {share['alone']}, together {share['together']}; had they been silent "
+        f"{share['silent_alone']} and {share['silent_together']}. "
         f"Sent by a site: {sum(sent) / len(sent) / 1000:.1f} kB of packets.",
         soft_wrap=True,
         highlight=False,

@@ -1,6 +1,7 @@
 """A collective as it is seen from outside: its beacons, its answers, and a table of them."""
 
 import math
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,7 +30,8 @@ class Watched(NamedTuple):
 class Asked(NamedTuple):
     """Accuracies in [0, 1]."""
 
-    together: float
+    together: float | None
+    """``None``: nobody answered in time."""
     alone: dict[str, float]
     """By the name of those who answered in time."""
 
@@ -42,13 +44,26 @@ class Watcher:
         at: beginning of the collective's keys, ``palaver/NAME``.
         names: of the sites.
         digest: of what they agreed on.
+        classes: that they tell apart.
+        heard: beacons that were heard already, by name.
 
     """
 
-    def __init__(self, session: zenoh.Session, at: str, names: Sequence[str], digest: bytes) -> None:
-        self.session, self.at, self.names, self.digest = session, at, tuple(names), digest
-        self.seen = dict[str, Watched]()
-        self._present, self._foreign = set[str](), set[str]()
+    def __init__(
+        self,
+        session: zenoh.Session,
+        at: str,
+        names: Sequence[str],
+        digest: bytes,
+        classes: int,
+        heard: Mapping[str, bytes] = {},
+    ) -> None:
+        self.session, self.at, self.names, self.digest, self.classes = session, at, tuple(names), digest, classes
+        self.seen: Mapping[str, Watched] = {}
+        """Replaced as a whole and never changed, since Zenoh's threads do it while others read."""
+        self._present, self._foreign, self._lock = set[str](), set[str](), threading.Lock()
+        for name, data in heard.items():
+            self._take(name, data)
         alive = self.session.liveliness().declare_subscriber(f"{self.at}/alive/*", self._here, history=True)
         self._declared = alive, self.session.declare_subscriber(f"{self.at}/state/*", self._beacon)
 
@@ -57,17 +72,21 @@ class Watcher:
         (self._present.add if sample.kind == zenoh.SampleKind.PUT else self._present.discard)(name)
 
     def _beacon(self, sample: Any) -> None:
-        name = str(sample.key_expr).rpartition("/")[2]
+        self._take(str(sample.key_expr).rpartition("/")[2], bytes(sample.payload))
+
+    def _take(self, name: str, data: bytes) -> None:
         try:
-            beacon = decode(bytes(sample.payload), self.digest)
+            beacon = decode(data, self.digest)
         except RefusedError as error:
             if error.reason in ("collective", "version"):
                 self._foreign.add(name)
             return
         self._foreign.discard(name)
         if isinstance(beacon, Beacon) and name in self.names:
-            before = self.seen.get(name, Watched())
-            self.seen[name] = Watched(beacon.step, beacon.state, beacon.report or before.report, tuple(beacon.received))
+            with self._lock:
+                report = beacon.report or self.seen.get(name, Watched()).report
+                watched = Watched(beacon.step, beacon.state, report, tuple(beacon.received))
+                self.seen = {**self.seen, name: watched}
 
     def state(self, name: str) -> str:
         """What a site says of itself; or ``starts`` (no beacon yet), ``gone``, ``refused`` (of another digest)."""
@@ -77,13 +96,25 @@ class Watcher:
             return "starts"
         return self.seen[name].state if name in self._present else "gone"
 
-    def asked(self, x: np.ndarray, y: np.ndarray, *, silent: bool = False) -> Asked:
-        """What the collective decides about inputs whose labels are known."""
-        found = put(self.session, self.at, self.digest, x, self.names, timeout=_TIMEOUT, silent=silent)
+    def to_json(self) -> dict[str, Any]:
+        """What was seen, by name, as JSON has it; ``None`` stands for what is not known."""
+        return {
+            name: seen._asdict()
+            | {
+                "state": self.state(name),
+                "report": {key: value if math.isfinite(value) else None for key, value in seen.report.items()},
+            }
+            for name, seen in self.seen.items()
+        }
+
+    def asked(self, x: np.ndarray, y: np.ndarray, *, silent: bool = False, timeout: float = _TIMEOUT) -> Asked:
+        """What the collective decides about inputs whose labels are known, within so many seconds."""
+        how: Any = {"classes": self.classes, "timeout": timeout, "silent": silent}
+        found = put(self.session, self.at, self.digest, x, self.names, **how)
         right = (found.logits.argmax(-1) == y).mean(-1)
         there = {name: place for place, name in enumerate(self.names) if found.voices[name].status == "answered"}
         return Asked(
-            float((found.distribution.argmax(-1) == y).mean()),
+            None if found.nobody else float((found.distribution.argmax(-1) == y).mean()),
             {name: float(right[place]) for name, place in there.items()},
         )
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | 1 | ``Said`` | what a peer says about rows of the reference set, or about examples of its own |
 | 2 | ``Beacon`` | how far a peer is, its state, and what it has received: an acknowledgement |
-| 3 | ``Ask`` | a question: inputs to predict |
+| 3 | ``Ask`` | a question: inputs to predict; to one without a word a beacon is the answer, with "classes" |
 | 4 | ``Answer`` | a peer's logits for these inputs |
 
 A message is one byte, the version, and a msgpack array: the kind, and the message's fields in order. It holds numbers,
