@@ -231,6 +231,20 @@ def test_more_connections_than_allowed_are_told_to_come_back(site, monkeypatch):
             other.close()
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nHost:"], ids=["nothing", "a part of a head"])
+def test_connections_without_a_request_are_closed(site, monkeypatch, sent):
+    """So that they cannot take all that there are for good."""
+    monkeypatch.setattr(service, "_SLOW", 0.5)
+    with serving(Board(site, 5.0), site.peer.agreement) as client:
+        others = [connected(client) for _ in range(service._CONNECTIONS + 6)]
+        for other in others:
+            other.sendall(sent)
+        assert [other.recv(1) for other in others] == [b""] * len(others)
+        assert client.get("/metrics").status_code == 200
+        for other in others:
+            other.close()
+
+
 def test_the_server_ends_while_requests_wait_and_events_are_not_read(site):
     go = threading.Event()
 

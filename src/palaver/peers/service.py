@@ -27,6 +27,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from palaver.decision import DEFAULT_RULE, RULES
 from palaver.errors import MachineError
@@ -47,7 +48,7 @@ _CONNECTIONS = 64
 _BODY = 4 * 2**20
 """Bytes of a body at most."""
 _SLOW = 10.0
-"""Seconds for a body to come at most."""
+"""Seconds for the head of a request to come at most, and for its body."""
 _AT_ONCE, _PARTS = 4, 4
 """Requests to ``/predict`` at once, and questions to each peer that one may need: together what waits at a peer."""
 _INPUTS = 1000
@@ -120,13 +121,26 @@ def _hosts(http: str) -> list[str]:
     return [host, "localhost", "127.0.0.1", "[::1]"] if loopback(f"tcp/{http}") else ["*"]
 
 
+class _Hurried(H11Protocol):
+    """Uvicorn's protocol, which by itself waits for ever for a request: silent connections would take all there are."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+
+        def hurry() -> None:
+            if self.scope is None:  # pyright: ignore[reportUnnecessaryComparison]
+                transport.close()
+
+        self.loop.call_later(_SLOW, hurry)
+
+
 @contextmanager
 def running(app: FastAPI, listening: socket.socket) -> Generator[None]:
     """Uvicorn in a thread."""
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=_Hurried,
         ws="none",
         lifespan="off",
         log_config=None,
