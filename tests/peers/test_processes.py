@@ -8,14 +8,19 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from palaver.data import load
+from palaver.errors import MachineError
+from palaver.peers import credentials, pki
 from palaver.peers.settings import SiteSettings
 
 pytest.importorskip("zenoh")
+
+from palaver.peers.zenoh import Links, opened
 
 
 def palaver(*args, **given):
@@ -95,6 +100,13 @@ rounds = 100
         ("name = 'a'\n[peers]\na = 'tcp/127.0.0.1:1'\n[collective]\ntop = -3\n", "collective.top is -3"),
         ("name = 'a'\n[peers]\na = 'tcp/127.0.0.1:1'\n[collective]\nseed = 0.5\n", "collective.seed is 0.5"),
         ("name = ", "cannot be read"),
+        ("name = 'a'\n[peers]\na = 'tcp/127.0.0.1:99999'\n", "give tcp/HOST:PORT"),
+        ("name = 'a'\n[peers]\na = 'tcp/127.0.0.1:0'\n", "give tcp/HOST:PORT"),
+        ("name = 'a'\nlisten = 'tcp/127.0.0.1:'\n[peers]\na = 'tcp/127.0.0.1:1'\n", "give tcp/HOST:PORT"),
+        ("name = 'a'\n[peers]\na = 'tcp/127.0.0.1:1'\nb = 'tcp/127.0.0.1:1'\n", "a and b have one endpoint"),
+        ("name = 'a'\noperators = ['anna']\n[peers]\na = 'tcp/127.0.0.1:1'\n", "begin with operator."),
+        ("name = 'a'\nlease = 1e-5\n[peers]\na = 'tcp/127.0.0.1:1'\n", "lease is 1e-05"),
+        ("name = 'a'\nlease = 1e300\n[peers]\na = 'tcp/127.0.0.1:1'\n", "lease is 1e+300"),
     ],
 )
 def test_bad_settings_of_a_site_are_told_in_one_line(tmp_path, capsys, text, said):
@@ -161,6 +173,16 @@ def secured(tmp_path_factory):
         assert len(list(folder.glob("run-*/*.npz"))) >= 2  # each has left with a checkpoint
 
 
+def certify(folder):
+    """An operator's folder, whose certificate has ended."""
+    key, then = pki.new_key(), pki.clock() - timedelta(days=2)
+    authority = pki.make_authority(now=then, days=30)
+    asked = pki.check_request(pki.make_request(key, "operator.demo", ()))
+    credentials.save_key(folder / credentials.KEY, key)
+    credentials.save(folder / credentials.CERTIFICATE, pki.issue(authority, asked, now=then, days=1))
+    credentials.save(folder / credentials.AUTHORITY, authority.certificate)
+
+
 OPERATOR = ("--credentials", "keys/operator.demo")
 
 
@@ -186,6 +208,11 @@ def test_an_operator_sees_and_asks_sites_with_certificates(secured):
         (("x.npy", "--site", "b.toml", *OPERATOR, "--operator", "a"), "begins with operator."),
         (("x.npy", "--site", "b.toml", *OPERATOR, "--rule", "best"), "rule is 'best'"),
         (("x.npy", "--site", "b.toml", *OPERATOR, "--timeout", "0"), "timeout is 0.0"),
+        (("x.npy", "--site", "b.toml", *OPERATOR, "--timeout", "1e20"), "timeout is 1e+20"),
+        (("x.npy", "--site", "b.toml", "--credentials", "keys/b"), "is for b, not for operator.demo"),
+        (("x.npy", "--site", "b.toml", "--credentials", "keys/none"), "cannot be read"),
+        (("x.npy", "--site", "b.toml", "--credentials", "others/operator.demo"), "is by another authority than"),
+        (("x.npy", "--site", "b.toml", "--credentials", "ended"), "ended on"),
         (("x.npy", "--site", "no.toml", *OPERATOR), "no.toml cannot be read"),
         (("no.npy", "--site", "b.toml", *OPERATOR), "no.npy cannot be read"),
     ],
@@ -194,11 +221,19 @@ def test_bad_questions_are_told_in_one_line(tmp_path, monkeypatch, capsys, args,
     from palaver.cli import main
 
     monkeypatch.chdir(tmp_path)
-    assert main(["peers", "init", "keys", "--sites", "b"]) == 0
+    for name in ("keys", "others"):
+        assert main(["peers", "init", name, "--sites", "b"]) == 0
+    certify(tmp_path / "ended")
     np.save("x.npy", np.zeros((1, 8, 8), np.uint8))
     (tmp_path / "b.toml").write_text("name = 'b'\ncredentials = 'keys/b'\n[peers]\nb = 'tls/127.0.0.1:1'\n")
     capsys.readouterr()
-    assert main(["ask", *args]) == 2
-    err = capsys.readouterr().err
-    assert said in err
-    assert err.count("\n") == 1
+    for command in (["ask", *args], ["status", *args[1:]])[: 1 if "--rule" in args or "no.npy" in args else 2]:
+        assert main(command) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
+
+
+def test_who_cannot_connect_is_not_told_about_listening():
+    with pytest.raises(MachineError, match=r"^operator.demo cannot connect: .*: give other credentials or endpoints$"):
+        opened(Links("c", "operator.demo", "", {"a": "nonsense"}))

@@ -198,7 +198,7 @@ def test_a_name_is_not_heard_while_it_is_on_the_list(tmp_path, authority):
     [
         ("damaged", "site.pem is not a certificate, or is damaged"),
         ("gone", "site.pem cannot be read"),
-        ("another name", "is for site-9, this site is site-0"),
+        ("another name", "is for site-9, not for site-0"),
         ("another key", "is for another key than this folder's"),
         ("ended", "of site-0 ended on"),
         ("not yet", "set this machine's clock"),

@@ -1,6 +1,7 @@
 """Questions to a collective: the decision of whoever answers in time."""
 
 import math
+import os
 import threading
 import time
 from collections import Counter
@@ -15,8 +16,9 @@ import zenoh
 
 from palaver.arguments import choice, number
 from palaver.decision import DEFAULT_RULE, RULES
+from palaver.peers.credentials import AUTHORITY, CERTIFICATE, load_certificate
 from palaver.peers.names import check_name, is_operator
-from palaver.peers.settings import SiteSettings, read_site
+from palaver.peers.settings import SiteSettings, certified, read_site
 from palaver.peers.wire import LARGEST, REASON, Answer, Beacon, RefusedError, array, decode, digest_of, encode, question
 from palaver.peers.zenoh import Links, opened
 from palaver.types import PalaverError
@@ -156,11 +158,20 @@ def looking(site: Path, operator: str, credentials: str | Path | None) -> Genera
         said = "have certificates: give an operator's" if settings.credentials else "have no certificates: leave out"
         raise PalaverError(f"the sites of {site} {said} credentials")
     folder = None if credentials is None else Path(credentials)
+    if folder is not None:
+        certified(folder, operator)
+        theirs = Path(settings.credentials) / AUTHORITY
+        if os.access(theirs, os.R_OK) and _key(theirs) != _key(folder / AUTHORITY):  # else a link would never come
+            raise PalaverError(f"{folder / CERTIFICATE} is by another authority than {theirs}: ask that one for it")
     session = opened(Links(settings.agreed().name, operator, "", settings.peers, folder))
     try:
         yield session, settings
     finally:
         session.close()
+
+
+def _key(certificate: Path) -> Any:
+    return load_certificate(certificate).public_key()
 
 
 class Introduction(NamedTuple):

@@ -7,14 +7,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import Field
 
 from palaver.arguments import shown
 from palaver.exchange.settings import CollectiveSettings
 from palaver.peers import pki
 from palaver.peers.credentials import CERTIFICATE, certificate_of, load_certificate, refused
-from palaver.peers.names import check_name
+from palaver.peers.names import OPERATOR, check_name, is_operator
 from palaver.peers.zenoh import Links
 from palaver.studies import fields
 from palaver.studies.settings import changed, read_toml, settings
@@ -41,6 +41,8 @@ LEAN = CollectiveSettings(
 
 OWN = ("model", "widths", "dropout", "norm", "precision", "learning_rate", "adam_beta1")
 """Settings that each site chooses for its own model; all others are the same at every site."""
+
+_ENDPOINT = re.compile(r"(tcp/|tls/)[^/\s]+:([0-9]{1,5})")
 
 LEARNERS = ("flax", "torch", "sklearn")
 
@@ -82,7 +84,7 @@ class SiteSettings:
     0: no limit."""
     pace: Annotated[float, Ge(0)] = 0.0
     """Rounds in a second at most; 0: as fast as the machine does them."""
-    lease: fields.Positive = 3.0
+    lease: Annotated[float, Ge(0.5), Le(3600)] = 3.0
     """Seconds after which a silent link is taken for dead."""
     http: str = ""
     """HOST:PORT where questions, the page and metrics are served; empty: nowhere."""
@@ -101,7 +103,8 @@ class SiteSettings:
             )
         protocol = "tls/" if self.credentials else "tcp/"
         for name, end in {"listen": self.endpoint, **self.peers}.items():
-            if not (end.startswith(protocol) and end.rpartition(":")[2].isdecimal()):
+            found = _ENDPOINT.fullmatch(end)
+            if found is None or found[1] != protocol or not 1 <= int(found[2]) <= 65535:
                 raise PalaverError(f"the endpoint of {name} is {end!r}: give {protocol}HOST:PORT")
             if not (self.credentials or self.insecure or loopback(end)):
                 raise PalaverError(
@@ -109,6 +112,12 @@ class SiteSettings:
                     "folder of palaver peers join as credentials, or insecure = true, with which anyone can read and "
                     "write packets"
                 )
+        twice = [name for name, end in self.peers.items() if list(self.peers.values()).count(end) > 1]
+        if twice:
+            raise PalaverError(f"{' and '.join(twice[:2])} have one endpoint: give each site its own")
+        for name in self.operators:
+            if not is_operator(check_name(name)):
+                raise PalaverError(f"operators has {name!r}: give names that begin with {OPERATOR}")
         if self.http:
             host, port = address(self.http)
             if not (self.insecure or loopback(f"tcp/{self.http}")):
@@ -149,16 +158,7 @@ class SiteSettings:
             PalaverError: the credentials cannot be read, are another's, or are not valid now.
 
         """
-        if not self.credentials:
-            return None
-        path, now = Path(self.credentials) / CERTIFICATE, pki.clock()
-        found = certificate_of(path, now=now)
-        if found.name != self.name:
-            raise PalaverError(
-                f"the certificate of {path.parent} is for {found.name}, this site is {self.name}: give its own"
-            )
-        pki.check_dates(load_certificate(path), now, found.name, "renew it (palaver peers)")
-        return found
+        return certified(Path(self.credentials), self.name) if self.credentials else None
 
     def links(self) -> Links:
         """Where it listens and whom it connects to.
@@ -178,6 +178,28 @@ class SiteSettings:
             self.operators,
             refused(Path(self.refusals)) if self.refusals else frozenset(),
         )
+
+
+def certified(folder: Path, name: str) -> pki.Certified:
+    """What the certificate of a site or operator says.
+
+    Args:
+        folder: that it is in, with its key and its authority's certificate.
+        name: of the site or operator.
+
+    Returns:
+        The facts.
+
+    Raises:
+        PalaverError: the files cannot be read, are another's or another authority's, or are not valid now.
+
+    """
+    path, now = folder / CERTIFICATE, pki.clock()
+    found = certificate_of(path, now=now)
+    if found.name != name:
+        raise PalaverError(f"the certificate of {folder} is for {found.name}, not for {name}: give its own")
+    pki.check_dates(load_certificate(path), now, found.name, "renew it (palaver peers)")
+    return found
 
 
 def few_neighbours(nodes: int) -> int:

@@ -200,9 +200,10 @@ def _opened(links: Links, how: dict[str, Any]) -> zenoh.Session:
         return zenoh.open(zenoh.Config.from_json5(json.dumps(how)))
     except zenoh.ZError as error:
         reason = str(error).split(" at /")[0].splitlines()[0]
+        if not links.listen:
+            raise MachineError(f"{links.name} cannot connect: {reason}: give other credentials or endpoints") from None
         raise MachineError(
-            f"{links.name} cannot listen at {links.listen or 'nothing'}: {reason}: give another endpoint, or end what "
-            "listens there"
+            f"{links.name} cannot listen at {links.listen}: {reason}: give another endpoint, or end what listens there"
         ) from None
 
 
