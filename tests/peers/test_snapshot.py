@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from palaver.peers.metrics import exposition
 from palaver.peers.snapshot import Board, snapshot
 from palaver.peers.transport import Arrived
+from palaver.peers.wire import VERSION
 
 REPORT = {"accuracy": 0.75, "silent": 0.5, "inbox": 0.0, "lost": 0.125, "refused": 3.0, "present": 2.0}
 
@@ -27,7 +28,7 @@ def played(tmp_path_factory):
     made.kill(2)
     made.play(10)
     site = made.sites[0]
-    for sender, data in [("site-1", b"junk"), ("site-1", b"\x02junk"), ("nobody", b"")]:
+    for sender, data in [("site-1", b"junk"), ("site-1", bytes([VERSION]) + b"junk"), ("nobody", b"")]:
         site.take(Arrived("packet", sender, data))
     return made
 

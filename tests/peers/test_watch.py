@@ -42,7 +42,9 @@ def test_what_was_heard_at_first_is_seen_before_any_beacon():
     found = watcher(a=beacon(accuracy=0.5), b=beacon(b"8 others"), d=beacon())
     for name in ("a", "b"):
         found._present.add(name)
-    assert [found.state(name) for name in NAMES] == ["talking", "refused", "starts"]
+    assert [found.state(name) for name in NAMES] == ["talking", "refused", "unseen"]
+    found._present.add("c")
+    assert found.state("c") == "starts"
     assert {name: seen.step for name, seen in found.seen.items()} == {"a": 7}
 
 

@@ -72,13 +72,31 @@ def _row(name: str, state: str, step: int, report: dict[str, float], hears: list
 
 
 def _state(site: Site, at: int) -> str:
-    """What it says itself, or what can be seen: ``starts`` (no beacon yet), ``gone``, ``unseen``, ``refused``."""
     found = site.neighbours.get(at)
-    if at not in site.present:
-        return "unseen" if found is None else "gone"
-    if at in site.foreign:
+    return state_of(None if found is None else found.state, present=at in site.present, foreign=at in site.foreign)
+
+
+def state_of(said: str | None, *, present: bool, foreign: bool) -> str:
+    """The state of another site.
+
+    >>> state_of("done", present=True, foreign=False), state_of(None, present=False, foreign=False)
+    ('done', 'unseen')
+
+    Args:
+        said: what its latest beacon says; ``None``: none came.
+        present: whether it can be reached.
+        foreign: whether its latest beacon is of another collective or version.
+
+    Returns:
+        What it says itself, or what can be seen: ``starts`` (no beacon yet), ``gone``, ``unseen`` (never heard, and not
+        there), ``refused``.
+
+    """
+    if not present:
+        return "gone" if said or foreign else "unseen"
+    if foreign:
         return "refused"
-    return "starts" if found is None else found.state
+    return said or "starts"
 
 
 def _link(site: Site, at: int) -> dict[str, Any]:

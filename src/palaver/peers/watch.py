@@ -10,6 +10,7 @@ import zenoh
 from rich.table import Table
 
 from palaver.peers.questions import put
+from palaver.peers.snapshot import state_of
 from palaver.peers.wire import Beacon, RefusedError, decode
 from palaver.studies.formats import percent
 
@@ -89,12 +90,9 @@ class Watcher:
                 self.seen = {**self.seen, name: watched}
 
     def state(self, name: str) -> str:
-        """What a site says of itself; or ``starts`` (no beacon yet), ``gone``, ``refused`` (of another digest)."""
-        if name in self._foreign:
-            return "refused" if name in self._present else "gone"
-        if name not in self.seen:
-            return "starts"
-        return self.seen[name].state if name in self._present else "gone"
+        """What a site says of itself, or what can be seen of it, see ``state_of``."""
+        said = self.seen[name].state if name in self.seen else None
+        return state_of(said, present=name in self._present, foreign=name in self._foreign)
 
     def to_json(self) -> dict[str, Any]:
         """What was seen, by name, as JSON has it; ``None`` stands for what is not known."""
