@@ -12,14 +12,16 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from processes import Process, ended, free_ports, until
 
 from palaver.data import load
-from palaver.errors import MachineError
+from palaver.errors import MachineError, PalaverError
 from palaver.peers import credentials, pki
 from palaver.peers.settings import SiteSettings
 
 pytest.importorskip("zenoh")
 
+from palaver.peers.questions import ask
 from palaver.peers.zenoh import Links, opened
 
 
@@ -121,6 +123,61 @@ def test_bad_settings_of_a_site_are_told_in_one_line(tmp_path, capsys, text, sai
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+MAKE = """
+import torch
+
+def alone():
+    return torch.nn.Linear(64, 10)
+
+def takes(argument):
+    return alone(), None
+
+def fails():
+    raise ValueError("no such\\nthing")
+"""
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        ("model.py:alone", "gives a Linear: give (module, optimizer)"),
+        ("model.py:takes", "fails (TypeError: takes() missing 1 required positional argument: 'argument'): mend"),
+        ("model.py:fails", "fails (ValueError: no such): mend the file"),
+        ("broken.py:make", "fails (ModuleNotFoundError: No module named 'no_such_module'): mend the file"),
+        ("syntax.py:make", "fails (SyntaxError: "),
+        ("model.py:none", "has no function none"),
+        ("no.py:make", "a file that is there"),
+    ],
+)
+def test_a_function_that_makes_no_model_is_told_in_one_line(tmp_path, capsys, make, said):
+    pytest.importorskip("torch")
+    from palaver.cli import main
+
+    for name, text in {"model.py": MAKE, "broken.py": "import no_such_module", "syntax.py": "def"}.items():
+        (tmp_path / name).write_text(text)
+    path = tmp_path / "site.toml"
+    path.write_text(f"name = 'a'\nlearner = 'torch'\nmake = '{make}'\n[peers]\na = 'tcp/127.0.0.1:1'\n")
+    assert main(["peer", str(path), "--check"]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "said"), [("r.npz", "several arrays"), ("r.npy", "has 31 rows: give at least 32")])
+def test_a_reference_set_must_be_one_array_of_a_batch_at_least(tmp_path, capsys, name, said):
+    from palaver.cli import main
+
+    inputs = np.zeros((31, 8, 8), np.uint8)
+    np.savez(tmp_path / "r.npz", x=inputs)
+    np.save(tmp_path / "r.npy", inputs)
+    path = tmp_path / "site.toml"
+    path.write_text(f"name = 'a'\nreference = '{name}'\n[peers]\na = 'tcp/127.0.0.1:1'\n")
+    assert main(["peer", str(path), "--check"]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("peers", range(1, 9))
 def test_any_number_of_sites_has_a_graph(peers):
     ends = {f"s{place}": f"tcp/127.0.0.1:{place + 1}" for place in range(peers)}
@@ -140,6 +197,64 @@ def test_check_says_what_a_site_would_be(tmp_path, capsys):
     path.write_text(SITE.format(port=2).replace("100", "101"))
     main(["peer", str(path), "--check"])
     assert json.loads(capsys.readouterr().out)["digest"] != found["digest"]
+
+
+MODELS = """
+def in_torch():
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    return module, torch.optim.Adam(module.parameters())
+
+
+def in_sklearn():
+    from sklearn.linear_model import SGDClassifier
+
+    return SGDClassifier(loss="log_loss")
+"""
+
+
+def test_sites_of_three_frameworks_learn_from_each_other_and_answer(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    (tmp_path / "model.py").write_text(MODELS)
+    names = ("flax", "torch", "sklearn")
+    ends = {name: f"tcp/127.0.0.1:{port}" for name, port in zip(names, free_ports(3), strict=True)}
+    makes = {"torch": "model.py:in_torch", "sklearn": "model.py:in_sklearn"}
+    sites = [
+        Process(
+            SiteSettings(
+                name=name,
+                peers=ends,
+                collective={"rounds": 1000},
+                learner=name,
+                make=makes.get(name, ""),
+                folder=str(tmp_path / name),
+                pace=20.0,
+            )
+        )
+        for name in names
+    ]
+    with ended(sites):
+        for site in sites:
+            site.start()
+        x = load("digits").x_test[:5]
+
+        def all_answer():
+            assert [site.process.poll() for site in sites] == [None] * 3, [site.said() for site in sites]
+            with contextlib.suppress(PalaverError):  # none is there yet
+                found = ask(x, tmp_path / "flax.toml", timeout=10, rule="mean")
+                return found if {voice.status for voice in found.voices.values()} == {"answered"} else None
+
+        found = until(all_answer)
+        assert found.distribution.shape == (5, 10)
+        assert [voice.weight for voice in found.voices.values()] == pytest.approx([1 / 3] * 3)
+        assert len(np.unique(found.logits[:, 0], axis=0)) == 3
+        for site in sites:  # each has sent what the others read
+            left = until(lambda site=site: {to for entry in site.journal("left") for to in entry.get("packets", {})})
+            assert left <= set(names) - {site.name}
+        assert [site.journal("refused") for site in sites] == [[]] * 3
+        assert [site.end() for site in sites] == [0] * 3
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,14 @@ def _inputs(settings: SiteSettings, data: Dataset) -> np.ndarray:
         found = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise PalaverError(f"reference {path} cannot be read: {error}: give an .npy file of inputs") from None
-    return _fitting(f"reference {path}", found, data)
+    if not isinstance(found, np.ndarray):
+        raise PalaverError(f"reference {path} holds several arrays: give an .npy file of inputs")
+    least, inputs = settings.agreed().settings.batch_size, _fitting(f"reference {path}", found, data)
+    if len(inputs) < least:
+        raise PalaverError(
+            f"reference {path} has {len(inputs)} rows: give at least {least}, the collective's batch_size"
+        )
+    return inputs
 
 
 def _fitting(what: str, x: np.ndarray, data: Dataset) -> np.ndarray:
@@ -198,7 +205,10 @@ def _learner(settings: SiteSettings, node: Node, agreement: Agreement, key: jax.
         from palaver.peers.learners.torch import TorchLearner  # an extra
 
         def made() -> Learner:
-            module, optimizer = function()
+            found = function()
+            if not (isinstance(found, tuple) and len(found) == 2):
+                raise PalaverError(f"make {settings.make} gives a {type(found).__name__}: give (module, optimizer)")
+            module, optimizer = found
             return TorchLearner(module, optimizer, agreement.channel, classes=agreement.classes)
 
         return made
@@ -213,8 +223,18 @@ def _function(make: str) -> Callable[[], Any]:
     spec = importlib.util.spec_from_file_location("palaver_site", path) if path else None
     if spec is None or spec.loader is None or not Path(path).is_file():
         raise PalaverError(f"make is {make!r}: give FILE.py:FUNCTION, a file that is there")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, name, None)):
+    module, loader = importlib.util.module_from_spec(spec), spec.loader
+    _run(make, lambda: loader.exec_module(module))
+    function = getattr(module, name, None)
+    if not callable(function):
         raise PalaverError(f"make is {make!r}: {path} has no function {name}")
-    return getattr(module, name)
+    return lambda: _run(make, function)
+
+
+def _run(make: str, function: Callable[[], Any]) -> Any:
+    """What a function of somebody else's gives; whatever it raises is told in one line."""
+    try:
+        return function()
+    except Exception as error:  # the file may be anything
+        said = next(iter(str(error).splitlines()), "")
+        raise PalaverError(f"make {make} fails ({type(error).__name__}: {said}): mend the file") from None
