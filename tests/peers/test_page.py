@@ -67,8 +67,9 @@ def test_the_tables_have_the_sites_numbers(served):
         sent = site.ledger.bytes.total() / 1000
         came = site.bytes_in / 1000
         assert own[:5] == ["site-0", "talking", "200", f"{100 * site.reported['accuracy']:.1f}", "50.0"]
-        assert own[6:] == [f"{came:.1f}", f"{sent:.1f}", "12.5", "3", "3"]
-        assert (other[0], other[1], other[4], other[6]) == ("site-1", "talking", "50.0", "1.2")
+        assert own[5:7] == ["–", "0"]
+        assert own[7:] == [f"{came:.1f}", f"{sent:.1f}", "12.5", "3", "3"]
+        assert (other[0], other[1], other[4], other[7]) == ("site-1", "talking", "50.0", "1.2")
         assert gone[:2] == ["site-3", "gone"]
         link = cells(page, "links")[0]
         assert link[:2] == ["site-1", str(site.outbox.lines[1].seq)]
