@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.thin_site import SITES, record
 from palaver.decision import DEFAULT_RULE, RULES
-from palaver.report.colours import SERIES
+from palaver.report.colours import SHADES
 from palaver.report.drawing import MARKERS, STYLE, legend, panel
 from palaver.report.svg import sheet, to_svg
 
@@ -110,7 +110,7 @@ def _kilo(of: float) -> str:
     return f"{of / 1000:,.0f}"
 
 
-_COLOURS = ("blue", "green", "black", "orange", "pink", "gold", "sky", "orange")
+_COLOURS = ("blue", "green", "black", "orange", "pink", "gold", "sky", "soft")
 
 
 def draw(curves: Mapping[str, Curve | None], targets: Mapping[str, float | None], folder: Path) -> list[Path]:
@@ -137,7 +137,7 @@ def draw(curves: Mapping[str, Curve | None], targets: Mapping[str, float | None]
                 for over in ("seconds", "kB that a site sent")
             ]
             handles = [
-                Line2D([], [], color=SERIES[colour].light, marker=marker, ms=4, lw=1.4, label=_said(method))
+                Line2D([], [], color=SHADES[colour].light, marker=marker, ms=4, lw=1.4, label=_said(method))
                 for method, (colour, marker) in looks.items()
             ]
             drawings.append(legend(handles))
@@ -164,7 +164,7 @@ def _drawn(parts: list[tuple], cable: str, looks: Mapping[str, tuple[str, str]],
         x = of.seconds if over == "seconds" else of.sent / 1000
         line: dict[str, Any] = {"drawstyle": "default" if method in PEERS else "steps-post", "markevery": 0.12}
         x = np.maximum(x, _FIRST[over])
-        axes.plot(x, 100 * of.together, color=SERIES[colour].light, marker=marker, ms=3, lw=1.3, **line)
+        axes.plot(x, 100 * of.together, color=SHADES[colour].light, marker=marker, ms=3, lw=1.3, **line)
         if target is not None:
             axes.axhline(100 * target, color="black", lw=0.7, ls=(0, (1, 3)))
     axes.set_xscale("log")
