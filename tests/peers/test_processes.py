@@ -5,9 +5,11 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import tomllib
 from datetime import timedelta
 
 import numpy as np
@@ -314,6 +316,29 @@ def test_an_operator_sees_and_asks_sites_with_certificates(secured):
     assert [voice["status"] for voice in found["peers"].values()] == ["answered", "answered"]
     assert np.shape(found["distribution"]) == (5, 10)
     assert np.sum(found["distribution"], 1) == pytest.approx(1)
+
+
+def test_links_without_a_certificate_are_refused_counted_and_told_why(secured):
+    host, port = tomllib.loads((secured / "a.toml").read_text())["peers"]["a"].removeprefix("tls/").split(":")
+    plain, journal = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), secured / "run-a" / "journal.jsonl"
+    plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
+    wanted = {"peer sent no certificates", "received corrupt message of type InvalidContentType"}
+    until, told, counted = time.monotonic() + 120, set(), []
+    while not (wanted <= told and counted):
+        assert time.monotonic() < until, (told, counted)
+        with socket.create_connection((host, int(port))) as tcp:
+            tcp.sendall(b"plain TCP, not TLS")
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((host, int(port))) as tcp,
+            plain.wrap_socket(tcp) as tls,
+        ):
+            tls.recv(1)
+        time.sleep(0.5)
+        lines = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+        told = {why for each in lines if each["event"] == "links refused" for why in each["why"]}
+        counted = [each for each in lines if each["event"] == "refused" and each["reason"] == "link"]
+    assert all(each["peer"] == "?" and each["packets"] > 0 for each in counted)
 
 
 @pytest.mark.parametrize(

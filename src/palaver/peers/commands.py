@@ -14,6 +14,7 @@ from rich.table import Table
 
 from palaver.peers import options, provision
 from palaver.peers.build import make_material
+from palaver.peers.linklog import refused_links
 from palaver.peers.options import AskFlags, StatusFlags, UpOptions
 from palaver.peers.questions import Decided, ask, introduced, looking, waiting
 from palaver.peers.serve import serve
@@ -59,7 +60,11 @@ def peer(path: Path, *, check: bool, data_root: Path | None) -> int:
         sizes = {"examples": len(material.peer.y), "reference": 0 if reference is None else len(reference)}
         print(json.dumps(own | sizes | {"peers": list(settings.peers)}))
         return 0
-    serve(settings, data_root, _ready)
+    if settings.credentials:
+        with refused_links() as links:
+            serve(settings, data_root, _ready, links)
+    else:
+        serve(settings, data_root, _ready)
     return 0
 
 

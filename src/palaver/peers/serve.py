@@ -37,7 +37,10 @@ _IDLE = 0.02
 
 
 def serve(
-    settings: SiteSettings, data_root: Path | None = None, ready: Callable[[Site], None] = lambda _: None
+    settings: SiteSettings,
+    data_root: Path | None = None,
+    ready: Callable[[Site], None] = lambda _: None,
+    links: Callable[[], list[str]] = list,
 ) -> None:
     """Runs a site until it gets SIGINT or SIGTERM; then it leaves in order, with a checkpoint.
 
@@ -45,6 +48,7 @@ def serve(
         settings: of the site.
         data_root: where data sets lie.
         ready: called once the site is on the network.
+        links: of ``palaver.peers.linklog.refused_links``: why links were refused since it was called last.
 
     Raises:
         PalaverError: settings, data or a checkpoint that do not fit.
@@ -55,12 +59,13 @@ def serve(
         material, files = make_material(settings, data_root), contents(settings)
         site = make_site(settings, material)
         try:
-            renewal, warn = Renewal(settings, site, files), warning(site)
+            renewal, warn, count = Renewal(settings, site, files), warning(site), counting(site, links)
             with _shown(settings, site) as show:
                 ready(site)
 
                 def look(now: float) -> None:
                     warn()
+                    count(now)
                     renewal.look(now)
                     show(now)
 
@@ -158,6 +163,32 @@ def warning(site: Site) -> Callable[[], None]:
         if notice and not last:
             print(f"palaver: {notice}", file=sys.stderr, flush=True)
             site.journal({"event": "trouble", "what": notice})
+
+    return look
+
+
+def counting(site: Site, links: Callable[[], list[str]]) -> Callable[[float], None]:
+    """Counts links that were refused, and tells the journal why, at most once a second.
+
+    Args:
+        site: whose links they are.
+        links: as for ``serve``.
+
+    Returns:
+        The function that looks at them, called with the time.
+
+    """
+    due = -math.inf
+
+    def look(now: float) -> None:
+        nonlocal due
+        if now < due:
+            return
+        due = now + 1
+        why = links()
+        if why:
+            site.refused["?", "link"] += len(why)
+            site.journal({"event": "links refused", "why": sorted(set(why)), "links": len(why)})
 
     return look
 

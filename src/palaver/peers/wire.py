@@ -58,6 +58,7 @@ REASONS = {
     "not finite": "numbers that are not finite",
     "range": "numbers far larger than those of the data set, or than features are",
     "model": "numbers that the model fails at",
+    "link": "a link without a certificate of the collective's authority",
     "muted": "from a sender that is not believed",
 }
 """Why something from outside is not used."""
