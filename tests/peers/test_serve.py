@@ -29,6 +29,7 @@ def test_each_answer_has_the_temperature_that_its_model_fits_on_validation_examp
     reporter = Reporter(Material(site.peer, twin, made.digest, validation, made.test))
     site.twin, site.report, site.temperature = twin, reporter, reporter.temperature
     asker, x = made.network.join("asker"), made.test[0][:3]
+    reporter.rehearse(site.peer)  # leaves nothing behind
     assert reporter.temperature(site.peer) == 1
     reporter(site)
     for silent, peer in ((False, site.peer), (True, twin)):

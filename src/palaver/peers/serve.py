@@ -97,6 +97,7 @@ def make_site(settings: SiteSettings, material: Material) -> Site:
     reporter = Reporter(material)
     for peer in (material.peer, material.twin):  # a site that compiles is slow to answer, so it does so before it joins
         rehearse(peer)
+    reporter.rehearse(material.peer)
     conduct = Conduct(
         agreed.settings.rounds, pace=settings.pace, checkpoint_every=settings.checkpoint_seconds, folder=folder
     )
@@ -224,6 +225,13 @@ class Reporter:
         self._x, self._y = x[:_EVALUATED], y[:_EVALUATED]
         self._twin, self._found, self._step, self._at = material.twin, dict[str, float](), -1, -math.inf
         self._temperatures = dict[bool, float]()
+
+    def rehearse(self, peer: Peer) -> None:
+        """Evaluates a peer and forgets it, so that no compilation counts as the time that an evaluation takes."""
+        self._of(peer)
+        self._temperatures.clear()
+        if peer.agreement.reference is not None:
+            peer.learner.predict(peer.agreement.reference[:_EVALUATED])
 
     def __call__(self, site: Site) -> dict[str, float]:
         """Accuracies of the site's model and of its silent twin in [0, 1], agreement, packets and bytes."""
