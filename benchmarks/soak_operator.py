@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from palaver.peers.introduction import introduced, looking
 from palaver.peers.provision import DEMO_OPERATOR
-from palaver.peers.questions import introduced, looking, put
+from palaver.peers.questions import put
 
 _EVERY, _TIMEOUT, _START = 10.0, 5.0, 300.0
 """Seconds between questions, for answers to come, and until a first site is heard at most."""

@@ -13,7 +13,8 @@ pytest.importorskip("zenoh")
 
 import zenoh
 
-from palaver.peers.questions import ask, decided, introduced, looking, put
+from palaver.peers.introduction import introduced, looking
+from palaver.peers.questions import ask, decided, put
 from palaver.peers.site import Conduct
 from palaver.peers.watch import Watcher
 from palaver.peers.wire import REASON, Answer, decode, encode

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from palaver.peers import options, provision
 from palaver.peers.build import make_material
+from palaver.peers.introduction import introduced, looking, waiting
 from palaver.peers.linklog import refused_links
 from palaver.peers.options import AskFlags, StatusFlags, UpOptions
-from palaver.peers.questions import Decided, ask, introduced, looking, waiting
+from palaver.peers.questions import Decided, ask
 from palaver.peers.serve import serve
 from palaver.peers.settings import LEAN, read_site
 from palaver.peers.site import Site
