@@ -201,7 +201,7 @@ def test_a_question_whose_answer_has_no_room_or_fails_the_model_is_refused_and_o
 
     def ask(rows):
         x = np.zeros((rows, 8, 8), np.uint8)
-        site.take(Arrived("ask", "", question(site.collective, x), answers.append))
+        site.take(Arrived("ask", "", encode(question(site.collective, x)), answers.append))
 
     site.peer.agreement = site.peer.agreement._replace(classes=100)
     for rows in (1, 163, 164, 1000):  # 163 rows of 100 classes have 65,200 bytes

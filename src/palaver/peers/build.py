@@ -64,7 +64,7 @@ def make_material(settings: SiteSettings, data_root: Path | None = None) -> Mate
     agreed, names = settings.agreed(), tuple(settings.peers)
     data = agreed.settings.load(lambda name: load(name, data_root))
     group, me = make_collective(agreed.settings, data), names.index(settings.name)
-    _check_reference(settings, group.talk, group.protocol.p_broadcast)
+    _check_reference(settings, refers=agreed.settings.refers, speaks=group.protocol.p_broadcast > 0)
     rows, reference = _shard(settings, data, me)
     key, first = jax.random.split(jax.random.key(agreed.seed))
     node = group.groups[0][0]
@@ -101,16 +101,16 @@ def make_material(settings: SiteSettings, data_root: Path | None = None) -> Mate
     )
 
 
-def _check_reference(settings: SiteSettings, talk: Talk, p_broadcast: float) -> None:
+def _check_reference(settings: SiteSettings, *, refers: bool, speaks: bool) -> None:
     """Checks that a reference set that was given is used; says aloud where own examples leave the site."""
-    if talk.examples == "reference":
+    if refers:
         return
     if settings.reference:
         raise PalaverError(
             f"reference is {settings.reference}, and collective.reference is 0, with which sites send examples of "
             "their own: give collective.reference above 0, or leave reference out"
         )
-    if p_broadcast:
+    if speaks:
         print(f"palaver: {settings.name} sends its own examples, raw: collective.reference is 0", file=sys.stderr)
 
 
