@@ -27,7 +27,7 @@ from palaver.peers.provision import DEMO_OPERATOR, init
 from palaver.peers.settings import SiteSettings
 from palaver.peers.up import to_toml
 
-SITES, KBIT, PACE, RATE = 10, 100.0, 5.0, 7500.0
+SITES, KBIT, PACE, RATE = 10, 100.0, 5.0, 5000.0
 """Sites; of each cable; rounds a second; bytes a second that a site's packets take at most."""
 TALK = {"payload_bits": 16, "top": 0, "neighbours": 9, "least_change": 0.0, "rounds": 10**6}
 """All classes at 16 bits to everybody, whether or not anything is new: more than the rate limit lets out."""
