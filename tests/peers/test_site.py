@@ -10,6 +10,8 @@ from palaver import channels
 from palaver.exchange.description import Talk
 from palaver.exchange.protocol import Protocol
 from palaver.peers import checkpoint
+from palaver.peers.saving import restore
+from palaver.peers.saving import saved as saved_of
 from palaver.peers.snapshot import snapshot
 from palaver.peers.transport import Arrived
 from palaver.peers.wire import RefusedError, Said, encode, question
@@ -320,7 +322,7 @@ def test_a_restart_goes_on_from_the_checkpoint(tmp_path):
     calm.play(2)
     back = calm.start(2, epoch=1)
     saved = checkpoint.restore(tmp_path / "2")
-    back.restore(saved)
+    restore(back, saved)
     assert died_at - 50 <= back.peer.step <= died_at
     assert position - 50 * 32 <= back.peer.position <= position
     assert back.seen.keys() == {0, 1}
@@ -336,7 +338,7 @@ def test_what_is_saved_and_restored_goes_on_as_if_nothing_had_been(tmp_path):
     first = pair.sites[0]
     first.save()
     twin = pair.start(0, epoch=1)
-    twin.restore(checkpoint.restore(tmp_path / "0"))
+    restore(twin, checkpoint.restore(tmp_path / "0"))
     for _ in range(20):
         a, b = first.peer.turn({1}), twin.peer.turn({1})
         np.testing.assert_array_equal(a.x, b.x)
@@ -363,10 +365,10 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_good_one_kept(tmp_path):
     site = world(1, folder=tmp_path).sites[0]
     folder = tmp_path / "0"
     for step in (100, 200):
-        checkpoint.save(folder, step, site.saved())
+        checkpoint.save(folder, step, saved_of(site))
     (folder / "200.npz").write_bytes(b"damage")
     assert checkpoint.restore(folder) is not None
-    checkpoint.save(folder, 150, site.saved())
+    checkpoint.save(folder, 150, saved_of(site))
     names = {path.name for path in folder.iterdir()}
     assert names == {"100.json", "100.npz", "150.json", "150.npz", "200.json.damaged", "200.npz.damaged"}
 
@@ -375,10 +377,10 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_good_one_kept(tmp_path):
 def test_what_a_kill_while_saving_left_is_swept(tmp_path, at):
     site = world(1, folder=tmp_path).sites[0]
     folder = tmp_path / "0"
-    checkpoint.save(folder, 100, site.saved())
+    checkpoint.save(folder, 100, saved_of(site))
     for name in ("300.npz", ".400.npz.abc.draft"):
         (folder / name).write_bytes(b"half")
-    checkpoint.restore(folder) if at == "restore" else checkpoint.save(folder, 100, site.saved())
+    checkpoint.restore(folder) if at == "restore" else checkpoint.save(folder, 100, saved_of(site))
     assert {path.name for path in folder.iterdir()} == {"100.json", "100.npz"}
 
 
@@ -446,13 +448,13 @@ def test_another_reference_set_data_set_or_model_is_refused_at_a_restart(tmp_pat
     saved = checkpoint.restore(tmp_path / "0")
     other = world(2, seed=1).sites[0]
     with pytest.raises(PalaverError, match="another description or reference set"):
-        other.restore(saved)
+        restore(other, saved)
     pair.own[0] = pair.own[0][0], (pair.own[0][1] + 1) % 10
     with pytest.raises(PalaverError, match="a site with other examples"):
-        pair.start(0).restore(saved)
+        restore(pair.start(0), saved)
     pair.own[0] = pair.own[0][0], (pair.own[0][1] - 1) % 10
     with pytest.raises(PalaverError, match="another model or optimiser"):
-        pair.start(0, widths=(8,)).restore(saved)
+        restore(pair.start(0, widths=(8,)), saved)
 
 
 def test_the_journal_has_every_byte_that_left_and_what_it_was_about():

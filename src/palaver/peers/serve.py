@@ -18,6 +18,7 @@ from palaver.peers.build import Material, make_material
 from palaver.peers.core import Peer
 from palaver.peers.links import Outbox
 from palaver.peers.renewal import Renewal, contents
+from palaver.peers.saving import restore
 from palaver.peers.settings import SiteSettings
 from palaver.peers.site import Conduct, Site
 from palaver.peers.zenoh import ZenohTransport
@@ -115,7 +116,7 @@ def make_site(settings: SiteSettings, material: Material) -> Site:
     )
     try:
         if saved is not None:
-            site.restore(saved)
+            restore(site, saved)
     except BaseException:
         site.transport.close()
         raise

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from palaver.errors import MachineError, PalaverError
+from palaver.errors import MachineError
 from palaver.peers import checkpoint
 from palaver.peers.agreement import digest
 from palaver.peers.core import Peer
 from palaver.peers.learners import foreign
 from palaver.peers.ledger import UNKNOWN, Ledger
 from palaver.peers.links import AROUND, Outbox, Seen
+from palaver.peers.saving import saved
 from palaver.peers.transport import Arrived, Transport
 from palaver.peers.wire import REASON, ROOM, Answer, Ask, Beacon, RefusedError, Said, State, array, decode, encode
 
@@ -130,7 +131,7 @@ class Site:
         self._noted = Counter[tuple[str, str]]()
         self._acknowledged = dict[int, int]()
         self._noted_present, self._noted_at = set[int](), dict[int, float]()
-        self._examples = digest({"labelled": self.peer.labelled}, self.peer.x, self.peer.y).hex()
+        self.examples = digest({"labelled": self.peer.labelled}, self.peer.x, self.peer.y).hex()
 
     @property
     def name(self) -> str:
@@ -416,54 +417,8 @@ class Site:
         """Writes a checkpoint; where that fails, the site goes on, and says so in ``trouble``."""
         assert self.conduct.folder is not None
         try:
-            checkpoint.save(self.conduct.folder, self.peer.step, self.saved())
+            checkpoint.save(self.conduct.folder, self.peer.step, saved(self))
             self.trouble, self._saved_step = None, self.peer.step
         except MachineError as error:
             self.trouble = str(error)
             self.journal({"event": "trouble", "what": self.trouble})
-
-    def saved(self) -> checkpoint.Saved:
-        """Everything that a restart needs."""
-        arrays, about = self.peer.arrays(), self.peer.about()
-        if self.twin is not None:
-            arrays |= {f"twin.{name}": array for name, array in self.twin.arrays().items()}
-            about["twin"] = self.twin.about()
-        names = self.peer.agreement.names
-        seen = {names[sender]: seen.to_json() for sender, seen in self.seen.items()}
-        about |= {"collective": self.collective.hex(), "examples": self._examples, "seen": seen}
-        return checkpoint.Saved(arrays, about)
-
-    def restore(self, saved: checkpoint.Saved) -> None:
-        """Goes on from a checkpoint.
-
-        Args:
-            saved: from ``checkpoint.restore``.
-
-        Raises:
-            PalaverError: it is of another description, reference set, data set, or model; the site may then have
-                a part of it, and is not to be used.
-
-        """
-        about, names = saved.about, self.peer.agreement.names
-        if about["collective"] != self.collective.hex():
-            raise PalaverError(
-                f"{self.conduct.folder} has checkpoints of a collective with another description or reference set "
-                f"({about['collective']}, here {self.collective.hex()}): give those settings and that data, or "
-                "another folder, in which the site learns anew"
-            )
-        if about.get("examples") != self._examples:
-            raise PalaverError(
-                f"{self.conduct.folder} has checkpoints of a site with other examples: give those that it had, or "
-                "another folder, in which the site learns anew"
-            )
-        parts = {name.removeprefix("twin."): a for name, a in saved.arrays.items() if name.startswith("twin.")}
-        try:
-            self.peer.restore(saved.arrays, about)
-            if self.twin is not None:
-                self.twin.restore(parts, about["twin"])
-        except (ValueError, KeyError) as error:
-            raise PalaverError(
-                f"{self.conduct.folder} has checkpoints of another model or optimiser ({error}): give the model that "
-                "it had, or another folder"
-            ) from None
-        self.seen = {names.index(name): Seen.from_json(seen) for name, seen in about["seen"].items()}
