@@ -329,22 +329,15 @@ class ZenohTransport:
 
     def send(self, to: str, data: bytes) -> None:
         """See ``Transport.send``."""
-        self._session.put(
-            f"{self._at}/p/{self._links.name}/{to}",
-            data,
-            congestion_control=zenoh.CongestionControl.DROP,
-            priority=zenoh.Priority.DATA_LOW,
-        )
+        self._put(f"p/{self._links.name}/{to}", data, zenoh.Priority.DATA_LOW)
 
     def acknowledge(self, to: str, data: bytes) -> None:
         """See ``Transport.acknowledge``."""
-        self._session.put(
-            f"{self._at}/ack/{self._links.name}/{to}",
-            data,
-            congestion_control=zenoh.CongestionControl.DROP,
-            priority=zenoh.Priority.INTERACTIVE_HIGH,
-            express=True,
-        )
+        self._put(f"ack/{self._links.name}/{to}", data, zenoh.Priority.INTERACTIVE_HIGH, express=True)
+
+    def _put(self, key: str, data: bytes, priority: zenoh.Priority, *, express: bool = False) -> None:
+        drop = zenoh.CongestionControl.DROP
+        self._session.put(f"{self._at}/{key}", data, congestion_control=drop, priority=priority, express=express)
 
     def beacon(self, data: bytes) -> None:
         """See ``Transport.beacon``."""
