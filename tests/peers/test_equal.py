@@ -12,6 +12,7 @@ import pytest
 
 from palaver import channels, topology
 from palaver.exchange.description import Collective, collective
+from palaver.exchange.liars import liars, lies, untruth
 from palaver.exchange.mapping import init_nodes
 from palaver.exchange.presence import presence, present
 from palaver.exchange.shards import shards
@@ -25,7 +26,7 @@ from palaver.peers.core import Peer
 from palaver.peers.judge import Judge
 from palaver.peers.learners.flax import FlaxLearner
 from palaver.peers.lockstep import play
-from palaver.types import NO_PEER, Channel
+from palaver.types import NO_PEER, Channel, Outputs
 
 ROUNDS, NODES, BATCH, CLASSES, INPUTS = 60, 6, 4, 3, 5
 TOPOLOGIES = {
@@ -70,6 +71,7 @@ REFERENCE: dict[str, dict[str, Any]] = {
         "presence": AWAY,
     },
     "reference, mean, gate": {"combine": "mean", "weighted": True, "gate": "twin"},
+    "reference, mean, gate, liars": {"combine": "mean", "gate": "twin", "liars": liars(NODES, number=2, lie="random")},
 }
 CHANNELS = {
     "own, oldest dropped": channels.labels_logits(bits=8),
@@ -140,7 +142,29 @@ def made(group: Collective, parts: Shards, key: jax.Array, channel: Channel) -> 
         )
         judge = Judge(twin, group.nodes) if group.talk.gate == "twin" else None
         peers.append(Peer(agreement, node, learner, x[rows], y[rows], judge=judge))
+        if lies(group.liars, keys[0], jnp.int32(node), group.nodes):
+            peers[node].learner = Liar(peers[node], group)
     return peers
+
+
+class Liar:
+    """A learner that says what a liar of the simulation would."""
+
+    def __init__(self, peer: Peer, group: Collective) -> None:
+        self.peer, self.learner, self.group = peer, peer.learner, group
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.learner, name)
+
+    def encode(self, x: np.ndarray) -> Any:
+        deal, truth = self.peer.agreement, jax.nn.softmax(jnp.asarray(self.learner.predict(x).logits))
+        false = np.asarray(
+            untruth(self.group.liars, jnp.int32(self.peer.step), deal.key, jnp.int32(self.peer.me), truth)
+        )
+        sure = 100 * false  # of one class, whatever temperature it is decoded with
+        payload = deal.channel.encode(Outputs(sure, sure), None)
+        np.testing.assert_allclose(deal.decode()(payload), false, atol=1e-6)
+        return payload
 
 
 @pytest.mark.parametrize("where", TOPOLOGIES)
