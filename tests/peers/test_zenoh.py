@@ -111,6 +111,28 @@ def test_an_operator_asks_and_reads_but_cannot_write(links):
         subscriber.undeclare()
 
 
+def test_many_questions_to_a_busy_site_are_answered_a_few_at_a_time(links):
+    with (
+        contextlib.closing(ZenohTransport(links("a"))) as a,
+        contextlib.closing(opened(links("operator.demo"))) as operator,
+    ):
+        until = time.monotonic() + 5
+        while not list(operator.liveliness().get("palaver/c/alive/a", timeout=1)):
+            assert time.monotonic() < until
+        replies = [operator.get("palaver/c/ask/a", payload=bytes([n]), timeout=10) for n in range(40)]
+        sizes = []
+        while sum(sizes) < 40:
+            assert time.monotonic() < until + 10, sizes
+            time.sleep(0.2)  # busy: everything waits meanwhile
+            asked = [each for each in a.poll() if each.kind == "ask"]
+            sizes.append(len(asked))
+            for each in asked:
+                each.reply(each.data)
+        found = [bytes(reply.ok.payload) for handler in replies for reply in handler]
+    assert found == [bytes([n]) for n in range(40)]
+    assert max(sizes) == 16
+
+
 @pytest.mark.parametrize("name", ["c", "operator.demo"])
 def test_packets_are_read_by_their_receiver_alone(links, name):
     lawless = config(links(name)) | {"access_control": {"enabled": False}}  # its own rules would keep it from hearing

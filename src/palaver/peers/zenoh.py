@@ -32,7 +32,13 @@ from palaver.peers.transport import Arrived
 from palaver.peers.wire import LARGEST
 
 _WAITING = 16
-"""Packets of one sender, beacons of one sender, or questions, that wait at most; the oldest are dropped."""
+"""Packets or beacons of one sender that wait at most; the oldest are dropped."""
+
+_ASKED = 256
+"""Questions that wait at most, 16 MiB of them; the oldest are dropped."""
+
+_AT_ONCE = 16
+"""Questions that are taken at once, so that a round is done between so many."""
 
 
 class Links(NamedTuple):
@@ -222,7 +228,7 @@ class ZenohTransport:
         self._at = f"palaver/{links.collective}"
         self._came = threading.Event()
         self._presence, self._there = dict[str, Arrived](), set[str]()
-        self._asked = deque[Arrived](maxlen=_WAITING)
+        self._asked = deque[Arrived](maxlen=_ASKED)
         others = [name for name in links.peers if name != links.name]
         self._packets = {name: deque[Arrived](maxlen=_WAITING) for name in others}
         self._beacons = {name: deque[Arrived](maxlen=_WAITING) for name in others}
@@ -349,10 +355,13 @@ class ZenohTransport:
             self._came.wait(wait)
         self._came.clear()
         found = [self._presence.pop(name) for name in list(self._presence)]
-        for queue in (self._asked, *self._beacons.values(), *self._packets.values()):
+        for queue in (*self._beacons.values(), *self._packets.values()):
             for _ in range(len(queue)):
                 found.append(queue.popleft())
-        return found
+        asked = [self._asked.popleft() for _ in range(min(len(self._asked), _AT_ONCE))]
+        if self._asked:
+            self._came.set()
+        return asked + found
 
     def close(self) -> None:
         """See ``Transport.close``."""
