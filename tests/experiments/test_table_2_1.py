@@ -30,6 +30,8 @@ THESIS = {
         "rounds_to_target": 3100,
     },
     "10 nodes, features": {"average_accuracy": 0.720, "collective_accuracy": 0.801},
+    "10 nodes, features, weight 0.1": {},
+    "10 nodes, features, weight 0.01": {},
     "20 nodes, labels": {"collective_accuracy": 0.877, "rounds_to_target": 2700},
 }
 
