@@ -15,6 +15,7 @@ OTHERS = {
     "skew": 0.1,
     "decay": 0.5,
     "latent": 8,
+    "momentum": 0.9,
     "norm": "group",
     "mix": 0.3,
     "temperature": 0.5,
@@ -55,6 +56,8 @@ def test_what_is_unread_by_default_describes_the_same_collective(name):
         ("--model mlp --norm group", "norm is group", "model cnn"),
         ("--lie random", "lie is random", "liars of at least 1"),
         ("--slow-every 3", "slow_every is 3", "slow of at least 1"),
+        ("--momentum 0.9", "momentum is 0.9", "optimizer sgd"),
+        ("--optimizer sgd --adam-beta1 0.5", "adam_beta1 is 0.5", "optimizer adam"),
     ],
 )
 def test_a_setting_that_nothing_reads_is_refused(given, name, reader, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,6 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax.numpy as jnp
-import optax
 from flax import nnx
 
 from palaver.baselines import METHODS
@@ -26,6 +25,7 @@ from palaver.exchange.state import Shards
 from palaver.models import AUTOENCODERS, MODELS, Architecture
 from palaver.node import learner
 from palaver.objectives import OBJECTIVES, Objective
+from palaver.optimizers import make_optimizer
 from palaver.types import Channel, Node, PalaverError
 
 
@@ -156,7 +156,14 @@ def _made(
         lambda rngs: module(rngs=rngs),
         objective(settings),
         channel(settings),
-        optimizer=optax.adam(settings.learning_rate, b1=settings.adam_beta1),
+        optimizer=make_optimizer(
+            settings.optimizer,
+            settings.learning_rate,
+            beta1=settings.adam_beta1,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            l1=settings.l1,
+        ),
         projection=code if settings.projection else 0,
     )
 

@@ -32,6 +32,8 @@ _LEARNS = "codistillation", "codistillation-stale"
 READERS: dict[str, _Reader] = {
     "skew": _of("split dirichlet", split=("dirichlet",)),
     "decay": _of("combine mean", combine=("mean",)),
+    "momentum": _of("optimizer sgd", optimizer=("sgd",)),
+    "adam_beta1": _of("optimizer adam", optimizer=("adam",)),
     "latent": _of("objective vae or bigan", objective=tuple(AUTOENCODERS)),
     "norm": _Reader("model cnn", lambda settings: any(_convolves(kind.model) for kind in settings.kinds)),
     "period": _of(f"method {', '.join(PERIODS)}", method=tuple(PERIODS)),

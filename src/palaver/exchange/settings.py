@@ -15,6 +15,7 @@ from palaver.exchange.liars import LIES
 from palaver.gate import GATES
 from palaver.models import AUTOENCODERS, MODELS, NORMS
 from palaver.objectives import OBJECTIVES
+from palaver.optimizers import OPTIMIZERS
 from palaver.studies import fields
 from palaver.studies.settings import GraphSettings, StudySettings, settings
 from palaver.types import PalaverError
@@ -177,6 +178,14 @@ class CollectiveSettings(StudySettings, GraphSettings):
     gate: Annotated[str, fields.OneOf(GATES)] = "none"
     """With combine mean, whom nodes believe: none (everybody), or twin (those who agree with a second model that learns
     from the node's own batches alone)."""
+    optimizer: Annotated[str, fields.OneOf(OPTIMIZERS)] = "adam"
+    """What takes a node's steps: Adam, or plain stochastic gradient descent (sgd)."""
+    momentum: fields.FractionBelowOne = 0.0
+    """Of sgd, in [0, 1)."""
+    weight_decay: fields.NotNegative = 0.0
+    """Factor of the squared norm of a node's weights, 0 or more; with Adam as in AdamW."""
+    l1: fields.NotNegative = 0.0
+    """Factor of the sum of the magnitudes of a node's weights, 0 or more, beside Adam's moments as in AdamW."""
     adam_beta1: fields.FractionBelowOne = 0.9
     """Adam's beta1, in [0, 1); DCGAN recommends 0.5 for adversarial training."""
     rounds: fields.CountOrZero = 1000

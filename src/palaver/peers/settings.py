@@ -39,7 +39,8 @@ LEAN = CollectiveSettings(
 )
 """What a collective agrees on unless its sites say otherwise: the leanest outputs of ``palaver run versus``."""
 
-OWN = ("model", "widths", "dropout", "norm", "precision", "learning_rate", "adam_beta1")
+_TRAINS = ("optimizer", "learning_rate", "adam_beta1", "momentum", "weight_decay", "l1")
+OWN = ("model", "widths", "dropout", "norm", "precision", *_TRAINS)
 """Settings that each site chooses for its own model; all others are the same at every site."""
 
 _ENDPOINT = re.compile(r"(tcp/|tls/)[^/\s]+:([0-9]{1,5})")

@@ -171,7 +171,7 @@ class StudySettings:
     batch_size: fields.Count = 32
     """Batch size B."""
     learning_rate: fields.Positive = 0.001
-    """Adam's learning rate."""
+    """Learning rate of the optimiser, which is Adam unless another is chosen."""
 
     def load(self, by_name: Callable[[str], Dataset]) -> Dataset:
         """The data set, cut to the examples that are used.
