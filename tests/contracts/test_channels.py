@@ -237,12 +237,12 @@ def test_vmap_is_a_loop_over_nodes(name):
 
 
 def test_names_in_settings():
-    settings = SimpleNamespace(temperature=2.0, mix=0.3, feature_weight=2.5, payload_bits=4, top=3)
+    settings = SimpleNamespace(temperature=2.0, mix=0.3, feature_weight=2.5, payload_bits=4, top=3, corrected=True)
     expected = {
         "none": channels.none(),
         "labels": channels.labels(),
-        "logits": channels.logits(temperature=2.0, bits=4, top=3),
-        "labels+logits": channels.labels_logits(mix=0.3, temperature=2.0, bits=4, top=3),
+        "logits": channels.logits(temperature=2.0, bits=4, top=3, corrected=True),
+        "labels+logits": channels.labels_logits(mix=0.3, temperature=2.0, bits=4, top=3, corrected=True),
         "features": channels.features(weight=2.5),
         "gaussian": channels.gaussian(weight=2.5),
     }
@@ -291,6 +291,17 @@ def test_a_label_that_the_sender_does_not_have_is_its_own_best_class(name):
         assert channel.labels_of(payload).tolist() == expected
         shapes = jax.eval_shape(channel.encode, SENDER, known)
         assert channel.labels_of(channels.unpack(shapes, channels.pack(payload))).tolist() == expected
+
+
+@pytest.mark.parametrize("make", [channels.logits, channels.labels_logits])
+def test_corrected_logits_are_largest_for_the_label_where_it_is_known(make):
+    outputs = Outputs(jnp.array([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0], [0.0, -1.0, 4.0]]), jnp.zeros((3, 1)))
+    known = jnp.array([0, NO_LABEL, 2])
+    sent, raw = make(corrected=True).encode(outputs, known), make().encode(outputs, known)
+    if make is channels.labels_logits:
+        sent, raw = sent["logits"], raw["logits"]
+    np.testing.assert_array_equal(raw, outputs.logits)
+    np.testing.assert_array_equal(sent, [[3, 1, 2], [1, 3, 2], [0, -1, 4]])
 
 
 @pytest.mark.parametrize("name", ["logits", "logits, hard", "features", "gaussian", *FORMS.values()])

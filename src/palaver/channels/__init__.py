@@ -25,7 +25,8 @@ __all__ = [
 
 
 def _form(settings: Any) -> dict[str, Any]:
-    return {"temperature": settings.temperature, "bits": settings.payload_bits, "top": settings.top}
+    written = {"temperature": settings.temperature, "bits": settings.payload_bits, "top": settings.top}
+    return written | {"corrected": settings.corrected}
 
 
 CHANNELS: dict[str, Callable[[Any], Channel]] = {
@@ -38,7 +39,8 @@ CHANNELS: dict[str, Callable[[Any], Channel]] = {
 }
 """Every channel by the name that settings give it; an entry that is added here is accepted wherever names are.
 
-The argument is a settings object with ``temperature``, ``payload_bits``, ``top``, ``mix`` and ``feature_weight``.
+The argument is a settings object with ``temperature``, ``payload_bits``, ``top``, ``corrected``, ``mix`` and
+``feature_weight``.
 """
 
 OF_CLASSES = {"labels", "logits", "labels+logits"}

@@ -33,6 +33,15 @@ def _softened(written: Form, temperature: float) -> Callable[[PyTree], Array]:
     return lambda sent: jax.nn.softmax(written.decode(sent) / temperature)
 
 
+def _corrected(logits: Array, known: Array) -> Array:
+    """Logits ``[B, C]`` whose largest is that of the label ``[B]``, where it is known: the two have changed places."""
+    label = jnp.maximum(known, 0)[:, None]
+    top = logits.argmax(-1, keepdims=True)
+    swapped = jnp.put_along_axis(logits, top, jnp.take_along_axis(logits, label, -1), -1, inplace=False)
+    swapped = jnp.put_along_axis(swapped, label, jnp.take_along_axis(logits, top, -1), -1, inplace=False)
+    return jnp.where(known[:, None] >= 0, swapped, logits)
+
+
 def none() -> Channel:
     """Nothing is sent.
 
@@ -59,7 +68,7 @@ def labels() -> Channel:
     return _distillation(encode, _one_hot, labels_of=lambda sent: sent.values)
 
 
-def logits(*, temperature: float = 1.0, bits: int = 32, top: int = 0) -> Channel:
+def logits(*, temperature: float = 1.0, bits: int = 32, top: int = 0, corrected: bool = False) -> Channel:
     """The sender's logits ``v``; cross-entropy against ``softmax(v / τ)`` (eqs. 2.2.1, 2.2.2), in nats.
 
     In fewer bits, ``v`` are the logarithms of what was sent:
@@ -81,6 +90,8 @@ def logits(*, temperature: float = 1.0, bits: int = 32, top: int = 0) -> Channel
         temperature: τ. Below 1 hardens the targets, above 1 softens them.
         bits: of the number for one class; 32, 16, or 8 to 0.
         top: how many of the largest classes are sent, below C; 0: all of them.
+        corrected: where the sender knows the label and its logits are largest for another class, the two change places
+            before they are sent, so that no packet is wrong about it (a control of thesis §2.3.1.3).
 
     Returns:
         A channel whose payload is ``[B, C]`` floats or ``Integers``, or with ``top`` the classes' ids ``[B, top]`` and
@@ -94,10 +105,16 @@ def logits(*, temperature: float = 1.0, bits: int = 32, top: int = 0) -> Channel
     """
     temperature = number("temperature", temperature, "(0, inf)")
     written = form(bits, top)
-    return _distillation(lambda outputs, _labels: written.encode(outputs.logits), _softened(written, temperature))
+
+    def encode(outputs: Outputs, known: Array) -> PyTree:
+        return written.encode(_corrected(outputs.logits, known) if corrected else outputs.logits)
+
+    return _distillation(encode, _softened(written, temperature))
 
 
-def labels_logits(*, mix: float = 0.5, temperature: float = 1.0, bits: int = 32, top: int = 0) -> Channel:
+def labels_logits(
+    *, mix: float = 0.5, temperature: float = 1.0, bits: int = 32, top: int = 0, corrected: bool = False
+) -> Channel:
     """Labels and logits ``v``: ``α·H(label) + (1 − α)·H(softmax(v / τ))``, in nats (Hinton et al. 2015).
 
     ``H(y)`` is the receiver's cross-entropy against ``y`` (eq. 2.2.2), mean over the batch.
@@ -107,6 +124,7 @@ def labels_logits(*, mix: float = 0.5, temperature: float = 1.0, bits: int = 32,
         temperature: τ, as in ``logits``.
         bits: as in ``logits``.
         top: as in ``logits``.
+        corrected: as in ``logits``.
 
     Returns:
         A channel whose payload is those of ``labels`` and ``logits``, by these names.
@@ -115,7 +133,7 @@ def labels_logits(*, mix: float = 0.5, temperature: float = 1.0, bits: int = 32,
         PalaverError: if α is outside [0, 1], or for what ``logits`` does not take.
 
     """
-    hard, soft = labels(), logits(temperature=temperature, bits=bits, top=top)
+    hard, soft = labels(), logits(temperature=temperature, bits=bits, top=top, corrected=corrected)
     softened = _softened(form(bits, top), temperature)
     mix = number("mix", mix, "[0, 1]")
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from palaver.data import Dataset
 from palaver.data.inputs import to_float
@@ -16,13 +17,16 @@ from palaver.exchange.probing import probing
 from palaver.exchange.round import who_is_there, who_lies
 from palaver.exchange.simulate import Simulation
 from palaver.exchange.state import Shards, State
-from palaver.types import NO_LABEL, DecisionRule, PalaverError, PyTree
+from palaver.types import NO_LABEL, Array, DecisionRule, Node, NodeState, PalaverError, PyTree
 
 PICTURED = 8
 """Examples in a row of pictures."""
 
 SUBSETS = (10, 25, 50)
 """Percent of the nodes that decide where not all of them answer in time."""
+
+_OWN, _CHUNK = 512, 64
+"""Of every node's own examples on which it is measured, and so many at once."""
 
 _STATISTICS = 512
 """Validation examples for the objective's terms and the statistics of codes."""
@@ -114,6 +118,7 @@ def measure(
         return _of_probes(group, data, sim, shards, rules)
 
     own, awake, honest = label_shares(shards, data.classes), _awake(group), _honest(group)
+    local = _of_own(sim, shards)
 
     def take(state: State, _memory: PyTree, full: bool) -> Measurement:
         """Validation accuracies; where ``full``, of all validation examples, of subsets and of the test set too.
@@ -131,7 +136,7 @@ def measure(
         collective = of_nodes(*_only(speaks_truth, scores, own)) | of_rules(scores) | _share(there)
         if full:
             test = scored(data.x_test, data.y_test)
-            collective |= of_nodes(*_only(speaks_truth, test, own), "test_") | of_rules(test, "test_")
+            collective |= of_nodes(*_only(speaks_truth, test, own), "test_") | of_rules(test, "test_") | local(state)
         if full and calibrated:
             # Fitted on validation, so only the test examples can say what it is worth.
             temperatures = calibrate(sim, state, x, y)
@@ -139,6 +144,36 @@ def measure(
         return Measurement((), {"accuracy": scores.nodes}, collective | _sent(group, sim, state), {})
 
     return Measure((), take, labels=True)
+
+
+def _of_own(sim: Simulation, shards: Shards) -> Callable[[State], dict[str, np.ndarray]]:
+    """Makes the function that measures every node on the labelled examples of its own shard, at most ``_OWN`` of them.
+
+    Means over the nodes ``[S]``, by metric; none where a node knows no label.
+    """
+    known = np.asarray(shards.size if shards.labelled is None else shards.labelled)
+    rows = np.asarray(shards.index)[:, :, :_OWN]
+    weight = np.arange(rows.shape[2]) < known[..., None]
+
+    def one(node: Node, state: NodeState, own: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        x, y, weight = own
+        logits = node.predict(state, to_float(x)).logits
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return (losses * weight).sum(), ((logits.argmax(-1) == y) * weight).sum()
+
+    ask, x, y = sim.map_own(one), np.asarray(shards.x), np.asarray(shards.y)
+
+    def measured(state: State) -> dict[str, np.ndarray]:
+        if not known.all():
+            return {}
+        total = np.zeros((2, *known.shape))
+        for first in range(0, rows.shape[2], _CHUNK):
+            some = rows[:, :, first : first + _CHUNK]
+            total += np.asarray(ask(state, (x[some], y[some], weight[:, :, first : first + _CHUNK])), np.float64)
+        loss, right = (total / np.minimum(known, rows.shape[2])).mean(2)
+        return {"local_loss": loss, "local_accuracy": right}
+
+    return measured
 
 
 def _of_probes(

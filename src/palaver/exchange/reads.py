@@ -46,6 +46,9 @@ READERS: dict[str, _Reader] = {
     "temperature": _SCORES,
     "payload_bits": _SCORES,
     "top": _SCORES,
+    "corrected": _Reader(
+        f"{_SCORES.who}, of own examples", lambda settings: _SCORES.reads(settings) and not settings.refers
+    ),
     "mix": _of("channel labels+logits", channel=("labels+logits",), method=("exchange",)),
     "feature_weight": _FEATURES,
     "projection": _FEATURES,

@@ -97,8 +97,18 @@ def play_round(
         nodes=nodes,
         position=state.position + jnp.where(trains_own, group.protocol.batch_size, 0),
         counts=Counts(*map(operator.add, state.counts, (reading.consumed, *delivered))),
+        own=state.own + _own(constants, index, there.active),
     )
     return after, losses, trace
+
+
+def _own(constants: Constants, index: Array, active: Array) -> Array:
+    """How many of the rows ``[S, N, B]`` that nodes train on are of their own shards, ``[S, N]``; 0: nobody counts."""
+    if constants.owner is None:
+        return jnp.zeros((), jnp.int32)
+    owner = jax.vmap(lambda owner, rows: owner[rows])(constants.owner, index)
+    mine = owner == jnp.arange(index.shape[1])[:, None]
+    return jnp.where(active, mine.sum(-1, dtype=jnp.int32), 0)
 
 
 def who_is_there(state: State, group: Collective) -> Present:

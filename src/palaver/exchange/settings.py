@@ -137,6 +137,9 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Bits of every class score that is sent: 32, 16, or 8 to 1 for probabilities; with top also 0, class ids alone."""
     top: fields.CountOrZero = 0
     """How many class scores are sent, the largest, fewer than there are classes; 0: all."""
+    corrected: bool = False
+    """With own examples, whether logits that are largest for another class than the label are corrected before they are
+    sent: the two change places."""
     mix: fields.Fraction = 0.5
     """Weight alpha of the true label in labels+logits, in [0, 1]."""
     feature_weight: fields.Positive = 1.0

@@ -25,7 +25,7 @@ from palaver.exchange.protocol import Coins
 from palaver.exchange.round import play_round, toss_rounds
 from palaver.exchange.sharding import ONE_DEVICE, NodeSharding, on_every_device
 from palaver.exchange.state import NEVER, Constants, Counts, Losses, RoundTrace, Shards, State
-from palaver.types import Array, NodeState, PalaverError, PyTree
+from palaver.types import NO_PEER, Array, NodeState, PalaverError, PyTree
 
 C = TypeVar("C")
 _Carry: TypeAlias = tuple[State, list[Losses]]
@@ -48,6 +48,9 @@ class Simulation(NamedTuple):
     """``trace(state, rounds) -> (State, RoundTrace)``, as ``advance``, with a leading axis of rounds in the trace."""
     map_nodes: Callable[[Callable[..., PyTree]], Callable[..., PyTree]]
     """``map_nodes(function)(state, *shared)``: ``function(node, node_state, *shared)`` of all nodes, leaves
+    ``[S, N, ...]``."""
+    map_own: Callable[[Callable[..., PyTree]], Callable[..., PyTree]]
+    """``map_own(function)(state, own)``: ``function(node, node_state, own)``, each node with its part of ``own``
     ``[S, N, ...]``."""
     logits: Callable[[State, ArrayLike], Array]
     """``logits(state, x [B, ...]) -> [S, N, B, C]`` in evaluation mode."""
@@ -95,7 +98,7 @@ def simulation(
     )
     advance, trace = _programs(group, sharding, loop, specs)
     topology = group.topology if isinstance(group.topology, Partial) else Partial(group.topology)
-    constants = on_every_device(Constants(shards, topology), sharding)
+    constants = on_every_device(Constants(shards, topology, _owner(group, shards)), sharding)
     map_nodes = partial(_map_nodes, group, sharding, loop)
 
     return Simulation(
@@ -103,6 +106,7 @@ def simulation(
         advance=_synchronous(lambda state, rounds: advance(state, constants, jnp.int32(rounds))),
         trace=_synchronous(lambda state, rounds: trace(state, constants, rounds)),
         map_nodes=map_nodes,
+        map_own=partial(_map_own, group, sharding, loop),
         logits=map_nodes(lambda node, state, x: node.predict(state, to_float(x)).logits),
         bits=bits,
         sent=partial(_sent, group, bits_of(shards.x), bits),
@@ -145,11 +149,15 @@ def _sent(group: Collective, example: int, payload: int, state: State) -> dict[s
     """See ``Simulation.sent``; an example and its payload have so many bits."""
     counts = {name: np.asarray(count, np.float64) for name, count in state.counts._asdict().items()}
     examples, refers = counts["sent"] * group.protocol.batch_size, group.talk.examples == "reference"
-    return {
+    bits = {
         "bits.examples": examples * (0 if refers else example),
         "bits.indices": counts["sent"] * (INDEX_BITS if refers else 0),
         "bits.payload": examples * payload,
-    } | counts
+    }
+    if refers or group.protocol.p_broadcast == 0:
+        return bits | counts
+    trained = counts["consumed"] * group.protocol.batch_size + np.asarray(state.position)
+    return bits | counts | {"own_share": np.asarray(state.own) / np.maximum(trained, 1)}
 
 
 def compile_programs(init: Wrapped, advance: Wrapped, constants: PyTree, sharding: NodeSharding, keys: Array) -> None:
@@ -241,6 +249,38 @@ def _map_nodes(
     return _synchronous(lambda state, *shared: compiled(state.nodes, *shared))
 
 
+def _map_own(
+    group: Collective, sharding: NodeSharding, loop: str | None, function: Callable[..., PyTree]
+) -> Callable[..., PyTree]:
+    """See ``Simulation.map_own``."""
+
+    def found(nodes: tuple[NodeState, ...], own: PyTree) -> PyTree:
+        leaves, tree = jax.tree.flatten(own)
+        parts = [
+            tree.unflatten(part) for part in zip(*(by_group(leaf, group, sharding) for leaf in leaves), strict=True)
+        ]
+        local = [
+            vmap_nodes(partial(function, node), loop or node_loop(node))(state, part)
+            for (node, _), state, part in zip(group.groups, nodes, parts, strict=True)
+        ]
+        return of_all(local, sharding)
+
+    whole = sharding.replicated
+    compiled = jax.jit(sharding.program(found, (sharding.nodes, whole), whole))
+    return _synchronous(lambda state, own: compiled(state.nodes, own))
+
+
+def _owner(group: Collective, shards: Shards) -> Array | None:
+    """See ``Constants.owner``."""
+    if group.talk.examples != "own" or group.protocol.p_broadcast == 0:
+        return None
+    index, size = np.asarray(shards.index), np.asarray(shards.size)
+    owner = np.full((len(index), len(shards.x)), NO_PEER, np.int32)
+    seed, node, place = np.nonzero(np.arange(index.shape[2]) < size[..., None])
+    owner[seed, index[seed, node, place]] = node
+    return jnp.asarray(owner)
+
+
 def _synchronous(program: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """The program as a function that returns when its results are there.
 
@@ -300,6 +340,7 @@ def _init(group: Collective, payload: PyTree, size: int, keys: Array) -> State:
         outgoing=mail.blank(payload, group.protocol.batch_size, seeds, nodes),
         slot=jnp.full((seeds, nodes), slots, jnp.int32),
         counts=Counts(zeros, zeros, zeros, zeros),
+        own=zeros,
         heard=tuple(heard),
         said=tuple(said),
         twins=states if talk.gate == "twin" else (),

@@ -34,6 +34,9 @@ class Constants(NamedTuple):
 
     shards: Shards
     topology: Topology
+    owner: Array | None = None
+    """``[S, M]`` int32: whose shard each row of the training set is in, ``NO_PEER``: nobody's; where own examples are
+    sent."""
 
 
 class Counts(NamedTuple):
@@ -81,6 +84,9 @@ class State(NamedTuple):
     slot: Array
     """``[S, N]`` int32: where in the pool they go; ``M`` for those that were not broadcast."""
     counts: Counts
+    own: Array
+    """``[S, N]`` int32: examples of its own that each node has trained on, those that came back to it too; 0 unless own
+    examples are sent."""
     heard: tuple[Heard, ...]
     """A group each; none unless nodes train on the mean of what they heard."""
     said: tuple[Array, ...]

@@ -53,6 +53,23 @@ NODES = (
         support="fraction",
     ),
 )
+LOCAL = (
+    _positive(
+        "local_loss",
+        *("loss on own examples", "nats"),
+        better="",
+        form=decimals(3),
+        note="On own examples: of the average node, on at most 512 labelled examples of its own shard.",
+    ),
+    _accuracy("local_accuracy", "accuracy on own examples %"),
+    Metric(
+        "own_share",
+        *("own share %", "% of the examples"),
+        form=percent,
+        note="Own share: of the examples that a node has trained on, those of its own shard, also got back.",
+        support="fraction",
+    ),
+)
 ANSWERS = (
     Metric(
         *("awake", "awake %", "% of the nodes", "", percent),
@@ -148,7 +165,7 @@ STORED = (
 """In the files alone: what a configuration is chosen by, and counts per node."""
 METRICS = (
     *(*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED, *SPENT),
-    *(*NODES, *ANSWERS, *TEST, *BITS, *LATENT, *STORED),
+    *(*NODES, *LOCAL, *ANSWERS, *TEST, *BITS, *LATENT, *STORED),
 )
 
 
