@@ -21,6 +21,12 @@ def settings(collective, **given):
     return SiteSettings(name="a", peers=ends, collective={"data": "digits"} | collective, **given)
 
 
+@pytest.mark.parametrize("name", ["asleep", "slow", "vanish", "liars", "patience"])
+def test_what_only_simulated_nodes_read_is_refused(name):
+    with pytest.raises(PalaverError, match=f"collective.{name} is set: leave it out, only simulated nodes read it"):
+        settings({name: 0.5 if name == "asleep" else 1}).agreed()
+
+
 def test_a_batch_that_no_packet_holds_is_refused_and_the_largest_that_is_named_fits():
     with pytest.raises(PalaverError, match="batch_size is 1200: a packet would have 78000 bytes") as refused:
         make_material(settings(RAW | {"batch_size": 1200, "payload_bits": 0, "top": 2}))

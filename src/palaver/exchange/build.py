@@ -51,6 +51,7 @@ def make_collective(settings: CollectiveSettings, data: Dataset) -> Collective:
         burn_in=settings.burn_in,
         half_life=settings.half_life or math.inf,
         batch_size=settings.batch_size,
+        patience=settings.patience,
         presence=presence(
             settings.nodes,
             asleep=settings.asleep,
@@ -108,7 +109,7 @@ _ELSEWHERE = (
     *("fraction", "labelled", "reference", "reference_data", "split", "skew", "nodes", "group", "model", "widths"),
     *("method", "period", "digest", "cache", "keep_moments", "peer_weight", "outer_rate", "outer_momentum"),
     *("combine", "decay", "weighted", "least_change", "p_consume", "p_broadcast", "half_life"),
-    *("asleep", "asleep_rounds", "slow", "slow_every", "vanish", "vanish_at"),
+    *("asleep", "asleep_rounds", "slow", "slow_every", "vanish", "vanish_at", "patience"),
     *("liars", "lie", "gate"),
     *("topology", "neighbours", "graph_seed", "redraw_every", "inbox", "overflow", "rebroadcast", "burn_in"),
     *("rounds", "eval_every", "eval_examples", "report_round", "target", "calibrate", "data", "examples"),

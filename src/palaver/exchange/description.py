@@ -63,11 +63,18 @@ class Collective(NamedTuple):
     """Which nodes are there when."""
     liars: Liars = Liars()
     """How many nodes lie, and how."""
+    patience: int = 0
+    """Evaluations without a better one after which a node stops; 0: it never does."""
 
     @property
     def nodes(self) -> int:
         """N, over all groups."""
         return sum(count for _, count in self.groups)
+
+    @property
+    def steady(self) -> bool:
+        """Whether every node takes part in every round."""
+        return self.presence.whole and not self.patience
 
     def work(self, seeds: int) -> int:
         """How much a round computes: parameters times examples of a minibatch, of all nodes of so many seeds."""
@@ -94,6 +101,7 @@ def collective(
     gate: str = "none",
     presence: Presence = Presence(),  # noqa: B008
     liars: Liars = Liars(),  # noqa: B008
+    patience: int = 0,
 ) -> Collective:
     """Describes a collective (thesis §2.2.2.3 and Algorithm 2); every argument is checked here.
 
@@ -131,6 +139,9 @@ def collective(
         presence: which nodes are there when, from ``palaver.exchange.presence.presence``; by default all, always.
         liars: with ``mean``, how many nodes lie about the reference set, from ``palaver.exchange.liars.liars``; by
             default none.
+        patience: after so many evaluations on validation examples that are no better than its best, a node stops: it
+            has the parameters of its best evaluation again, trains and speaks no more, and takes part in decisions
+            (early stopping, thesis §1.5.3.3); 0: never. Only ``train`` and the command line evaluate, and so stop.
 
     Returns:
         The collective, for ``train`` or ``simulation``.
@@ -176,7 +187,8 @@ def collective(
     most = (2**31 - 1) // nodes_in_all - 1  # int32 names the slots of the pool, capacity + 1 for each node
     capacity = count("capacity", capacity, most=most, unit="packet")
     overflow = choice("overflow", overflow, OVERFLOW)
-    return Collective(groups, topology, protocol, capacity, overflow, talk, presence, liars)
+    patience = count("patience", patience, least=0, unit="evaluations")
+    return Collective(groups, topology, protocol, capacity, overflow, talk, presence, liars, patience)
 
 
 def equilibrium(p_consume: float, neighbours: float, *, rebroadcast: bool = True) -> float:

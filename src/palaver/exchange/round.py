@@ -115,9 +115,11 @@ def who_is_there(state: State, group: Collective) -> Present:
     """Who is awake and who is active in this round, ``[S, N]`` each."""
     shape = state.key.shape[0], group.nodes
     if group.presence.whole:
-        return Present(jnp.ones(shape, bool), jnp.ones(shape, bool))
-    one = partial(present, group.presence, nodes=group.nodes, step=state.round)
-    return jax.vmap(lambda key: jax.vmap(lambda node: one(key, node))(jnp.arange(group.nodes)))(state.key)
+        there = Present(jnp.ones(shape, bool), jnp.ones(shape, bool))
+    else:
+        one = partial(present, group.presence, nodes=group.nodes, step=state.round)
+        there = jax.vmap(lambda key: jax.vmap(lambda node: one(key, node))(jnp.arange(group.nodes)))(state.key)
+    return there._replace(active=there.active & ~state.stopped) if group.patience else there
 
 
 def who_lies(keys: Array, group: Collective) -> Array:
@@ -201,7 +203,7 @@ def train_round(
             node: Node = node,
         ) -> tuple[NodeState, StepInfo]:
             after, info = node.step(key, before, Batch(to_float(shards.x[rows]), labels), received, consume)
-            if group.presence.whole:
+            if group.steady:
                 return after, info
             after, loss = jax.tree.map(partial(jnp.where, steps), (after, info.loss), (before, jnp.zeros(())))
             return after, info._replace(loss=loss)

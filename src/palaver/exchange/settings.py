@@ -189,6 +189,9 @@ class CollectiveSettings(StudySettings, GraphSettings):
     """Factor of the squared norm of a node's weights, 0 or more; with Adam as in AdamW."""
     l1: fields.NotNegative = 0.0
     """Factor of the sum of the magnitudes of a node's weights, 0 or more, beside Adam's moments as in AdamW."""
+    patience: fields.CountOrZero = 0
+    """Evaluations without a better validation accuracy after which a node stops training, with the parameters of its
+    best one (early stopping); 0: never."""
     adam_beta1: fields.FractionBelowOne = 0.9
     """Adam's beta1, in [0, 1); DCGAN recommends 0.5 for adversarial training."""
     rounds: fields.CountOrZero = 1000
@@ -244,6 +247,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
                 self.channel in (*OF_CLASSES, "none") or not (self.combine == "mean" or self.least_change),
                 _OF_CLASSES,
             ),
+            ("patience", labels or self.patience == 0, f"0 {of_objective}, whose probes are kept at their best"),
             ("labelled", labels or self.labelled == 1, f"1 {of_objective}, which uses no labels"),
             ("slow", self.slow <= self.nodes, f"0 to nodes ({self.nodes})"),
             ("vanish", self.vanish < self.nodes, f"0 to {self.nodes - 1}, so that a node is left"),
@@ -261,6 +265,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
         if self.method == "exchange":
             return []
         needed = [("labelled", self.labelled == 1, "1"), *((name, not getattr(self, name), "0") for name in _AWAY)]
+        needed.append(("patience", self.patience == 0, "0"))
         all_there = [(name, fine, f"{value} for method {self.method}, which needs all") for name, fine, value in needed]
         period, reported = METHODS[self.method](self).period, self.report_round or self.rounds
         whole = reported % period == 0

@@ -345,6 +345,7 @@ def _init(group: Collective, payload: PyTree, size: int, keys: Array) -> State:
         said=tuple(said),
         twins=states if talk.gate == "twin" else (),
         trust=twins.strangers(group, seeds) if talk.gate == "twin" else (),
+        stopped=jnp.zeros((seeds, nodes), bool),
         loss=jnp.zeros((seeds, nodes)),
         diverged=jnp.full(seeds, -1, jnp.int32),
     )

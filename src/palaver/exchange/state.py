@@ -97,6 +97,8 @@ class State(NamedTuple):
     a gate."""
     trust: tuple[Trust, ...]
     """A group each, leaves ``[S, n, N]``: what its nodes think of every sender; none without a gate."""
+    stopped: Array
+    """``[S, N]`` bool: who has stopped early."""
     loss: Array
     """``[S, N]`` training loss summed over the rounds of the latest ``advance``."""
     diverged: Array

@@ -16,6 +16,7 @@ from palaver.exchange.rivals import check_rival
 from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.simulate import Simulation
+from palaver.exchange.stopping import Stopping, stopping
 from palaver.models import AUTOENCODERS
 from palaver.objectives import CERTAIN, CODES, collapsed
 from palaver.studies.chapter import Configuration, Evaluation, Study
@@ -67,12 +68,17 @@ def study(
     measured: Measure,
     seeds: Sequence[int],
     schedule: Schedule,
+    stop: Stopping,
     thesis: Mapping[str, float] | None = None,
 ) -> Study:
-    """The study of a compiled collective; its state is the simulation's and the measure's memory."""
+    """The study of a compiled collective; its state is the simulation's, the measure's memory and early stopping's."""
+
+    def begin() -> PyTree:
+        nodes = sim.init(seed_keys(seeds))
+        return nodes, measured.memory, stop.begin(nodes)
 
     def advance(state: PyTree) -> tuple[PyTree, Evaluation]:
-        nodes, memory = state
+        nodes, memory, best = state
         before = int(nodes.round)
         done, loss = schedule.next(before), {}
         if done > before:
@@ -83,7 +89,8 @@ def study(
         frame = tidy(name, seeds, done, keep=~lost, node=found.node | loss, collective=found.collective)
         headlines = latest(frame, ["average_accuracy", "collective_accuracy"])
         finished = done >= schedule.rounds or bool(lost.all())
-        return (nodes, found.memory), Evaluation(done, frame, headlines, finished, found.pictures)
+        nodes, best = stop.after(nodes, best, found.node["accuracy"])
+        return (nodes, found.memory, best), Evaluation(done, frame, headlines, finished, found.pictures)
 
     def summarise(state: PyTree, history: pl.DataFrame) -> dict[str, Any]:
         lost = zip(seeds, np.asarray(state[0].diverged), strict=True)
@@ -98,7 +105,7 @@ def study(
     def compile_all() -> None:
         sim.compile(seed_keys(seeds))
 
-    return Study(lambda: (sim.init(seed_keys(seeds)), measured.memory), advance, summarise, compile_all)
+    return Study(begin, advance, summarise, compile_all)
 
 
 def _metrics(history: pl.DataFrame, seeds: Sequence[int], schedule: Schedule, labels: bool) -> dict[str, Any]:
@@ -182,4 +189,4 @@ def prepare(row: Configuration, data: Dataset, seeds: Sequence[int], devices: in
     method = None if settings.method == "exchange" else METHODS[settings.method](settings)
     every = whole_periods(settings.eval_every, method)
     schedule = Schedule(settings.rounds, every, settings.report_round, settings.target)
-    return study(row.name, sim, measured, seeds, schedule, row.thesis)
+    return study(row.name, sim, measured, seeds, schedule, stopping(group), row.thesis)

@@ -20,6 +20,7 @@ from palaver.exchange.sharding import auto_sharding
 from palaver.exchange.shards import shards
 from palaver.exchange.simulate import Simulation, simulation
 from palaver.exchange.state import NEVER, State
+from palaver.exchange.stopping import stopping
 from palaver.exchange.study import Schedule, study, whole_periods
 from palaver.studies.chapter import Study
 from palaver.topology import check_topology
@@ -128,8 +129,8 @@ def train(
                 f"rounds is {rounds}: give a multiple of {method.name}'s period ({method.period}), so that nodes are "
                 "evaluated at the end of one"
             )
-        if not group.presence.whole or labelled != 1:
-            raise PalaverError(f"{method.name} needs all nodes and labels: leave out presence and labelled")
+        if not group.steady or labelled != 1:
+            raise PalaverError(f"{method.name} needs all nodes and labels: leave out presence, patience and labelled")
     how = partial(shards, split=split, alpha=alpha, labelled=labelled, reference=reference)
     parts = how(data.x_train, data.y_train, group.nodes, seeds)
     sharding = auto_sharding([count for _, count in group.groups], devices, work=group.work(len(seeds)))
@@ -139,7 +140,8 @@ def train(
         else rival(method, group, parts, seeds, reference=parts.reference, sharding=sharding)
     )
     measured = measure(group, data, sim, parts, rules=rules)
-    run = study("collective", sim, measured, seeds, Schedule(rounds, whole_periods(eval_every, method), target=target))
+    schedule = Schedule(rounds, whole_periods(eval_every, method), target=target)
+    run = study("collective", sim, measured, seeds, schedule, stopping(group))
     state, metrics, at = _trained(run)
     nodes = _array(metrics, "accuracy", at, seeds, group.nodes)
     by_rule = {name: _array(metrics, f"collective_accuracy.{name}", at, seeds, 1)[..., 0] for name in rules}

@@ -43,6 +43,9 @@ _TRAINS = ("optimizer", "learning_rate", "adam_beta1", "momentum", "weight_decay
 OWN = ("model", "widths", "dropout", "norm", "precision", *_TRAINS)
 """Settings that each site chooses for its own model; all others are the same at every site."""
 
+_SIMULATED = ("asleep", "slow", "vanish", "liars", "patience")
+"""Settings of nodes that sites do not read."""
+
 _ENDPOINT = re.compile(r"(tcp/|tls/)[^/\s]+:([0-9]{1,5})")
 
 LEARNERS = ("flax", "torch", "sklearn")
@@ -148,6 +151,9 @@ class SiteSettings:
         taken = [key for key in ("nodes", "group", "method") if key in given]
         if taken:
             raise PalaverError(f"collective.{taken[0]} is set: leave it out, since peers says which sites there are")
+        for key in _SIMULATED:
+            if given.get(key):
+                raise PalaverError(f"collective.{key} is set: leave it out, only simulated nodes read it")
         nodes = len(self.peers)
         few = {"neighbours": few_neighbours(nodes)} if "topology" not in given else {}
         return Agreed(name, seed, changed(LEAN, few | given | {"nodes": nodes}, "collective."))

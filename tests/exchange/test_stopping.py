@@ -1,0 +1,74 @@
+"""Early stopping: a node ends at its best evaluation, and takes part in nothing but decisions from then on."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from palaver import channels, topology
+from palaver.data import load
+from palaver.data.dataset import subset
+from palaver.exchange.build import make_collective
+from palaver.exchange.description import collective
+from palaver.exchange.settings import CollectiveSettings
+from palaver.exchange.train import train
+from palaver.models import MLP
+from palaver.node import supervised
+from palaver.types import PalaverError
+
+NODES, SEEDS, PATIENCE, ROUNDS, EVERY = 5, [0, 1], 2, 120, 10
+
+
+def trained(patience, channel=channels.none, **how):
+    node = supervised(lambda rngs: MLP((8, 8), 10, hidden=(16,), rngs=rngs), channel(), optimizer=optax.adam(0.02))
+    group = collective(node, topology.full(NODES), patience=patience, batch_size=8, **how)
+    data = subset(load("digits"), 100, 60, 60)
+    return train(group, data, seeds=SEEDS, rounds=ROUNDS, eval_every=EVERY)
+
+
+@pytest.fixture(scope="module")
+def silent():
+    return [trained(patience, p_consume=0.0, p_broadcast=0.0) for patience in (0, PATIENCE)]
+
+
+def test_a_silent_node_stops_where_its_curve_without_stopping_says(silent):
+    free, stopped = silent
+    assert not np.asarray(free.state.stopped).any()
+    for seed in range(len(SEEDS)):
+        for node in range(NODES):
+            curve = free.nodes[:, seed, node]
+            best, at = -1.0, 0
+            for place, accuracy in enumerate(curve):
+                if accuracy > best:
+                    best, at = accuracy, place
+                elif place - at == PATIENCE:
+                    break
+            else:
+                assert not stopped.state.stopped[seed, node]
+                np.testing.assert_array_equal(stopped.nodes[:, seed, node], curve)
+                continue
+            # As without stopping until it stops, and at its best from then on.
+            expected = np.concatenate([curve[: at + PATIENCE + 1], np.full(len(curve) - at - PATIENCE - 1, best)])
+            np.testing.assert_array_equal(stopped.nodes[:, seed, node], expected)
+            assert stopped.state.stopped[seed, node]
+            assert stopped.state.position[seed, node] == 8 * EVERY * (at + PATIENCE + 1)
+    assert np.asarray(stopped.state.stopped).sum() > NODES
+
+
+def test_nodes_that_have_stopped_neither_speak_nor_train():
+    found = trained(1, channels.labels)
+    stopped = np.asarray(found.state.stopped)
+    assert stopped.any()
+    before = jax.tree.map(np.array, (found.state.counts.broadcast, found.state.nodes, found.state.loss))
+    after = found.simulation.advance(found.state, 20)
+    np.testing.assert_array_equal(before[0][stopped], np.asarray(after.counts.broadcast)[stopped])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[stopped], np.asarray(b)[stopped]), before[1], after.nodes)
+    assert not np.asarray(after.loss)[stopped].any()
+
+
+def test_a_baseline_has_no_early_stopping():
+    with pytest.raises(PalaverError, match="patience is 3: give 0 for method fedavg, which needs all"):
+        CollectiveSettings(method="fedavg", patience=3)
+    with pytest.raises(PalaverError, match="patience is 3: give 0 for objective vae"):
+        CollectiveSettings(objective="vae", channel="features", patience=3)
+    assert make_collective(CollectiveSettings(patience=3), load("digits")).patience == 3
