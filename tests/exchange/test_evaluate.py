@@ -75,11 +75,28 @@ def test_chunks_of_examples_make_no_difference():
     assert found.nodes.tolist() == (nodes.said.argmax(-1)[..., None] == y).mean(-1).tolist()
 
 
+def by_percent(scores):
+    assert {rule for _, rule in scores.subsets} == {pv.decision.DEFAULT_RULE}
+    return {percent: of_seeds for (percent, _), of_seeds in scores.subsets.items()}
+
+
+def test_subsets_decide_by_every_rule_that_is_asked_for():
+    rng = np.random.default_rng(1)
+    nodes = fixed(rng.normal(size=(2, 8, 3)))
+    x, y = np.zeros((2000, 1), np.float32), rng.integers(0, 3, 2000)
+    rules = list(pv.decision.RULES)
+    found = evaluate(nodes, nodes, x, y, subsets=(25, 100), subset_rules=[*rules, "no such rule"])
+    assert found.subsets.keys() == {(percent, rule) for percent in (25, 100) for rule in rules}
+    for rule in rules:
+        np.testing.assert_array_equal(found.subsets[100, rule], found.rules[rule])
+    assert any((found.subsets[25, rule] != found.rules[rule]).any() for rule in rules)
+
+
 def test_a_subset_is_a_share_of_those_that_answer_drawn_for_every_example():
     # Node 0 alone knows; the others are uniform and say class 0. So the decision is right where node 0 is asked.
     nodes = fixed(np.where(np.arange(10)[:, None] == 0, [0, 20, 0], 0)[None].repeat(2, 0))
     x, y = np.zeros((10_000, 1), np.float32), np.ones(10_000, int)
-    found = evaluate(nodes, nodes, x, y, subsets=(1, 10, 25, 50, 100)).subsets
+    found = by_percent(evaluate(nodes, nodes, x, y, subsets=(1, 10, 25, 50, 100)))
     for percent, asked in {1: 1, 10: 1, 25: 3, 50: 5, 100: 10}.items():
         error = 4 * np.sqrt(asked / 10 * (1 - asked / 10) / 10_000)
         assert np.abs(found[percent] - asked / 10).max() <= error
@@ -87,9 +104,9 @@ def test_a_subset_is_a_share_of_those_that_answer_drawn_for_every_example():
     assert found[25][0] != found[25][1]  # each seed draws its own
     # Of four that answer, half are two, and it is two of these.
     there = np.repeat(np.arange(10) < 4, 2).reshape(10, 2).T
-    half = evaluate(nodes, nodes, x, y, subsets=(50,), answered=there).subsets[50]
+    half = by_percent(evaluate(nodes, nodes, x, y, subsets=(50,), answered=there))[50]
     assert np.abs(half - 0.5).max() <= 4 * np.sqrt(0.25 / 10_000)
-    alone = evaluate(nodes, nodes, x, y, subsets=(10,), answered=np.eye(2, 10, dtype=bool)).subsets[10]
+    alone = by_percent(evaluate(nodes, nodes, x, y, subsets=(10,), answered=np.eye(2, 10, dtype=bool)))[10]
     assert alone.tolist() == [1.0, 0.0]
     assert evaluate(nodes, nodes, x, y, rules={"mean": pv.decision.mean}, subsets=(10,)).subsets == {}
 

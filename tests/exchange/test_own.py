@@ -99,3 +99,19 @@ def test_local_loss_and_accuracy_are_those_of_a_loop_over_nodes(labelled):
     assert (
         not {"local_loss", "local_accuracy"} & measure(group, data, sim, parts).take(state, (), False).collective.keys()
     )
+
+
+def test_with_calibrated_subsets_of_the_nodes_decide_on_the_test_set_by_every_rule():
+    data, group = digits(), two_kinds(channels.none(), p_consume=0.0, p_broadcast=0.0)
+    parts = shards(data.x_train, data.y_train, 5, SEEDS)
+    sim = simulation(group, parts)
+    state = sim.advance(sim.init(keys()), 20)
+    found = measure(group, data, sim, parts, calibrated=True).take(state, (), True).collective
+    names = [f"{percent}{end}" for percent in (10, 25, 50) for end in ("", ".majority", ".mean", ".product")]
+    for name in names:
+        assert found[f"test_subset_accuracy.{name}"].shape == found[f"test_calibrated_subset_accuracy.{name}"].shape
+    # One of five is a node alone; which one is drawn.
+    np.testing.assert_allclose(found["test_subset_accuracy.10"], found["test_average_accuracy"], atol=0.06)
+    np.testing.assert_array_equal(found["test_subset_accuracy.10"], found["test_subset_accuracy.10.mean"])
+    assert (found["test_subset_accuracy.50"] > found["test_subset_accuracy.10"]).all()
+    assert not any("test_subset" in name for name in measure(group, data, sim, parts).take(state, (), True).collective)

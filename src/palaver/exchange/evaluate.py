@@ -31,8 +31,8 @@ class Scores(NamedTuple):
     """``[S, N, C]`` each node alone, on the examples of each class; NaN for a class without examples."""
     rules: dict[str, np.ndarray]
     """``[S]`` the collective, by decision rule."""
-    subsets: dict[int, np.ndarray]
-    """``[S]`` the default rule with so many percent of the nodes that answer, drawn anew for each example."""
+    subsets: dict[tuple[int, str], np.ndarray]
+    """``[S]`` the collective with so many percent of the nodes that answer, drawn anew for each example, by rule."""
 
 
 _Hits: TypeAlias = tuple[Array, dict[str, Array]]
@@ -104,6 +104,7 @@ def evaluate(
     temperatures: Array | None = None,
     answered: np.ndarray | None = None,
     subsets: Sequence[int] = (),
+    subset_rules: Sequence[str] = (DEFAULT_RULE,),
 ) -> Scores:
     """Accuracy of every node and of every rule on the same examples (thesis §2.2.3.1).
 
@@ -115,8 +116,9 @@ def evaluate(
         rules: decision rules by name; ``None``: ``palaver.decision.RULES``, with all that has been added to it.
         temperatures: ``[S, N]``: divide each node's logits by its own, from ``calibrate``; ``None``: 1.
         answered: ``[S, N]`` bool: the nodes that take part in decisions; ``None``: all.
-        subsets: also decide with so many percent of these nodes, rounded and at least one, under the default rule if it
-            is among the rules. Which ones is drawn for every seed and example: whoever answers in time.
+        subsets: also decide with so many percent of these nodes, rounded and at least one. Which ones is drawn for
+            every seed and example: whoever answers in time.
+        subset_rules: by which of the rules these decide; one that is not among them is left out.
 
     Returns:
         The accuracies.
@@ -134,18 +136,23 @@ def evaluate(
     if answered.shape != shape[:2]:
         raise PalaverError(f"answered has shape {answered.shape}: give [seeds, nodes], {shape[:2]}")
     subsets = tuple(count("subsets", percent, most=100, unit="percent") for percent in subsets)
-    subsets = subsets if DEFAULT_RULE in rules else ()
-    hits, by_subset = list[_Hits](), np.zeros((len(subsets), shape[0]))
+    of_subsets = [name for name in subset_rules if name in rules] if subsets else []
+    hits, by_subset = list[_Hits](), np.zeros((len(of_subsets), len(subsets), shape[0]))
     for number, (inputs, labels, weight) in enumerate(chunks(x, y)):
         logits = simulation.logits(state, inputs)
         if temperatures is not None:
             logits = logits / temperatures[..., None, None]
         given = logits, labels, weight, answered
         hits.append(_hits(*given, tuple(rules.items())))
-        if subsets:
+        for total, name in zip(by_subset, of_subsets, strict=True):
             drawn = _chunk_keys(state.key, number), np.array(subsets)
-            by_subset += np.asarray(_subset_hits(*given, *drawn, rules[DEFAULT_RULE]), np.float64)
-    return _scores(hits, y)._replace(subsets=dict(zip(subsets, by_subset / len(y), strict=True)))
+            total += np.asarray(_subset_hits(*given, *drawn, rules[name]), np.float64)
+    found = {
+        (percent, name): right / len(y)
+        for name, of_rule in zip(of_subsets, by_subset, strict=True)
+        for percent, right in zip(subsets, of_rule, strict=True)
+    }
+    return _scores(hits, y)._replace(subsets=found)
 
 
 @jax.jit

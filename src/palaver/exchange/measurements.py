@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import optax
 
+from palaver import decision
 from palaver.data import Dataset
 from palaver.data.inputs import to_float
 from palaver.decision import DEFAULT_RULE
@@ -104,7 +105,8 @@ def measure(
         shards: each node's part of the data, for S seeds.
         rules: decision rules by name; None: ``decision.RULES``.
         eval_examples: validation examples used where an evaluation is not ``full``; 0: all.
-        calibrated: whether a full evaluation also measures nodes with calibrated temperatures.
+        calibrated: whether a full evaluation also measures, on the test set, decisions of subsets by every rule, and
+            all decisions of nodes with calibrated temperatures.
 
     Returns:
         The measure: of the nodes' own accuracies where they learn labels, otherwise of linear probes; the latter uses
@@ -134,13 +136,15 @@ def measure(
         scored = partial(evaluate, sim, state, rules=rules, answered=asked)
         scores = scored(x, y, subsets=SUBSETS if full and group.nodes > 1 else ())
         collective = of_nodes(*_only(speaks_truth, scores, own)) | of_rules(scores) | _share(there)
+        every = SUBSETS if calibrated and group.nodes > 1 else ()
+        tested = partial(scored, data.x_test, data.y_test, subsets=every, subset_rules=list(rules or decision.RULES))
         if full:
-            test = scored(data.x_test, data.y_test)
+            test = tested()
             collective |= of_nodes(*_only(speaks_truth, test, own), "test_") | of_rules(test, "test_") | local(state)
         if full and calibrated:
             # Fitted on validation, so only the test examples can say what it is worth.
             temperatures = calibrate(sim, state, x, y)
-            collective |= of_rules(scored(data.x_test, data.y_test, temperatures=temperatures), "test_calibrated_")
+            collective |= of_rules(tested(temperatures=temperatures), "test_calibrated_")
         return Measurement((), {"accuracy": scores.nodes}, collective | _sent(group, sim, state), {})
 
     return Measure((), take, labels=True)
@@ -287,9 +291,10 @@ def of_nodes(scores: Scores, own: np.ndarray, prefix: str = "") -> dict[str, np.
 def of_rules(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
     """Accuracies of decisions, by metric.
 
-    >>> scores = Scores(np.zeros((1, 2)), np.zeros((1, 2, 3)), {"mean": np.array([1.0])}, {10: np.array([0.5])})
+    >>> subsets = {(10, DEFAULT_RULE): np.array([0.5]), (10, "mean"): np.array([0.25])}
+    >>> scores = Scores(np.zeros((1, 2)), np.zeros((1, 2, 3)), {"mean": np.array([1.0])}, subsets)
     >>> {name: value.tolist() for name, value in of_rules(scores).items()}
-    {'collective_accuracy.mean': [1.0], 'subset_accuracy.10': [0.5]}
+    {'collective_accuracy.mean': [1.0], 'subset_accuracy.10': [0.5], 'subset_accuracy.10.mean': [0.25]}
 
     Args:
         scores: of the rules.
@@ -302,7 +307,9 @@ def of_rules(scores: Scores, prefix: str = "") -> dict[str, np.ndarray]:
     named = {f"{prefix}collective_accuracy.{rule}": value for rule, value in scores.rules.items()}
     if DEFAULT_RULE in scores.rules:
         named = {f"{prefix}collective_accuracy": scores.rules[DEFAULT_RULE]} | named
-    return named | {f"{prefix}subset_accuracy.{percent}": value for percent, value in scores.subsets.items()}
+    for (percent, rule), value in scores.subsets.items():
+        named[f"{prefix}subset_accuracy.{percent}{'' if rule == DEFAULT_RULE else f'.{rule}'}"] = value
+    return named
 
 
 def _awake(group: Collective) -> Callable[[State], np.ndarray | None]:

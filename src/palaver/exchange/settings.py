@@ -205,7 +205,8 @@ class CollectiveSettings(StudySettings, GraphSettings):
     target: Annotated[float, Field(gt=0, lt=1)] = 0.85
     """Accuracy, in (0, 1); the first round that reaches it is reported."""
     calibrate: bool = False
-    """Also report test accuracies with one temperature per node, fitted on validation data."""
+    """Also report test accuracies where only some nodes answer, by every rule, and all test accuracies with one
+    temperature per node, fitted on validation data."""
 
     def __post_init__(self) -> None:
         """Raises ``PalaverError`` for values that do not go together; with ``group``, counts the nodes."""

@@ -89,6 +89,11 @@ TEST = (
     *(metric._replace(name=f"test_{metric.name}") for metric in NODES),
     _accuracy("test_calibrated_collective_accuracy", "collective, calibrated %"),
 )
+ASKED = (
+    _accuracy("test_subset_accuracy.*", "{} %"),
+    _accuracy("test_calibrated_subset_accuracy.*", "{}, calibrated %"),
+)
+"""Of the test examples, by the percent of the nodes that are asked, and by the rule where it is not the default one."""
 BITS = (
     _bits("bits.examples", "examples", better="lower"),
     _bits("bits.indices", "indices", better="lower"),
@@ -165,7 +170,7 @@ STORED = (
 """In the files alone: what a configuration is chosen by, and counts per node."""
 METRICS = (
     *(*ACCURACY, RULES._replace(label="by {}", compare=True), *REACHED, *SPENT),
-    *(*NODES, *LOCAL, *ANSWERS, *TEST, *BITS, *LATENT, *STORED),
+    *(*NODES, *LOCAL, *ANSWERS, *TEST, *ASKED, *BITS, *LATENT, *STORED),
 )
 
 

@@ -65,12 +65,13 @@ def _sections(result: Result, families: _Families) -> list[Section]:
     nodes = metric_grid(result, f"{accuracy} of the nodes alone", metrics.NODES)
     local = metric_grid(result, "what nodes train on", metrics.LOCAL)
     answers = metric_grid(result, "collective accuracy where not all nodes answer", metrics.ANSWERS)
+    asked = metric_grid(result, "test accuracy where so many percent of the nodes answer, by rule", metrics.ASKED)
     sections = [
         Section("Results", _how_results(result), results),
         Section("On the test set", f"Taken {_when(result)}.", [test]),
         Section("Decision rules", WORDS["rules"].format(accuracy=accuracy), [rules]),
         Section("Nodes", _notes(WORDS["nodes"], [*metrics.NODES, *metrics.LOCAL]), [nodes, local], terminal=False),
-        Section("Who answers", _notes(WORDS["answers"], metrics.ANSWERS), [answers], terminal=False),
+        Section("Who answers", _notes(WORDS["answers"], metrics.ANSWERS), [answers, asked], terminal=False),
         Section("Bits", WORDS["bits"], [metric_grid(result, "bits sent per node", metrics.BITS)]),
         Section("Latent statistics", WORDS["latent"], latent, terminal=False),
     ]
