@@ -58,6 +58,11 @@ EXPERIMENTS: dict[str, Experiment] = {
     "versus": Experiment(
         "talking against every rival on one axis of bits, on more and more skewed shards", "collective", 5
     ),
+    "sweeps": Experiment(
+        "every sentence of the thesis on how nodes talk (§2.3.1 to §2.4): how many, to whom, how often, what",
+        "collective",
+        5,
+    ),
     "table-2.1": Experiment(
         "thesis Tables 2.1 and 2.2: what ten nodes should send each other, on CIFAR-10", "collective", 3
     ),

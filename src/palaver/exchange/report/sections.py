@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from palaver.exchange.report import figures, metrics, pareto
+from palaver.exchange.report.claims import claim_grid
 from palaver.exchange.report.comparison import (
     against,
     against_grid,
@@ -18,6 +19,7 @@ from palaver.exchange.report.comparison import (
 from palaver.exchange.report.entries import MEASURES, Entry, is_tested, only, with_best_rates
 from palaver.exchange.report.metrics import accuracy_name, is_probe
 from palaver.exchange.report.pictures import caption, pictures, read_pictures
+from palaver.exchange.report.sweeps import drawn, sweeps
 from palaver.exchange.report.verdict import verdict
 from palaver.report.drawing import configurations, panels
 from palaver.report.grids import diverged_lines, metric_grid
@@ -67,6 +69,7 @@ def _sections(result: Result, families: _Families) -> list[Section]:
     answers = metric_grid(result, "collective accuracy where not all nodes answer", metrics.ANSWERS)
     asked = metric_grid(result, "test accuracy where so many percent of the nodes answer, by rule", metrics.ASKED)
     sections = [
+        Section("What the thesis says", WORDS["claims"], [claim_grid(result)]),
         Section("Results", _how_results(result), results),
         Section("On the test set", f"Taken {_when(result)}.", [test]),
         Section("Decision rules", WORDS["rules"].format(accuracy=accuracy), [rules]),
@@ -117,8 +120,13 @@ def _by_objective(result: Result) -> dict[str, list[str]]:
 def _figures(result: Result, families: _Families) -> list[Figure]:
     notes = " ".join(metric.note for metric in metrics.LATENT)
     draw_latent = partial(panels, result, configurations(result), metrics.LATENT, "round")
+    swept = [
+        Figure(f"sweep_{place}", sweep.family, WORDS["sweep"], partial(drawn, result, sweep), "Sweeps")
+        for place, sweep in enumerate(sweeps(result))
+    ]
     found = [
-        *(_of_families(result, families) if families else _of_all(result)),
+        *swept,
+        *(_of_families(result, families) if families else [] if swept else _of_all(result)),
         Figure("learning", "What the nodes learn", f"{WORDS['learning']} {notes}", draw_latent),
         Figure("graph", "Who sends to whom", WORDS["graph"], partial(figures.graph, result)),
     ]
