@@ -22,7 +22,7 @@ REFERENCE = 0.1
 
 CHANNELS: dict[str, dict[str, Any]] = {
     "silent": {"channel": "none"},
-    "labels": {},
+    "labels": {"channel": "labels"},
     "logits": {"channel": "logits"},
     "features": {"channel": "features"},
 }
@@ -79,7 +79,7 @@ def families(base: CollectiveSettings) -> dict[str, dict[str, dict[str, Any]]]:
     """
     few = {"fraction": base.fraction * (1 - REFERENCE)}  # as many examples of their own as beside a reference set
     refers = {"reference": REFERENCE, "combine": "mean", "weighted": True, "channel": "logits", "payload_bits": 16}
-    logits = CHANNELS["logits"]
+    labels, logits = CHANNELS["labels"], CHANNELS["logits"]
     found: dict[str, dict[str, dict[str, Any]]] = {
         "Nodes": {f"{n} {'node' if n == 1 else 'nodes'}": {"nodes": n} for n in NODES},
         "Neighbours": {f"{n}": {"topology": "random", "neighbours": n} for n in NEIGHBOURS},
@@ -102,13 +102,13 @@ def families(base: CollectiveSettings) -> dict[str, dict[str, dict[str, Any]]]:
         f"weight {weight:g}": CHANNELS["features"] | {"feature_weight": weight} for weight in WEIGHTS
     }
     once = {"rebroadcast": False}  # what comes back has no label that the sender could correct
-    found["Wrong packets"] = {"labels": once} | {
+    found["Wrong packets"] = {"labels": labels | once} | {
         f"logits{end}, τ {tau:g}": logits | once | own | {"temperature": tau}
         for tau in (0.1, 0.5)
         for end, own in (("", {}), (", corrected", {"corrected": True}))
     }
     found["Labels against an ensemble"] = {
-        "labels": {},
+        "labels": labels,
         "bagging": {"method": "bagging", "channel": "none"},
         "ensemble": {"method": "ensemble", "channel": "none"},
     }
