@@ -1,0 +1,216 @@
+"""(n) FedAvg beside simulators of federated learning: Flower's simulation engine (on Ray) and fedjax's loop.
+
+The same MLP (two layers of 32), MNIST in equal shards, SGD, and in every round of a client 16 steps on minibatches of
+32 before the weights are averaged, for 10, 100 and 1,000 clients. Flower's clients take their 16 steps in one compiled
+JAX program, as ours do; Ray has a process for each core, and data are in each process. What is timed is the difference
+between many rounds and few, so that starting and compiling are left out; it is printed beside. Needs
+``pip install -c constraints.txt -e ".[simulators]"``. ``python -m benchmarks.simulators``
+"""
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import describe
+from benchmarks.measure import real
+from palaver.exchange.build import make_collective, make_shards, make_simulation
+from palaver.exchange.settings import CollectiveSettings
+from palaver.exchange.sharding import auto_sharding
+from palaver.studies.seeds import seed_keys
+from palaver.types import NodeState, PyTree
+
+STEPS, BATCH, RATE = 16, 32, 0.1
+CLIENTS = 10, 100, 1000
+ROUNDS = {"palaver": (20, 220), "fedjax": (2, 22), "Flower": (2, 7)}
+"""Of each: few and many, whose difference is timed."""
+
+
+def settings(clients: int) -> CollectiveSettings:
+    """Of the collective."""
+    own = {"data": "mnist", "nodes": clients, "method": "fedavg", "period": STEPS, "channel": "none"}
+    return CollectiveSettings(**own, batch_size=BATCH, optimizer="sgd", learning_rate=RATE)
+
+
+@cache
+def made(clients: int) -> tuple[Any, Any, Any]:
+    """Data set, collective and shards."""
+    data = real("mnist", (28, 28))
+    how = settings(clients)
+    return data, make_collective(how, data), make_shards(how, data, [0])
+
+
+def loss(params: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Mean cross-entropy of the collective's node."""
+    node = made(CLIENTS[0])[1].groups[0][0]
+    logits = node.predict(NodeState(params, {}, []), x).logits
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+
+def shard(clients: int, client: int) -> tuple[np.ndarray, np.ndarray]:
+    """A client's examples, as floats in [0, 1]."""
+    data, _, parts = made(clients)
+    rows = np.asarray(parts.index)[0, client, : int(parts.size[0, client])]
+    return data.x_train[rows].astype(np.float32) / 255, data.y_train[rows]
+
+
+def first(clients: int) -> PyTree:
+    """The parameters that all begin with."""
+    return made(clients)[1].groups[0][0].init(jax.random.key(0)).params
+
+
+def accuracy(clients: int, params: PyTree) -> float:
+    """On the test set."""
+    data, group, _ = made(clients)
+    logits = group.groups[0][0].predict(NodeState(params, {}, []), jnp.asarray(data.x_test, jnp.float32) / 255).logits
+    return float((np.asarray(logits).argmax(-1) == data.y_test).mean())
+
+
+def palaver(clients: int, rounds: int) -> PyTree:
+    """The model after so many rounds."""
+    sim = _simulation(clients)
+    state = sim.advance(sim.init(seed_keys([0])), STEPS * rounds)
+    return jax.tree.map(lambda leaf: leaf[0, 0], state.nodes[0].params)
+
+
+@cache
+def _simulation(clients: int) -> Any:
+    _, group, parts = made(clients)
+    sharding = auto_sharding([clients], None, work=group.work(1))
+    return make_simulation(settings(clients), group, parts, [0], sharding)
+
+
+def fedjax(clients: int, rounds: int) -> PyTree:
+    """The same by fedjax's own federated averaging."""
+    import fedjax as other
+    from fedjax.algorithms import fed_avg
+
+    algorithm, given = _of_fedjax(other, fed_avg, clients)
+    state = algorithm.init(first(clients))
+    for number in range(rounds):
+        keys = jax.random.split(jax.random.PRNGKey(number), clients)
+        state, _ = algorithm.apply(state, [(id_, own, key) for (id_, own), key in zip(given, keys, strict=True)])
+    return jax.block_until_ready(state.params)
+
+
+@cache
+def _of_fedjax(other: Any, fed_avg: Any, clients: int) -> tuple[Any, list[tuple[bytes, Any]]]:
+    algorithm = fed_avg.federated_averaging(
+        lambda params, batch, _key: jax.grad(loss)(params, batch["x"], batch["y"]),
+        other.optimizers.sgd(RATE),
+        other.optimizers.sgd(1.0),
+        other.ShuffleRepeatBatchHParams(batch_size=BATCH, num_epochs=None, num_steps=STEPS, drop_remainder=True),
+    )
+    shards = (shard(clients, client) for client in range(clients))
+    return algorithm, [
+        (str(place).encode(), other.ClientDataset({"x": x, "y": y})) for place, (x, y) in enumerate(shards)
+    ]
+
+
+@jax.jit
+def _steps(params: PyTree, x: jax.Array, y: jax.Array) -> PyTree:
+    """SGD over minibatches ``x [steps, B, ...]``."""
+
+    def one(params: PyTree, batch: tuple[jax.Array, jax.Array]) -> tuple[PyTree, None]:
+        return jax.tree.map(lambda p, g: p - RATE * g, params, jax.grad(loss)(params, *batch)), None
+
+    return jax.lax.scan(one, params, (x, y))[0]
+
+
+def flower(clients: int, rounds: int) -> PyTree:
+    """The same by Flower's simulation engine, with its own federated averaging."""
+    from flwr.client import ClientApp, NumPyClient
+    from flwr.common import ndarrays_to_parameters
+    from flwr.server import ServerApp, ServerAppComponents, ServerConfig
+    from flwr.server.strategy import FedAvg
+    from flwr.simulation import run_simulation
+
+    leaves, tree = jax.tree.flatten(first(clients))
+    latest = list[Any]()
+
+    class Client(NumPyClient):
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def fit(self, parameters: Any, config: Any) -> Any:
+            x, y = shard(clients, self.number)
+            rng = np.random.default_rng([config["round"], self.number])
+            rows = np.concatenate([rng.permutation(len(y)) for _ in range(-(-STEPS * BATCH // len(y)))])
+            rows = rows[: STEPS * BATCH].reshape(STEPS, BATCH)
+            after = _steps(tree.unflatten(parameters), x[rows], y[rows])
+            return [np.asarray(leaf) for leaf in jax.tree.leaves(after)], len(y), {}
+
+    class Kept(FedAvg):
+        def aggregate_fit(self, server_round: int, results: Any, failures: Any) -> Any:
+            if failures:
+                raise RuntimeError(f"{len(failures)} of Flower's clients failed: {failures[0]}")
+            found = super().aggregate_fit(server_round, results, failures)
+            latest[:] = [found[0]]
+            return found
+
+    def server(_context: Any) -> ServerAppComponents:
+        strategy = Kept(
+            fraction_fit=1.0,
+            fraction_evaluate=0.0,
+            min_available_clients=clients,
+            initial_parameters=ndarrays_to_parameters([np.asarray(leaf) for leaf in leaves]),
+            on_fit_config_fn=lambda number: {"round": number},
+        )
+        return ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=rounds))
+
+    run_simulation(
+        ServerApp(server_fn=server),
+        ClientApp(client_fn=lambda context: Client(int(context.node_config["partition-id"])).to_client()),
+        num_supernodes=clients,
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"log_to_driver": False}},
+    )
+    from flwr.common import parameters_to_ndarrays
+
+    return tree.unflatten(parameters_to_ndarrays(latest[0]))
+
+
+SIDES: dict[str, Callable[[int, int], PyTree]] = {"palaver": palaver, "fedjax": fedjax, "Flower": flower}
+
+
+def timed(run: Callable[[int], PyTree], few: int, many: int) -> tuple[float, float, PyTree]:
+    """Seconds of a round, seconds of everything else at the first call, and the model after the many rounds."""
+    seconds, params = [], None
+    for rounds in (few, few, many):
+        start = time.perf_counter()
+        params = run(rounds)
+        seconds.append(time.perf_counter() - start)
+    each = (seconds[2] - seconds[1]) / (many - few)
+    return each, seconds[0] - few * each, params
+
+
+def main() -> None:
+    """Prints a row for each side and number of clients."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
+    given = parser.parse_args()
+    os.environ["RAY_DEDUP_LOGS"] = "0"
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    table = Table("clients", "", "ms a round", "times ours", "s to start", "test accuracy %", title=describe())
+    for clients in given.clients:
+        ours = 0.0
+        for name, side in SIDES.items():
+            each, start, params = timed(partial(side, clients), *ROUNDS[name])
+            ours = ours or each
+            right = 100 * accuracy(clients, params)
+            after = f"{right:.1f} after {ROUNDS[name][1]}"
+            table.add_row(f"{clients:,}", name, f"{1000 * each:.2f}", f"{each / ours:.1f}", f"{start:.1f}", after)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
