@@ -5,6 +5,7 @@ minibatches and optimiser. A peer's log is written every so many seconds; weight
 after an average, when they are best.
 """
 
+import itertools
 import json
 import sys
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -144,40 +145,57 @@ def talk(of: Run, rank: int, root: Path | None) -> None:
     run(site, lambda: False, lambda now: log.look(peer.step, lambda: peer.learner.predict(x).logits))
 
 
-def average(of: Run, rank: int, root: Path | None) -> None:
-    """A site that takes part in all-reduce of gradients in every step, FedAvg or DiLoCo, by PyTorch's gloo."""
-    import torch.distributed as dist
+class Trainer(NamedTuple):
+    """A site's part of what averages, compiled."""
 
+    state: Any
+    """The same at every site before the first step."""
+    classes: int
+    sizes: np.ndarray
+    """Examples of all sites."""
+    gradient: Callable[[Any], Any]
+    """``gradient(state)``: of the next minibatch."""
+    step: Callable[[Any, Any], Any]
+    predict: Callable[[Any], Any]
+    """``predict(state)``: logits of what sites are looked at with."""
+
+
+def _trainer(of: Run, rank: int, root: Path | None) -> Trainer:
     settings = of.site(rank).agreed().settings
     data = settings.load(lambda name: load(name, root))
     group = make_collective(settings, data)
     node = group.groups[0][0]
     gradients, update = halves(node)
     shards = make_shards(settings, data, [0])
-    sizes = np.asarray(shards.size[0], float)
     rows = np.asarray(shards.index[0, rank, : shards.size[0, rank]])
-    x, y = data.x_train[rows], data.y_train[rows]
+    x, y = data.x_train[rows], data.y_train[rows].astype(np.int32)
     key = protocol.node_key(jax.random.key(1), jnp.int32(rank))
     nothing = _nothing(node, x[: settings.batch_size])
+    seen = _looked_at(of, rank, data.x_test, data.y_test)
+    batches = _batches(jax.jit(protocol.local_batch, static_argnums=0), group.protocol, key, len(y))
 
     @jax.jit
     def gradient(state: Any, x: Any, y: Any) -> Any:
         return gradients(key, state, Batch(to_float(x), y), nothing, jnp.bool_(False))[0]
 
-    step = jax.jit(lambda state, found: update(state, found, jnp.bool_(False)))
-    local = jax.jit(protocol.local_batch, static_argnums=0)
-    seen = _looked_at(of, rank, data.x_test, data.y_test)
-    predict = jax.jit(lambda state: node.predict(state, to_float(seen)).logits)
-    outer = optax.sgd(0.7, momentum=0.9, nesterov=True) if of.method == "diloco" else None
+    def next_gradient(state: Any) -> Any:
+        places = next(batches)
+        return gradient(state, x[places], y[places])
 
-    state = node.init(jax.random.key(0))  # the same at every site
-    shared, back = ravel_pytree(state.params)
-    moments = outer.init(shared) if outer else None
-    places = np.asarray(local(group.protocol, key, np.int32(0), np.int32(len(y))))
-    step(state, gradient(state, x[places], y[places].astype(np.int32)))
+    step = jax.jit(lambda state, found: update(state, found, jnp.bool_(False)))
+    predict = jax.jit(lambda state: node.predict(state, to_float(seen)).logits)
+    state = node.init(jax.random.key(0))
+    step(state, gradient(state, x[: settings.batch_size], y[: settings.batch_size]))
     predict(state)
-    log = Log(of, rank, data.classes)
-    del data, shards  # ten sites share this machine's memory
+    return Trainer(state, data.classes, np.asarray(shards.size[0], float), next_gradient, step, predict)
+
+
+def average(of: Run, rank: int, root: Path | None) -> None:
+    """A site that takes part in all-reduce of gradients in every step, FedAvg or DiLoCo, by PyTorch's gloo."""
+    import torch.distributed as dist
+
+    site = _trainer(of, rank, root)
+    log = Log(of, rank, site.classes)
     log.compiled()
     dist.init_process_group(
         "gloo",
@@ -188,24 +206,33 @@ def average(of: Run, rank: int, root: Path | None) -> None:
     )
     _mean(np.zeros(2, np.float32), 1.0)
     log.wait()
-    log.look(0, lambda: predict(state))
-    for number, places in enumerate(_batches(local, group.protocol, key, len(y)), 1):
-        found = gradient(state, x[places], y[places].astype(np.int32))
+    _train(of, rank, site, log)
+
+
+def _train(of: Run, rank: int, site: Trainer, log: Log) -> None:
+    """Steps and averages without end."""
+    state, sites, share = site.state, len(site.sizes), site.sizes[rank] / site.sizes.sum()
+    shared, back = ravel_pytree(state.params)
+    outer = optax.sgd(0.7, momentum=0.9, nesterov=True) if of.method == "diloco" else None
+    moments = outer.init(shared) if outer else None
+    log.look(0, lambda: site.predict(state))
+    for number in itertools.count(1):
+        found = site.gradient(state)
         if of.method == "all-reduce":
             flat, tree = ravel_pytree(found.grads)
-            found = found._replace(grads=tree(jnp.asarray(_mean(np.array(flat), 1 / len(sizes)))))
-        state = step(state, found)
+            found = found._replace(grads=tree(jnp.asarray(_mean(np.array(flat), 1 / sites))))
+        state = site.step(state, found)
         if number % of.period:
             continue
         if of.method == "fedavg":
-            mean = _mean(np.array(ravel_pytree(state.params)[0]), sizes[rank] / sizes.sum())
+            mean = _mean(np.array(ravel_pytree(state.params)[0]), share)
             state = state._replace(params=back(jnp.asarray(mean)))
         elif outer:
-            mean = _mean(np.array(ravel_pytree(state.params)[0]), 1 / len(sizes))
+            mean = _mean(np.array(ravel_pytree(state.params)[0]), 1 / sites)
             moved, moments = outer.update(shared - mean, moments, shared)
             shared = optax.apply_updates(shared, moved)
             state = state._replace(params=back(shared))
-        log.look(number, lambda state=state: predict(state))
+        log.look(number, lambda state=state: site.predict(state))
 
 
 def _mean(of: np.ndarray, weight: float) -> np.ndarray:

@@ -53,7 +53,7 @@ def footprint(settings: CollectiveSettings, data: Dataset, seeds: int, devices: 
         _evaluation(settings, data, kind.outputs, seeds, many)
         for kind, (_, many) in zip(kinds, group.groups, strict=True)
     ]
-    models = 2 if group.talk.gate == "twin" else 1  # a node and its twin
+    models = 1 + (group.talk.gate == "twin") + (group.patience > 0)  # a node, its twin, and it at its best
     of_learners = models * seeds * sum(many * kind.state for kind, (_, many) in zip(kinds, group.groups, strict=True))
     owned, apart = portions(len(data.y_train), settings.fraction, settings.reference)
     rows = apart if data.reference is None else len(data.reference)

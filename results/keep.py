@@ -1,0 +1,40 @@
+"""Keeps of a run what README and docs quote: its summary, a line for each configuration, numbers in six digits.
+
+``python results/keep.py RUN NAME`` writes ``results/NAME/summary.json``; ``tests/test_results.py`` checks what the docs
+say against it.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def rounded(value: Any) -> Any:
+    """The same JSON value with six significant digits in every number that is not whole."""
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def main() -> None:
+    """Reads the run's summary and writes the one that is kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="its result folder")
+    parser.add_argument("name", help="of the folder under results/")
+    given = parser.parse_args()
+    summary = rounded(json.loads((given.run / "summary.json").read_text()))
+    command = json.loads((given.run / "settings.json").read_text()).get("command")
+    for of_this_folder_alone in ("checksums", "timings"):
+        summary.pop(of_this_folder_alone, None)
+    rows = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in summary.pop("rows"))
+    head = json.dumps(summary | {"command": command}, ensure_ascii=False)
+    folder = Path(__file__).parent / given.name
+    folder.mkdir(exist_ok=True)
+    (folder / "summary.json").write_text(f'{head[:-1]},\n "rows": [\n{rows}\n]}}\n', encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
