@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from palaver.arguments import choice, number
 from palaver.types import PyTree
 
 OPTIMIZERS = ("adam", "sgd")
@@ -41,7 +42,16 @@ def make_optimizer(
         weight_decay: λ₂.
         l1: λ₁.
 
+    Returns:
+        The optax transformation.
+
+    Raises:
+        PalaverError: another name, or a number outside its range.
+
     """
+    choice("name", name, OPTIMIZERS)
+    momentum = number("momentum", momentum, "[0, 1)")
+    weight_decay, l1 = number("weight_decay", weight_decay, "[0, inf)"), number("l1", l1, "[0, inf)")
     direction = optax.scale_by_adam(b1=beta1) if name == "adam" else optax.trace(momentum) if momentum else None
     parts = [direction] if direction else []
     if weight_decay:

@@ -9,6 +9,7 @@ import pytest
 from palaver import channels, topology
 from palaver.data import load
 from palaver.data.dataset import Dataset
+from palaver.exchange import measurements
 from palaver.exchange.description import collective
 from palaver.exchange.measurements import measure
 from palaver.exchange.presence import presence
@@ -99,6 +100,22 @@ def test_local_loss_and_accuracy_are_those_of_a_loop_over_nodes(labelled):
     assert (
         not {"local_loss", "local_accuracy"} & measure(group, data, sim, parts).take(state, (), False).collective.keys()
     )
+
+
+def test_the_own_examples_are_drawn_from_all_classes_of_a_shard(monkeypatch):
+    """Of a shard that has one class after the other, the first examples would be of one class alone."""
+    data, group = digits(), two_kinds(channels.none(), (1, 1), p_consume=0.0, p_broadcast=0.0)
+    parts = shards(data.x_train, data.y_train, 2, SEEDS, split="dirichlet", alpha=10.0)
+    sim = simulation(group, parts)
+    state = sim.advance(sim.init(keys()), 60)
+    found = {}
+    for most in (60, 10_000):
+        monkeypatch.setattr(measurements, "_OWN", most)
+        found[most] = measure(group, data, sim, parts).take(state, (), True).collective["local_accuracy"]
+    first = np.asarray(parts.index)[:, :, :60]
+    classes = [len(np.unique(data.y_train[rows])) for rows in first.reshape(-1, 60)]
+    assert max(classes) <= 3, "the shard is not in the order of its classes: this test shows nothing"
+    np.testing.assert_allclose(found[60], found[10_000], atol=0.12)
 
 
 def test_with_calibrated_subsets_of_the_nodes_decide_on_the_test_set_by_every_rule():

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import optax
+import polars as pl
 import pytest
 
 from palaver import channels, topology
@@ -12,8 +13,9 @@ from palaver.exchange.build import make_collective
 from palaver.exchange.description import collective
 from palaver.exchange.settings import CollectiveSettings
 from palaver.exchange.train import train
-from palaver.models import MLP
-from palaver.node import supervised
+from palaver.models import MLP, VAE
+from palaver.node import learner, supervised
+from palaver.objectives import elbo
 from palaver.types import PalaverError
 
 NODES, SEEDS, PATIENCE, ROUNDS, EVERY = 5, [0, 1], 2, 120, 10
@@ -55,15 +57,37 @@ def test_a_silent_node_stops_where_its_curve_without_stopping_says(silent):
     assert np.asarray(stopped.state.stopped).sum() > NODES
 
 
-def test_nodes_that_have_stopped_neither_speak_nor_train():
+def test_what_is_reported_is_of_all_nodes_at_their_best(silent):
+    free, stopped = silent
+    data = subset(load("digits"), 100, 60, 60)
+    right = np.asarray(stopped.simulation.logits(stopped.state, data.x_validation)).argmax(-1) == data.y_validation
+    np.testing.assert_allclose(right.mean(-1), stopped.nodes[-1])
+    # Also of those that would have had more patience.
+    for seed, node in np.ndindex(len(SEEDS), NODES):
+        last = ROUNDS // EVERY if not stopped.state.stopped[seed, node] else None
+        assert stopped.nodes[-1, seed, node] >= free.nodes[:last, seed, node].max() or last is None
+    found = stopped.metrics.filter(pl.col("metric") == "test_average_accuracy")["value"].to_numpy()
+    right = np.asarray(stopped.simulation.logits(stopped.state, data.x_test)).argmax(-1) == data.y_test
+    np.testing.assert_allclose(found, right.mean((1, 2)))
+
+
+def test_nodes_that_have_stopped_neither_speak_nor_train_nor_hear():
     found = trained(1, channels.labels)
     stopped = np.asarray(found.state.stopped)
     assert stopped.any()
-    before = jax.tree.map(np.array, (found.state.counts.broadcast, found.state.nodes, found.state.loss))
+    before = jax.tree.map(np.array, (found.state.counts.broadcast, found.state.nodes, found.state.inbox.count))
     after = found.simulation.advance(found.state, 20)
+    np.testing.assert_array_equal(before[2][stopped], np.asarray(after.inbox.count)[stopped])
     np.testing.assert_array_equal(before[0][stopped], np.asarray(after.counts.broadcast)[stopped])
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[stopped], np.asarray(b)[stopped]), before[1], after.nodes)
     assert not np.asarray(after.loss)[stopped].any()
+
+
+def test_nodes_without_labels_do_not_stop():
+    node = learner(lambda rngs: VAE((8, 8), latent=4, rngs=rngs), elbo())
+    group = collective(node, topology.full(2), patience=3, p_broadcast=0.0)
+    with pytest.raises(PalaverError, match="patience is 3 for nodes that learn without labels"):
+        train(group, load("digits"), seeds=[0], rounds=2)
 
 
 def test_a_baseline_has_no_early_stopping():

@@ -1,12 +1,12 @@
 """The thesis's sentences on chapter 2: their configurations exist, and verdicts follow from intervals."""
 
-import json
-
 import pytest
 
 from palaver.cli import main
 from palaver.exchange.report.claims import ABSENT, FAILS, HOLDS, OPEN, Claim, checked, claims, verdict
+from palaver.exchange.report.sweeps import drawn, sweeps
 from palaver.experiments import EXPERIMENTS
+from palaver.studies.results import read_result
 from palaver.studies.statistics import interval
 from tables import configurations
 
@@ -41,6 +41,7 @@ ROWS = {
     "high": row(test_collective_accuracy=HIGH, test_average_accuracy=LOW, rounds_to_target=[100.0, 110.0, 120.0]),
     "near": row(test_collective_accuracy=NEAR, test_average_accuracy=HIGH, rounds_to_target=[200.0, 220.0, 240.0]),
     "low": row(test_collective_accuracy=LOW, test_average_accuracy=LOW, rounds_to_target=[300.0, None, 330.0]),
+    "never": row(rounds_to_target=[None, None, None]),
     "wide": row(
         test_collective_accuracy=[0.7, 0.9, 0.99], local_loss=[0.001, 0.002, 0.003], own_share=[0.5, 0.5, 0.51]
     ),
@@ -63,6 +64,11 @@ ROWS = {
         ("sooner", {"pairs": [("high", "near")], "of": "rounds", "by": 1.9}, HOLDS),
         ("sooner", {"pairs": [("high", "near")], "of": "rounds", "by": 2.1}, FAILS),
         ("sooner", {"pairs": [("high", "low")], "of": "rounds", "by": 2}, OPEN),
+        ("sooner", {"pairs": [("high", "never")], "of": "rounds", "by": 4}, HOLDS),
+        ("sooner", {"pairs": [("high", "never")], "of": "rounds", "by": 5}, OPEN),
+        ("sooner", {"pairs": [("never", "high")], "of": "rounds", "by": 1}, FAILS),
+        ("sooner", {"pairs": [("never", "high")], "of": "rounds", "by": 0.2}, OPEN),
+        ("sooner", {"pairs": [("never", "nobody")], "of": "rounds", "by": 1}, ABSENT),
         ("gain", {"each": ["high"], "by": 5}, HOLDS),
         ("gain", {"each": ["near"], "by": 5}, FAILS),
         ("slight", {"each": ["near"], "by": 2}, HOLDS),
@@ -76,30 +82,42 @@ ROWS = {
 )
 def test_verdicts(kind, given, expected):
     claim = Claim.model_validate({"where": "1", "says": "x", "kind": kind} | given)
-    assert verdict(checked(claim, ROWS)) == expected
+    assert verdict(checked(claim, ROWS, dict.fromkeys(ROWS, 500.0))) == expected
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "above", "each": ["high"]},
+        {"kind": "gain", "pairs": [["high", "low"]]},
+        {"kind": "sooner", "pairs": [["high", "low"]]},
+        {"kind": "above", "of": "rounds", "pairs": [["high", "low"]]},
+        {"kind": "above", "of": "somewhat together", "pairs": [["high", "low"]]},
+        {"kind": "above"},
+    ],
+)
+def test_a_sentence_that_compares_nothing_is_refused(wrong):
+    with pytest.raises(ValueError, match="Claim"):
+        Claim.model_validate({"where": "1", "says": "x"} | wrong)
 
 
 def test_a_part_of_the_sweeps_says_which_sentences_hold(tmp_path, capsys):
-    only = [word for name in ("Wrong packets: l*, τ 0.1", "Nodes: 1* nodes") for word in ("--only", name)]
-    flags = [
-        "--scale",
-        "tiny",
-        "--seeds",
-        "3",
-        *only,
-        "--only",
-        "Wrong packets: labels",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert main(["run", "sweeps", *flags]) == 0
-    rows = json.loads((tmp_path / "run" / "summary.json").read_text())["rows"]
-    assert {row["configuration"] for row in rows} == {
-        "Nodes: 10 nodes",
-        "Nodes: 100 nodes",
+    names = "Wrong packets: l*, τ 0.1", "Wrong packets: labels", "Listening: p_c 0.[159]"
+    only = [word for name in names for word in ("--only", name)]
+    assert main(["run", "sweeps", "--scale", "tiny", "--seeds", "3", *only, "--out", str(tmp_path / "run")]) == 0
+    result = read_result(tmp_path / "run")
+    assert [row["configuration"] for row in result.summary["rows"]] == [
+        *(f"Listening: p_c {p}" for p in (0.1, 0.5, 0.9)),
         "Wrong packets: labels",
         "Wrong packets: logits, τ 0.1",
         "Wrong packets: logits, corrected, τ 0.1",
-    }
+    ]
     printed = " ".join(capsys.readouterr().out.split())
-    assert "sentences of the thesis" in printed and "At a low temperature logits lose to labels" in printed
+    assert "sentences of the thesis" in printed and "Logits at a temperature close to zero lose to labels" in printed
+    # Of the sentence on listening some configurations are missing.
+    assert "Of 4 sentences of the thesis that were tested" in printed and "is best" in printed and "not run" in printed
+    (sweep,) = sweeps(result)
+    assert (sweep.family, sweep.setting, [x for x, _ in sweep.points]) == ("Listening", "p_consume", [0.1, 0.5, 0.9])
+    drawing, _ = drawn(result, sweep)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "p consume" in drawing and "p consume" in page and page.count("<figure") >= 1

@@ -26,8 +26,8 @@ PICTURED = 8
 SUBSETS = (10, 25, 50)
 """Percent of the nodes that decide where not all of them answer in time."""
 
-_OWN, _CHUNK = 512, 64
-"""Of every node's own examples on which it is measured, and so many at once."""
+_OWN, _CHUNK, _AT_ONCE = 512, 64, 2**16
+"""How many of its own examples a node is measured on at most, how many of these at once, and of all nodes together."""
 
 _STATISTICS = 512
 """Validation examples for the objective's terms and the statistics of codes."""
@@ -140,7 +140,8 @@ def measure(
         tested = partial(scored, data.x_test, data.y_test, subsets=every, subset_rules=list(rules or decision.RULES))
         if full:
             test = tested()
-            collective |= of_nodes(*_only(speaks_truth, test, own), "test_") | of_rules(test, "test_") | local(state)
+            collective |= of_nodes(*_only(speaks_truth, test, own), "test_") | of_rules(test, "test_")
+            collective |= local(state, speaks_truth)
         if full and calibrated:
             # Fitted on validation, so only the test examples can say what it is worth.
             temperatures = calibrate(sim, state, x, y)
@@ -150,14 +151,18 @@ def measure(
     return Measure((), take, labels=True)
 
 
-def _of_own(sim: Simulation, shards: Shards) -> Callable[[State], dict[str, np.ndarray]]:
-    """Makes the function that measures every node on the labelled examples of its own shard, at most ``_OWN`` of them.
+def _of_own(sim: Simulation, shards: Shards) -> Callable[[State, np.ndarray | None], dict[str, np.ndarray]]:
+    """Makes ``own(state, who [S, N])``: how well nodes know labelled examples of their own shards, ``_OWN`` at most.
 
-    Means over the nodes ``[S]``, by metric; none where a node knows no label.
+    Means ``[S]`` over these nodes (None: all), by metric; none where a node knows no label.
     """
     known = np.asarray(shards.size if shards.labelled is None else shards.labelled)
-    rows = np.asarray(shards.index)[:, :, :_OWN]
-    weight = np.arange(rows.shape[2]) < known[..., None]
+    size, chunk = np.minimum(known, _OWN), max(1, min(_CHUNK, _AT_ONCE // known.size))
+    rows, index = np.zeros((*known.shape, -(-int(size.max()) // chunk) * chunk), np.int32), np.asarray(shards.index)
+    rng = np.random.default_rng(0)
+    for place, number in np.ndenumerate(size):  # drawn: a shard may have its classes one after the other
+        rows[place][:number] = index[place][rng.permutation(known[place])[:number]]
+    weight = np.arange(rows.shape[-1]) < size[..., None]
 
     def one(node: Node, state: NodeState, own: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         x, y, weight = own
@@ -167,15 +172,17 @@ def _of_own(sim: Simulation, shards: Shards) -> Callable[[State], dict[str, np.n
 
     ask, x, y = sim.map_own(one), np.asarray(shards.x), np.asarray(shards.y)
 
-    def measured(state: State) -> dict[str, np.ndarray]:
+    def measured(state: State, who: np.ndarray | None) -> dict[str, np.ndarray]:
         if not known.all():
             return {}
         total = np.zeros((2, *known.shape))
-        for first in range(0, rows.shape[2], _CHUNK):
-            some = rows[:, :, first : first + _CHUNK]
-            total += np.asarray(ask(state, (x[some], y[some], weight[:, :, first : first + _CHUNK])), np.float64)
-        loss, right = (total / np.minimum(known, rows.shape[2])).mean(2)
-        return {"local_loss": loss, "local_accuracy": right}
+        for first in range(0, rows.shape[-1], chunk):
+            now = slice(first, first + chunk)
+            some = rows[..., now]
+            total += np.asarray(ask(state, (x[some], y[some], weight[..., now])), np.float64)
+        of_nodes = total / size
+        loss, right = of_nodes if who is None else np.where(who, of_nodes, np.nan)
+        return {"local_loss": np.nanmean(loss, -1), "local_accuracy": np.nanmean(right, -1)}
 
     return measured
 

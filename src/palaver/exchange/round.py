@@ -79,7 +79,7 @@ def play_round(
         state = state._replace(twins=after)
     said = Said(reading.broadcast, of_all(reading.rows, sharding), payload)
     index = said.index
-    reached = _reached(constants.topology(state.round), there, group)
+    reached = _reached(constants.topology(state.round), there.awake & ~state.stopped, group)
     if group.talk.examples == "reference":
         wants = reading.broadcast & (reached != NO_PEER).any(-1)
         state, said = reference.speak(state, nodes, shards, wants, group=group, sharding=sharding, loop=loop)
@@ -103,7 +103,7 @@ def play_round(
 
 
 def _own(constants: Constants, index: Array, active: Array) -> Array:
-    """How many of the rows ``[S, N, B]`` that nodes train on are of their own shards, ``[S, N]``; 0: nobody counts."""
+    """How many of the rows ``[S, N, B]`` that nodes train on are of their own shards, ``[S, N]``; 0 without owners."""
     if constants.owner is None:
         return jnp.zeros((), jnp.int32)
     owner = jax.vmap(lambda owner, rows: owner[rows])(constants.owner, index)
@@ -128,12 +128,12 @@ def who_lies(keys: Array, group: Collective) -> Array:
     return jax.vmap(lambda key: jax.vmap(lambda node: one(key, node))(jnp.arange(group.nodes)))(keys)
 
 
-def _reached(neighbours: Array, there: Present, group: Collective) -> Array:
-    """Whom each node's packet reaches: its neighbours ``[N, P]``, or of them those that are awake, ``[S, N, P]``."""
-    if group.presence.whole:
+def _reached(neighbours: Array, hear: Array, group: Collective) -> Array:
+    """Whom each node's packet reaches: its neighbours ``[N, P]``; of them those that ``hear [S, N]``, ``[S, N, P]``."""
+    if group.steady:
         return neighbours
-    awake = jax.vmap(lambda awake: awake.at[neighbours].get(mode="clip"))(there.awake)
-    return jnp.where(awake, neighbours, NO_PEER)
+    hears = jax.vmap(lambda hears: hears.at[neighbours].get(mode="clip"))(hear)
+    return jnp.where(hears, neighbours, NO_PEER)
 
 
 def own_batches(state: Any, shards: Shards, *, group: Collective, sharding: NodeSharding) -> OwnBatches:

@@ -186,7 +186,7 @@ class CollectiveSettings(StudySettings, GraphSettings):
     momentum: fields.FractionBelowOne = 0.0
     """Of sgd, in [0, 1)."""
     weight_decay: fields.NotNegative = 0.0
-    """Factor of the squared norm of a node's weights, 0 or more; with Adam as in AdamW."""
+    """Half of it is the factor of the squared norm of a node's weights, 0 or more; with Adam as in AdamW."""
     l1: fields.NotNegative = 0.0
     """Factor of the sum of the magnitudes of a node's weights, 0 or more, beside Adam's moments as in AdamW."""
     patience: fields.CountOrZero = 0

@@ -1,7 +1,7 @@
 """Early stopping of nodes: each ends at its best evaluation, once none has been better for a while (thesis §1.5.3.3).
 
-A node that has stopped takes part in no more rounds: it neither trains nor speaks, but is there when a decision is
-asked for.
+A node that has stopped takes part in no more rounds: it does not train, speak or hear, but is there when a decision is
+asked for. What a run reports is of all nodes at their best.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,10 @@ class Stopping(NamedTuple):
     begin: Callable[[State], PyTree]
     """``begin(state)``: what it remembers, before the first round."""
     after: Callable[[State, PyTree, np.ndarray], tuple[State, PyTree]]
-    """``after(state, memory, accuracy [S, N])``: nodes at their best where they stop, and what it remembers."""
+    """``after(state, memory, accuracy [S, N])``: nodes at their best where they stop, and what it remembers; the arrays
+    that it is given can no longer be used."""
+    at_best: Callable[[State, PyTree], State] | None
+    """``at_best(state, memory)``: all nodes at their best; ``None``: nodes do not stop."""
 
 
 def stopping(group: Collective) -> Stopping:
@@ -48,17 +51,26 @@ def stopping(group: Collective) -> Stopping:
 
     """
     if not group.patience:
-        return Stopping(lambda state: (), lambda state, memory, accuracy: (state, memory))
+        return Stopping(lambda state: (), lambda state, memory, accuracy: (state, memory), None)
 
     def begin(state: State) -> Best:
-        shape = state.position.shape
         # Copies: a state that has been advanced is gone.
-        return Best(jnp.full(shape, -1.0), jnp.zeros(shape, jnp.int32), jax.tree.map(jnp.copy, state.nodes))
+        return Best(
+            jnp.full_like(state.loss, -1.0), jnp.zeros_like(state.position), jax.tree.map(jnp.copy, state.nodes)
+        )
 
-    return Stopping(begin, lambda state, best, accuracy: _after(state, best, jnp.asarray(accuracy), group=group))
+    def after(state: State, best: Best, accuracy: np.ndarray) -> tuple[State, Best]:
+        where = jax.tree.map(lambda array: array.sharding, (state, best))
+        found = _after(state, best, jnp.asarray(accuracy, state.loss.dtype), group=group)
+        return jax.device_put(found, where)  # as the next rounds were compiled for
+
+    def at_best(state: State, best: Best) -> State:
+        return state._replace(nodes=jax.tree.map(jnp.copy, best.nodes))
+
+    return Stopping(begin, after, at_best)
 
 
-@partial(jax.jit, static_argnames="group")
+@partial(jax.jit, static_argnames="group", donate_argnums=(0, 1))
 def _after(state: State, best: Best, accuracy: Array, *, group: Collective) -> tuple[State, Best]:
     better = (accuracy > best.accuracy) & ~state.stopped
     kept = _where(group, better, state.nodes, best.nodes)

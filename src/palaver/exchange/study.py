@@ -84,12 +84,17 @@ def study(
         if done > before:
             nodes = sim.advance(nodes, done - before)
             loss = {"loss": np.asarray(nodes.loss) / (done - before)}
-        found = measured.take(nodes, memory, done in (schedule.reported, schedule.rounds))
+        full = done in (schedule.reported, schedule.rounds)
+        found = measured.take(nodes, memory, full and stop.at_best is None)
+        nodes, best = stop.after(nodes, best, found.node["accuracy"])
+        if full and stop.at_best:
+            shown = stop.at_best(nodes, best)
+            found = measured.take(shown, memory, full)
+            nodes = shown if done >= schedule.rounds else nodes
         lost = np.asarray(nodes.diverged) >= 0
         frame = tidy(name, seeds, done, keep=~lost, node=found.node | loss, collective=found.collective)
         headlines = latest(frame, ["average_accuracy", "collective_accuracy"])
         finished = done >= schedule.rounds or bool(lost.all())
-        nodes, best = stop.after(nodes, best, found.node["accuracy"])
         return (nodes, found.memory, best), Evaluation(done, frame, headlines, finished, found.pictures)
 
     def summarise(state: PyTree, history: pl.DataFrame) -> dict[str, Any]:

@@ -140,6 +140,11 @@ def train(
         else rival(method, group, parts, seeds, reference=parts.reference, sharding=sharding)
     )
     measured = measure(group, data, sim, parts, rules=rules)
+    if group.patience and not measured.labels:
+        raise PalaverError(
+            f"patience is {group.patience} for nodes that learn without labels: leave it out, since probes are kept at "
+            "their best"
+        )
     schedule = Schedule(rounds, whole_periods(eval_every, method), target=target)
     run = study("collective", sim, measured, seeds, schedule, stopping(group))
     state, metrics, at = _trained(run)

@@ -34,15 +34,15 @@ TEMPERATURES = 0.1, 0.25, 0.5, 1.0, 2.0, 4.0
 BURN_IN = 0.0, 0.1, 0.25, 0.5
 WEIGHTS = 0.001, 0.01, 0.1, 1.0, 10.0
 _SKEWED = {"split": "dirichlet", "skew": 0.1}
-_SPLITS: dict[str, dict[str, Any]] = {"i.i.d.": {}, "Dirichlet 0.1": _SKEWED}
+_SPLITS: dict[str, dict[str, Any]] = {"i.i.d.": {"split": "iid"}, "Dirichlet 0.1": _SKEWED}
 
 GRAPHS: dict[str, dict[str, Any]] = {
     "ring of 4": {"topology": "ring", "neighbours": 4},
     "random, 4": {"topology": "random", "neighbours": 4},
     "changing, 4": {"topology": "random-changing", "neighbours": 4, "redraw_every": 10},
-    "full": {},
+    "full": {"topology": "full", "neighbours": 0},
 }
-"""Everybody gets as many packets as it reads on all of them."""
+"""On each of them as many packets arrive as are read."""
 
 VARIATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -53,7 +53,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "rate 0.01": {"learning_rate": 0.01},
     "SGD, rate 0.1": {"optimizer": "sgd", "learning_rate": 0.1},
     "AdamW, 0.1": {"weight_decay": 0.1},
-    "L1, 0.001": {"l1": 0.001},
+    "L1, 0.03": {"l1": 0.03},
     "dropout 0.2": {"dropout": 0.2},
     "early stopping": {"patience": 5},
 }
@@ -62,7 +62,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 
 def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     """The configurations of every family; a name begins with its family's."""
-    base = following(replace(_BASE, **SCALES[scale]), overrides, "rounds", "reference", "fraction", "data")
+    base = following(replace(_BASE, **SCALES[scale]), overrides, "rounds", "fraction")
     return [
         Row(f"{family}: {name}", base, own, {}, family)
         for family, configurations in families(base).items()
@@ -77,7 +77,8 @@ def families(base: CollectiveSettings) -> dict[str, dict[str, dict[str, Any]]]:
         base: the settings that they share.
 
     """
-    few = {"fraction": base.fraction * (1 - REFERENCE)}  # as many examples of their own as beside a reference set
+    own = {"reference": 0.0, "reference_data": ""}
+    few = own | {"fraction": base.fraction * (1 - REFERENCE)}  # as many examples as nodes have beside a reference set
     refers = {"reference": REFERENCE, "combine": "mean", "weighted": True, "channel": "logits", "payload_bits": 16}
     labels, logits = CHANNELS["labels"], CHANNELS["logits"]
     found: dict[str, dict[str, dict[str, Any]]] = {
@@ -103,9 +104,9 @@ def families(base: CollectiveSettings) -> dict[str, dict[str, dict[str, Any]]]:
     }
     once = {"rebroadcast": False}  # what comes back has no label that the sender could correct
     found["Wrong packets"] = {"labels": labels | once} | {
-        f"logits{end}, τ {tau:g}": logits | once | own | {"temperature": tau}
+        f"logits{end}, τ {tau:g}": logits | once | {"corrected": corrected, "temperature": tau}
         for tau in (0.1, 0.5)
-        for end, own in (("", {}), (", corrected", {"corrected": True}))
+        for end, corrected in (("", False), (", corrected", True))
     }
     found["Labels against an ensemble"] = {
         "labels": labels,

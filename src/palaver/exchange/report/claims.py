@@ -5,17 +5,19 @@
 """
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from operator import sub, truediv
-from typing import Annotated, Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from palaver.report.grids import measured_cell, titled
 from palaver.studies.findings import Grid
 from palaver.studies.formats import decimals, points
-from palaver.studies.results import Result, metric_of
+from palaver.studies.results import Result, last_rounds, metric_of
 from palaver.studies.statistics import Interval, interval, paired
 
 _ratio = decimals(2)
@@ -28,6 +30,8 @@ METRICS = {
     "own share": ("own_share",),
 }
 """What a comparison is of: the first of these metrics that both configurations have."""
+
+_PAIRED = ("above", "level", "sooner")
 
 HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "undecided", "not run"
 
@@ -46,13 +50,21 @@ class Claim(BaseModel):
     ``by``; ``sooner``: the second takes at least ``by`` times as long; ``gain`` and ``slight``: together is above the
     average node by at least and by at most ``by``; ``is``: ``of`` is ``value``, give or take ``by``; ``falls``: ``of``
     is at most ``value``."""
-    of: Annotated[str, Field(pattern="|".join(METRICS))] = "together"
+    of: Literal["together", "average", "rounds", "local loss", "own share"] = "together"
     pairs: tuple[tuple[str, str], ...] = ()
     """Names of configurations; those that are compared with themselves or a number are in ``each``."""
     each: tuple[str, ...] = ()
     by: float = 0.0
     """Points of accuracy, or a factor."""
     value: float = 0.0
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Claim":
+        if bool(self.pairs) != (self.kind in _PAIRED) or bool(self.each) == bool(self.pairs):
+            raise ValueError(f"{self.says}: {self.kind} takes {'pairs' if self.kind in _PAIRED else 'each'} alone")
+        if (self.kind == "sooner") != (self.of == "rounds"):
+            raise ValueError(f"{self.says}: sooner is of rounds, and nothing else is")
+        return self
 
 
 class Checked(NamedTuple):
@@ -78,18 +90,23 @@ def claims(experiment: str) -> list[Claim]:
     return [Claim.model_validate(each) for each in tomllib.loads(text).get(experiment, [])]
 
 
-def checked(claim: Claim, rows: Mapping[str, Mapping[str, Any]]) -> list[Checked]:
+def checked(
+    claim: Claim, rows: Mapping[str, Mapping[str, Any]], last: Mapping[str, float] = MappingProxyType({})
+) -> list[Checked]:
     """The comparisons of a sentence.
 
     Args:
         claim: the sentence.
         rows: a summary's rows by name.
+        last: the last round of each configuration: a target that is not reached by then takes longer.
 
     Returns:
         One for each pair or configuration.
 
     """
-    if claim.kind in ("above", "level", "sooner"):
+    if claim.kind == "sooner":
+        return [_sooner(claim, one, other, rows, last) for one, other in claim.pairs]
+    if claim.kind in _PAIRED:
         return [_pair(claim, one, other, rows) for one, other in claim.pairs]
     return [_single(claim, name, rows) for name in claim.each]
 
@@ -104,6 +121,20 @@ def verdict(found: Sequence[Checked]) -> str:
     return HOLDS if verdicts == {HOLDS} else OPEN
 
 
+def count_of_verdicts(result: Result) -> str:
+    """How many of the sentences about a run's experiment hold, in a sentence; empty where there are none."""
+    rows = {str(row["configuration"]): row for row in result.summary["rows"]}
+    about = claims(str(result.summary.get("experiment")))
+    found = Counter(verdict(checked(claim, rows, last_rounds(result))) for claim in about)
+    tested = sum(found.values()) - found[ABSENT]
+    if not tested:
+        return ""
+    return (
+        f"Of {tested} sentences of the thesis that were tested, {found[HOLDS]} hold, {found[FAILS]} do not, and "
+        f"{found[OPEN]} are not decided by these seeds."
+    )
+
+
 def claim_grid(result: Result) -> Grid:
     """A table of the sentences about a run's experiment, with the verdict on each; without rows where there are none.
 
@@ -114,7 +145,7 @@ def claim_grid(result: Result) -> Grid:
     rows = {str(row["configuration"]): row for row in result.summary["rows"]}
     lines = []
     for claim in claims(str(result.summary.get("experiment"))):
-        found = checked(claim, rows)
+        found = checked(claim, rows, last_rounds(result))
         if any(each.verdict != ABSENT for each in found):
             said = "; ".join(f"{each.what} {_shown(claim, each)}" for each in found if each.found is not None)
             lines.append((claim.where, claim.says, verdict(found), said))
@@ -126,13 +157,27 @@ def _pair(claim: Claim, one: str, other: str, rows: Mapping[str, Mapping[str, An
     name = next((n for n in METRICS[claim.of] if all(metric_of(rows.get(x) or {}, n) for x in (one, other))), None)
     if name is None:
         return Checked(_named(one, other, "−"), None, ABSENT)
-    first, second = metric_of(rows[one], name), metric_of(rows[other], name)
-    if claim.kind == "sooner":
-        found = paired(second, first, truediv, "positive")
-        return Checked(_named(other, one, "/"), found, _above(found, claim.by))
-    found = paired(first, second, sub)
+    found = paired(metric_of(rows[one], name), metric_of(rows[other], name), sub)
     judge = _above if claim.kind == "above" else _within
     return Checked(_named(one, other, "−"), found, judge(found, claim.by / 100))
+
+
+def _sooner(
+    claim: Claim, one: str, other: str, rows: Mapping[str, Mapping[str, Any]], last: Mapping[str, float]
+) -> Checked:
+    """How many times as long the other takes; where a target is never reached, what the last round says of that."""
+    name, what = METRICS[claim.of][0], _named(other, one, "/")
+    first, second = (metric_of(rows.get(each) or {}, name) for each in (one, other))
+    if first is None or second is None:
+        return Checked(what, None, ABSENT)
+    found = paired(second, first, truediv, "positive")
+    reached, others = ([value for value in each["values"] if value is not None] for each in (first, second))
+    verdict = _above(found, claim.by)
+    if not others and len(reached) == len(first["values"]) and last.get(other, 0.0) / max(reached) > claim.by:
+        verdict = HOLDS
+    if not reached and one in last and len(others) == len(second["values"]) and max(others) / last[one] < claim.by:
+        verdict = FAILS
+    return Checked(what, found, verdict)
 
 
 def _named(one: str, other: str, sign: str) -> str:

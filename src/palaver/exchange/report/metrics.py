@@ -66,7 +66,7 @@ LOCAL = (
         "own_share",
         *("own share %", "% of the examples"),
         form=percent,
-        note="Own share: of the examples that a node has trained on, those of its own shard, also got back.",
+        note="Own share: of the examples that a node trained on, those of its own shard, also if they came back.",
         support="fraction",
     ),
 )
@@ -90,7 +90,11 @@ TEST = (
     _accuracy("test_calibrated_collective_accuracy", "collective, calibrated %"),
 )
 ASKED = (
-    _accuracy("test_subset_accuracy.*", "{} %"),
+    _accuracy(
+        *("test_subset_accuracy.*", "{} %"),
+        note="The headings of the second table say how many percent are asked, and by which rule they decide if it is "
+        "not the default one; calibrated: each node's logits are first divided by a temperature of its own.",
+    ),
     _accuracy("test_calibrated_subset_accuracy.*", "{}, calibrated %"),
 )
 """Of the test examples, by the percent of the nodes that are asked, and by the rule where it is not the default one."""

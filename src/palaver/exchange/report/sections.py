@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from palaver.exchange.report import figures, metrics, pareto
-from palaver.exchange.report.claims import claim_grid
+from palaver.exchange.report.claims import claim_grid, count_of_verdicts
 from palaver.exchange.report.comparison import (
     against,
     against_grid,
@@ -16,7 +16,7 @@ from palaver.exchange.report.comparison import (
     sentences,
     shown_accuracy,
 )
-from palaver.exchange.report.entries import MEASURES, Entry, is_tested, only, with_best_rates
+from palaver.exchange.report.entries import MEASURES, Entry, families_of, is_tested, only, with_best_rates
 from palaver.exchange.report.metrics import accuracy_name, is_probe
 from palaver.exchange.report.pictures import caption, pictures, read_pictures
 from palaver.exchange.report.sweeps import drawn, sweeps
@@ -43,8 +43,9 @@ def report(result: Result) -> Findings:
     families = compared(result)
     shown = with_best_rates(result) if families else result
     said = sentences(against(families), "test" if is_tested(result) else "validation")
+    counted, apart = count_of_verdicts(result), any(families_of(result).values())
     return Findings(
-        verdict=said or verdict(result).splitlines(),
+        verdict=said or [*([] if counted and apart else verdict(result).splitlines()), *([counted] if counted else [])],
         notices=[*diverged_lines(shown.summary, "round"), *warning_lines(shown.summary)],
         sections=_sections(shown, families),
         figures=[*_figures(shown, families), *_pictures(result)],
@@ -69,18 +70,23 @@ def _sections(result: Result, families: _Families) -> list[Section]:
     answers = metric_grid(result, "collective accuracy where not all nodes answer", metrics.ANSWERS)
     asked = metric_grid(result, "test accuracy where so many percent of the nodes answer, by rule", metrics.ASKED)
     sections = [
-        Section("What the thesis says", WORDS["claims"], [claim_grid(result)]),
         Section("Results", _how_results(result), results),
         Section("On the test set", f"Taken {_when(result)}.", [test]),
         Section("Decision rules", WORDS["rules"].format(accuracy=accuracy), [rules]),
         Section("Nodes", _notes(WORDS["nodes"], [*metrics.NODES, *metrics.LOCAL]), [nodes, local], terminal=False),
-        Section("Who answers", _notes(WORDS["answers"], metrics.ANSWERS), [answers, asked], terminal=False),
+        Section(
+            "Who answers",
+            _notes(WORDS["answers"], [*metrics.ANSWERS, *metrics.ASKED]),
+            [answers, asked],
+            terminal=False,
+        ),
         Section("Bits", WORDS["bits"], [metric_grid(result, "bits sent per node", metrics.BITS)]),
         Section("Latent statistics", WORDS["latent"], latent, terminal=False),
     ]
-    if len(result.summary["rows"]) > _FEW and families:
+    said = Section("What the thesis says", WORDS["claims"], [claim_grid(result)])
+    if len(result.summary["rows"]) > _FEW and (families or said.grids[0].rows):
         sections = [section._replace(terminal=False) for section in sections]
-    sections = [*_comparisons(result, families), *sections]
+    sections = [said, *_comparisons(result, families), *sections]
     return [section._replace(grids=[grid for grid in section.grids if grid.rows]) for section in sections]
 
 
