@@ -25,8 +25,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="its result folder")
     parser.add_argument("name", help="of the folder under results/")
     given = parser.parse_args()
-    summary = rounded(json.loads((given.run / "summary.json").read_text()))
-    command = json.loads((given.run / "settings.json").read_text()).get("command")
+    try:
+        summary, settings = (json.loads((given.run / f"{name}.json").read_text()) for name in ("summary", "settings"))
+    except (OSError, ValueError) as error:
+        parser.error(f"{given.run} is no result folder of a finished run ({error}): give one")
+    summary, command = rounded(summary), settings.get("command")
     for of_this_folder_alone in ("checksums", "timings"):
         summary.pop(of_this_folder_alone, None)
     rows = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in summary.pop("rows"))
