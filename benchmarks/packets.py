@@ -106,7 +106,7 @@ def sizes(of: Material) -> Sizes:
 
 
 def toml(site: SiteSettings) -> str:
-    fields = ("name", "credentials", "folder", "http", "pace")
+    fields = ("name", "credentials", "folder", "http", "pace", "checkpoint_seconds")
     lines = [f"{name} = {json.dumps(getattr(site, name))}" for name in fields if getattr(site, name)]
     for table, content in (("peers", site.peers), ("collective", site.collective)):
         lines += [f"[{table}]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in content.items())]
@@ -137,11 +137,9 @@ def kept(data: str) -> Kept:
     with tempfile.TemporaryDirectory() as at:
         folder = Path(at)
         ends = {name: f"tcp/127.0.0.1:{17_000 + place}" for place, name in enumerate(names(5))}
-        process = started(
-            SiteSettings(name="site-00", peers=ends, folder=str(folder / "run"), pace=10, collective={"data": data}),
-            folder,
-        )
-        wait(lambda: any(entry["step"] >= 50 for entry in noted(folder / "run", "left")), process)
+        how: dict[str, Any] = {"pace": 10, "checkpoint_seconds": 2.0, "collective": {"data": data}}
+        process = started(SiteSettings(name="site-00", peers=ends, folder=str(folder / "run"), **how), folder)
+        wait(lambda: any(int(path.stem) >= 50 for path in (folder / "run").glob("*.npz")), process)
         status = Path(f"/proc/{process.pid}/status").read_text()
         process.send_signal(signal.SIGTERM)
         process.wait()
