@@ -1,5 +1,9 @@
 """Early stopping: a node ends at its best evaluation, and takes part in nothing but decisions from then on."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import optax
@@ -96,3 +100,48 @@ def test_a_baseline_has_no_early_stopping():
     with pytest.raises(PalaverError, match="patience is 3: give 0 for objective vae"):
         CollectiveSettings(objective="vae", channel="features", patience=3)
     assert make_collective(CollectiveSettings(patience=3), load("digits")).patience == 3
+
+
+RESUMED = """
+import sys
+from pathlib import Path
+import jax
+import numpy as np
+from palaver.data import load
+from palaver.exchange.settings import CollectiveSettings
+from palaver.exchange import sharding
+from palaver.exchange.study import prepare
+from palaver.studies.chapter import Configuration
+from palaver.studies.checkpoints import Checkpoints
+
+sharding._LEAST_WORK = 1.0
+settings = CollectiveSettings(
+    nodes=4, widths=(8,), patience=1, rounds=120, eval_every=10, learning_rate=0.03, examples=200, batch_size=8
+)
+study = prepare(Configuration("it", settings), settings.load(load), [0, 1], 2)
+state = study.begin()
+for step in (1, 2, 3):
+    state, _ = study.advance(state)
+checkpoints = Checkpoints(Path(sys.argv[1]))
+checkpoints.save(3, state, {})
+back = checkpoints.restore(study.begin()).state
+finished = False
+while not finished:
+    state, one = study.advance(state)
+    back, other = study.advance(back)
+    finished = one.finished
+    assert one.frame.equals(other.frame)
+print(state[0].nodes[0].params["head"]["kernel"].sharding.num_devices, int(np.asarray(state[0].stopped).sum()) > 0)
+"""
+
+
+def test_on_two_devices_it_goes_on_from_a_checkpoint(tmp_path):
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-c", RESUMED, str(tmp_path)],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "2 True\n", done.stderr
