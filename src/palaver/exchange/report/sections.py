@@ -86,7 +86,7 @@ def _sections(result: Result, families: _Families) -> list[Section]:
     said = Section("What the thesis says", WORDS["claims"], [claim_grid(result)])
     if len(result.summary["rows"]) > _FEW and (families or said.grids[0].rows):
         sections = [section._replace(terminal=False) for section in sections]
-    sections = [said, *_comparisons(result, families), *sections]
+    sections = [*([said] if said.grids[0].rows else []), *_comparisons(result, families), *sections]
     return [section._replace(grids=[grid for grid in section.grids if grid.rows]) for section in sections]
 
 
