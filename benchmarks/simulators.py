@@ -134,7 +134,7 @@ def _steps(params: PyTree, x: jax.Array, y: jax.Array) -> PyTree:
 def flower(clients: int, rounds: int) -> tuple[list[float], PyTree]:
     """The same by Flower's simulation engine and federated averaging: when each round ended, and the model."""
     from flwr.client import ClientApp, NumPyClient
-    from flwr.common import ndarrays_to_parameters
+    from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays
     from flwr.server import ServerApp, ServerAppComponents, ServerConfig
     from flwr.server.strategy import FedAvg
     from flwr.simulation import run_simulation
@@ -179,8 +179,6 @@ def flower(clients: int, rounds: int) -> tuple[list[float], PyTree]:
         num_supernodes=clients,
         backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"log_to_driver": False}},
     )
-    from flwr.common import parameters_to_ndarrays
-
     return ended, tree.unflatten(parameters_to_ndarrays(latest[0]))
 
 

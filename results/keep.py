@@ -1,4 +1,4 @@
-"""Keeps of a run what README and docs quote: its summary, a line for each configuration, numbers in six digits.
+"""Keeps of a run what README and docs quote: accuracies, bits and rounds of its summary, in six digits.
 
 ``python results/keep.py RUN NAME`` writes ``results/NAME/summary.json``; ``tests/test_results.py`` checks what the docs
 say against it.
@@ -6,8 +6,15 @@ say against it.
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+KEPT = re.compile(
+    r"(test_)?(average|collective)_accuracy|test_(own|worst)_accuracy|bits\.(examples|indices|payload)"
+    r"|(bits|rounds)_to_target|local_.*|own_share"
+)
+"""Metrics that are kept; decisions by other rules and of subsets, and counts of packets, are not."""
 
 
 def rounded(value: Any) -> Any:
@@ -32,6 +39,8 @@ def main() -> None:
     summary, command = rounded(summary), settings.get("command")
     for of_this_folder_alone in ("checksums", "timings"):
         summary.pop(of_this_folder_alone, None)
+    for row in summary["rows"]:
+        row["metrics"] = {name: metric for name, metric in row["metrics"].items() if KEPT.fullmatch(name)}
     rows = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in summary.pop("rows"))
     head = json.dumps(summary | {"command": command}, ensure_ascii=False)
     folder = Path(__file__).parent / given.name

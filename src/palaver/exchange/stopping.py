@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from palaver.exchange.description import Collective
+from palaver.exchange.mapping import by_group
+from palaver.exchange.sharding import ONE_DEVICE
 from palaver.exchange.state import State
 from palaver.types import Array, NodeState, PyTree
 
@@ -85,10 +87,8 @@ def _where(
     group: Collective, which: Array, one: tuple[NodeState, ...], other: tuple[NodeState, ...]
 ) -> tuple[NodeState, ...]:
     """These nodes ``[S, N]`` of the first, the rest of the other."""
-    offsets = np.cumsum([0, *(count for _, count in group.groups)])
     found = []
-    for first, (_, count), a, b in zip(offsets, group.groups, one, other, strict=False):
-        of_group = which[:, first : first + count]
+    for of_group, a, b in zip(by_group(which, group, ONE_DEVICE), one, other, strict=True):
 
         def chosen(x: Array, y: Array, of_group: Array = of_group) -> Array:
             return jnp.where(of_group.reshape(*of_group.shape, *[1] * (x.ndim - 2)), x, y)
