@@ -184,7 +184,7 @@ def test_a_baseline_is_studied_and_saved_as_a_collective(tmp_path):
         classes=CLASSES,
     )
     group, sim = group_of(mlp(dropout=0.3)), run_of("scarlet")[1]
-    run = study("scarlet", sim, measure(group, data, sim, SHARDS), SEEDS, Schedule(8, 4))
+    run = study("scarlet", sim, measure(group, data, sim, SHARDS), SEEDS, Schedule(8, 4), stopping(group))
     run.compile()
     state, first = run.advance(run.begin())
     saved = Checkpoints(tmp_path)
