@@ -18,6 +18,7 @@ from palaver.exchange.description import collective
 from palaver.exchange.measurements import measure
 from palaver.exchange.rivals import check_rival, in_bits, rival
 from palaver.exchange.simulate import simulation
+from palaver.exchange.stopping import stopping
 from palaver.exchange.study import Schedule, study
 from palaver.models import MLP
 from palaver.node import supervised
