@@ -27,10 +27,10 @@ THESIS = {
 
 
 @pytest.mark.parametrize("scale", ["tiny", "cpu", "thesis"])
-def test_rows_are_the_thesiss_the_untrained_and_two_remedies_each(scale):
+def test_rows_are_the_thesiss_the_untrained_and_the_remedies(scale):
     rows = {row.name: row for row in configurations("table-2.3", scale)}
     assert {name: row.thesis for name, row in rows.items() if row.thesis} == THESIS
-    assert len(rows) == 12
+    assert len(rows) == 15
     assert [name for name, row in rows.items() if row.settings.rounds == 0] == [
         "VAE, 10 nodes, untrained",
         "BiGAN, 10 nodes, untrained",
@@ -39,7 +39,10 @@ def test_rows_are_the_thesiss_the_untrained_and_two_remedies_each(scale):
         plain = rows[talk.replace(", ", ", 10 nodes, ")].settings
         assert 0 < rows[f"{talk} after burn-in"].settings.burn_in < plain.rounds
         assert rows[f"{talk}, projected"].settings.projection
-        assert (plain.burn_in, plain.projection) == (0, False)
+        assert rows[f"{talk}, reference set"].settings.refers
+        assert (plain.burn_in, plain.projection, plain.refers) == (0, False, False)
+    squared = rows["VAE, 10 nodes, features"].settings
+    assert (squared.objective, squared.channel) == ("vae", "features")
     on_digits = configurations("table-2.3", scale, data="digits")
     assert not any(row.thesis for row in on_digits)
     for row in on_digits:
