@@ -1,20 +1,32 @@
-"""Keeps of a run what README and docs quote: accuracies, bits and rounds of its summary, in six digits.
+"""Keeps of runs what README and docs quote: accuracies, bits and rounds of their summaries, in six digits, and figures.
 
-``python results/keep.py RUN NAME`` writes ``results/NAME/summary.json``; ``tests/test_results.py`` checks what the docs
-say against it.
+``python results/keep.py NAME RUN [RUN ...] [--figure NAME.svg ...]`` writes ``results/NAME``: one ``summary.json`` with
+the configurations of all these runs, which are parts of one experiment (``--only``), and copies of their figures.
+``tests/test_results.py`` checks what the docs say against it, ``results/verdicts.py`` prints tables from it.
 """
 
 import argparse
 import json
 import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from palaver import PalaverError
+from palaver.experiments import chapter
+from palaver.studies.results import Result, last_rounds, read_result
+
 KEPT = re.compile(
     r"(test_)?(average|collective)_accuracy|test_(own|worst)_accuracy|bits\.(examples|indices|payload)"
-    r"|(bits|rounds)_to_target|local_.*|own_share"
+    r"|(bits|rounds)_to_target|local_.*|own_share|kl|active_units|discriminator_accuracy"
+    r"|test_subset_accuracy\..*|test_calibrated_(collective|subset)_accuracy.*"
 )
-"""Metrics that are kept; decisions by other rules and of subsets, and counts of packets, are not."""
+"""Metrics that are kept; of those who all answer only the default rule, and no counts of packets."""
+OF_ALL = re.compile(r"test_collective_accuracy\..*")
+"""Kept as well where a part of the nodes answers too, to be compared with it."""
+SAME = "experiment", "chapter", "scale", "version", "seeds", "overrides"
+"""What all parts of a result must have in common."""
 
 
 def rounded(value: Any) -> Any:
@@ -26,26 +38,63 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
+def kept_rows(result: Result) -> list[dict[str, Any]]:
+    """The configurations of a run with the metrics that are kept, and the last round of each."""
+    rows, last = [], last_rounds(result)
+    for row in result.summary["rows"]:
+        parts = any(name.startswith("test_subset_accuracy.") for name in row["metrics"])
+        metrics = {
+            name: metric
+            for name, metric in row["metrics"].items()
+            if KEPT.fullmatch(name) or (parts and OF_ALL.fullmatch(name))
+        }
+        about = {name: value for name, value in row.items() if name not in ("metrics", "timings")}
+        rows.append(about | {"last_round": last.get(row["configuration"], 0), "metrics": metrics})
+    return rows
+
+
+def together(results: Sequence[Result]) -> dict[str, Any]:
+    """One summary of all parts.
+
+    Raises:
+        PalaverError: they are of different experiments, or two have the same configuration.
+
+    """
+    first, *others = [result.summary for result in results]
+    for name in SAME:
+        if any(other.get(name) != first.get(name) for other in others):
+            raise PalaverError(f"the runs differ in {name}: give parts of one experiment under the same settings")
+    rows = [row for result in results for row in kept_rows(result)]
+    names = [row["configuration"] for row in rows]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise PalaverError(f"two of the runs have {min(twice)!r}: give each configuration once")
+    head = {name: first[name] for name in (*SAME, "device", "target", "measure") if name in first}
+    return head | {"commands": [result.settings.get("command") for result in results], "rows": rows}
+
+
 def main() -> None:
-    """Reads the run's summary and writes the one that is kept."""
+    """Reads the runs and writes what is kept of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="its result folder")
     parser.add_argument("name", help="of the folder under results/")
+    parser.add_argument("runs", type=Path, nargs="+", help="result folders")
+    parser.add_argument("--figure", action="append", default=[], help="a file in the folder figures of one of the runs")
     given = parser.parse_args()
     try:
-        summary, settings = (json.loads((given.run / f"{name}.json").read_text()) for name in ("summary", "settings"))
-    except (OSError, ValueError) as error:
-        parser.error(f"{given.run} is no result folder of a finished run ({error}): give one")
-    summary, command = rounded(summary), settings.get("command")
-    for of_this_folder_alone in ("checksums", "timings"):
-        summary.pop(of_this_folder_alone, None)
-    for row in summary["rows"]:
-        row["metrics"] = {name: metric for name, metric in row["metrics"].items() if KEPT.fullmatch(name)}
+        summary = rounded(together([read_result(run, chapter) for run in given.runs]))
+    except PalaverError as error:
+        parser.error(str(error))
+    figures = {name: [run / "figures" / name for run in given.runs] for name in given.figure}
+    for name, paths in figures.items():
+        if not any(path.is_file() for path in paths):
+            parser.error(f"no run has the figure {name}")
     rows = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in summary.pop("rows"))
-    head = json.dumps(summary | {"command": command}, ensure_ascii=False)
     folder = Path(__file__).parent / given.name
     folder.mkdir(exist_ok=True)
+    head = json.dumps(summary, ensure_ascii=False)
     (folder / "summary.json").write_text(f'{head[:-1]},\n "rows": [\n{rows}\n]}}\n', encoding="utf-8")
+    for paths in figures.values():
+        shutil.copy(next(path for path in paths if path.is_file()), folder)
 
 
 if __name__ == "__main__":

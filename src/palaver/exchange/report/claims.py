@@ -135,6 +135,33 @@ def count_of_verdicts(result: Result) -> str:
     )
 
 
+class Sentence(NamedTuple):
+    """A sentence and what a run says about it."""
+
+    claim: Claim
+    verdict: str
+    found: list[Checked]
+
+
+def sentences(
+    experiment: str, rows: Mapping[str, Mapping[str, Any]], last: Mapping[str, float] = MappingProxyType({})
+) -> list[Sentence]:
+    """The sentences about an experiment of which a run has at least one comparison.
+
+    Args:
+        experiment: its name.
+        rows: as for ``checked``.
+        last: as for ``checked``.
+
+    """
+    found = [(claim, checked(claim, rows, last)) for claim in claims(experiment)]
+    return [
+        Sentence(claim, verdict(compared), compared)
+        for claim, compared in found
+        if any(each.verdict != ABSENT for each in compared)
+    ]
+
+
 def claim_grid(result: Result) -> Grid:
     """A table of the sentences about a run's experiment, with the verdict on each; without rows where there are none.
 
@@ -143,12 +170,10 @@ def claim_grid(result: Result) -> Grid:
 
     """
     rows = {str(row["configuration"]): row for row in result.summary["rows"]}
-    lines = []
-    for claim in claims(str(result.summary.get("experiment"))):
-        found = checked(claim, rows, last_rounds(result))
-        if any(each.verdict != ABSENT for each in found):
-            said = "; ".join(f"{each.what} {_shown(claim, each)}" for each in found if each.found is not None)
-            lines.append((claim.where, claim.says, verdict(found), said))
+    lines = [
+        (claim.where, claim.says, verdict, "; ".join(shown(claim, each) for each in found if each.found is not None))
+        for claim, verdict, found in sentences(str(result.summary.get("experiment")), rows, last_rounds(result))
+    ]
     headers = "§", "the thesis", "verdict", "measured"
     return Grid(titled(result.summary, "sentences of the thesis"), headers, lines, labels=len(headers))
 
@@ -220,9 +245,17 @@ def _within(found: Interval | None, by: float) -> str:
     return FAILS if found["low"] > by or found["high"] < -by else OPEN
 
 
-def _shown(claim: Claim, found: Checked) -> str:
+def shown(claim: Claim, found: Checked) -> str:
+    """A comparison and what was measured, in points or as a factor.
+
+    Args:
+        claim: the sentence.
+        found: its comparison.
+
+    """
     if claim.kind in ("above", "level", "gain", "slight"):
-        return measured_cell(found.found, points)
+        return f"{found.what} {measured_cell(found.found, points)}"
     if claim.kind == "sooner":
-        return f"× {measured_cell(found.found, _ratio)}"
-    return measured_cell(found.found, decimals(1, factor=100) if claim.of == "own share" else decimals(3))
+        return f"{found.what} × {measured_cell(found.found, _ratio)}"
+    number = decimals(1, factor=100) if claim.of == "own share" else decimals(3)
+    return f"{found.what} {measured_cell(found.found, number)}"
