@@ -4,7 +4,8 @@ A comment ``<!-- results: NAME, NAME -->`` in a page begins a part whose numbers
 ``<!-- results: none -->`` ends it. Every ``mean [low, high]`` in such a part must be a metric of one of its
 configurations, or a difference by seed of two of the same family. A result with hundreds of configurations has so many
 differences that one in ten wrong quotes may pass; those with few let hardly any pass. After a comment
-``<!-- verdicts: NAME -->`` stands what ``results/verdicts.py NAME`` prints.
+``<!-- tables: NAME -->``, ``<!-- tables: NAME --family FAMILY -->`` or ``<!-- tables: NAME --answers FAMILY -->`` stands
+what ``results/tables.py`` prints with these arguments.
 """
 
 import json
@@ -23,7 +24,7 @@ from palaver.studies.statistics import paired
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"<!-- results: ([a-z0-9-]+(?:, [a-z0-9-]+)*) -->")
-VERDICTS = re.compile(r"<!-- verdicts: ([a-z0-9-]+) -->\n((?:\|.*\n)*)")
+TABLES = re.compile(r"<!-- tables: ([a-z0-9.-]+)(?: --(family|answers) (.*))? -->\n((?:\|.*\n)*)")
 QUOTED = re.compile(r"([-+−]?\d+(?:\.\d+)?)\s*(?:%\s+)?\[([-+−]?\d+(?:\.\d+)?),\s+([-+−]?\d+(?:\.\d+)?)\]")
 MEASURES = ("average_accuracy", "collective_accuracy")
 QUOTABLE = (*MEASURES, "own_accuracy", "worst_accuracy")
@@ -82,15 +83,16 @@ def test_what_a_page_quotes_is_in_the_results(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_verdicts_on_a_page_are_those_of_the_results(page):
-    table = runpy.run_path(str(ROOT / "results" / "verdicts.py"))["table"]
-    for name, printed in VERDICTS.findall(page.read_text(encoding="utf-8")):
-        assert printed.strip() == table(ROOT / "results" / name), f"{page.name}, verdicts of {name}"
+def test_tables_on_a_page_are_printed_from_the_results(page):
+    made = runpy.run_path(str(ROOT / "results" / "tables.py"))["printed"]
+    for name, kind, of, table in TABLES.findall(page.read_text(encoding="utf-8")):
+        asked = (of if kind == each else None for each in ("family", "answers"))
+        assert table.strip() == made(ROOT / "results" / name, *asked), f"{page.name}: {name} {of}"
 
 
 def test_every_result_is_quoted():
     named = {name for page in PAGES for names, _ in parts(page) for name in names}
-    named |= {name for page in PAGES for name, _ in VERDICTS.findall(page.read_text(encoding="utf-8"))}
+    named |= {name for page in PAGES for name, *_ in TABLES.findall(page.read_text(encoding="utf-8"))}
     assert named == {path.name for path in (ROOT / "results").iterdir() if path.is_dir()}
 
 

@@ -1,0 +1,136 @@
+"""Prints tables of a result that is kept, in Markdown: the thesis's sentences, families, decisions of some of the nodes.
+
+``python results/tables.py NAME`` has the sentences about the experiment of ``results/NAME/summary.json`` with their
+verdicts, ``--family FAMILY`` the configurations of a family, ``--answers FAMILY`` what a part of the nodes decides.
+docs/collective.md has what it prints, and ``tests/test_results.py`` holds the two to each other.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from palaver.decision import RULES
+from palaver.exchange.report.claims import ABSENT, FAILS, HOLDS, OPEN, Checked, Sentence, sentences, shown
+from palaver.report.grids import measured_cell
+from palaver.studies.formats import NOTHING, count, percent
+
+_WORST_FIRST = FAILS, ABSENT, OPEN, HOLDS
+_SHARES = 10, 25, 50
+_SENT = "bits.examples", "bits.indices", "bits.payload"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The summary of a folder under ``results``."""
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def verdicts(folder: Path) -> str:
+    """The sentences about the result's experiment."""
+    summary = read(folder)
+    rows = {str(row["configuration"]): row for row in summary["rows"]}
+    last = {name: row["last_round"] for name, row in rows.items()}
+    lines = []
+    for each in sentences(summary["experiment"], rows, last):
+        others = len(each.found) - 1
+        more = f", and {others} other{'s' if others > 1 else ''}" if others else ""
+        measured = shown(each.claim, decisive(each)) + more
+        lines.append((each.claim.where, each.claim.says, f"**{each.verdict}**", measured))
+    return markdown(("§", "the thesis", "verdict", "measured"), lines)
+
+
+def decisive(sentence: Sentence) -> Checked:
+    """The comparison that stands worst for the sentence."""
+
+    def standing(one: Checked) -> tuple[int, float]:
+        mean = 0.0 if one.found is None or one.found["mean"] is None else one.found["mean"]
+        if sentence.claim.kind in ("level", "is"):
+            mean = -abs(mean - sentence.claim.value)
+        return _WORST_FIRST.index(one.verdict), -mean if sentence.claim.kind in ("slight", "falls") else mean
+
+    return min(sentence.found, key=standing)
+
+
+def family(folder: Path, name: str) -> str:
+    """The configurations whose names begin with the family's, or all: accuracies, bits, and rounds to the target."""
+    summary = read(folder)
+    lines = []
+    for row in _members(summary, name):
+        metrics, cell = row["metrics"], partial(_cell, row["metrics"])
+        sent = sum((metrics.get(each) or {}).get("mean") or 0.0 for each in _SENT)
+        together = cell("collective_accuracy") if _nodes(row) != 1 else NOTHING
+        reached = measured_cell(metrics.get("rounds_to_target"), count, beyond=f"> {row['last_round']:,}")
+        own = [measured_cell(metrics["own_share"], percent)] if "own_share" in metrics else []
+        lines.append((_short(row, name), cell("average_accuracy"), together, f"{sent / 1e6:.3g}", reached, *own))
+    target = f"rounds to {100 * summary['target']:g} %" if "target" in summary else "rounds"
+    headers = [name or "configuration", "average node %", "together %", "Mbit a node", target, "own examples %"]
+    if max(map(len, lines)) < len(headers):
+        headers = headers[:-1]
+    if "target" not in summary:
+        headers, lines = headers[:4], [line[:4] for line in lines]
+    return markdown(headers, [(*line, *[NOTHING] * (len(headers) - len(line))) for line in lines])
+
+
+def answers(folder: Path, name: str) -> str:
+    """Accuracies of decisions by a share of the nodes, by rule; the second number is with calibrated temperatures."""
+    lines = []
+    for row in _members(read(folder), name):
+        metrics = row["metrics"]
+        for rule in RULES:
+            cells = []
+            for share in _SHARES:
+                end = f".{rule}" if f"test_subset_accuracy.{share}.{rule}" in metrics else ""
+                cells.append(f"subset_accuracy.{share}{end}")
+            cells.append(f"collective_accuracy.{rule}")
+            both = [
+                " / ".join(percent((metrics.get(f"test_{how}{each}") or {}).get("mean")) for how in ("", "calibrated_"))
+                for each in cells
+            ]
+            lines.append((_short(row, name), rule.replace("_", " "), *both))
+    return markdown((name, "rule", *(f"{share} % answer" for share in (*_SHARES, 100))), lines)
+
+
+def _members(summary: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    return [row for row in summary["rows"] if not name or row["configuration"].startswith(f"{name}: ")]
+
+
+def _short(row: Mapping[str, Any], name: str) -> str:
+    return row["configuration"].removeprefix(f"{name}: ")
+
+
+def _nodes(row: Mapping[str, Any]) -> int:
+    return 1 if row["configuration"].rpartition(": ")[2].startswith(("1 node", "VAE, 1 node", "BiGAN, 1 node")) else 2
+
+
+def _cell(metrics: Mapping[str, Any], name: str) -> str:
+    return measured_cell(metrics.get(f"test_{name}") or metrics.get(name), percent)
+
+
+def markdown(headers: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    rule = f"|{'---|' * len(headers)}"
+    head, *rest = (f"| {' | '.join(line)} |" for line in (headers, *lines))
+    return "\n".join([head, rule, *rest])
+
+
+def printed(folder: Path, of_family: str | None, of_answers: str | None) -> str:
+    """What the command prints."""
+    if of_family is not None:
+        return family(folder, of_family)
+    return verdicts(folder) if of_answers is None else answers(folder, of_answers)
+
+
+def main() -> None:
+    """Prints the table that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="of the folder under results/")
+    parser.add_argument("--family", help="its configurations; empty: all")
+    parser.add_argument("--answers", help="a family whose configurations have decisions of some of the nodes")
+    given = parser.parse_args()
+    print(printed(Path(__file__).parent / given.name, given.family, given.answers))
+
+
+if __name__ == "__main__":
+    main()
