@@ -1,4 +1,4 @@
-"""Prints tables of a result that is kept, in Markdown: the thesis's sentences, families, decisions of some of the nodes.
+"""Prints tables of a kept result in Markdown: the thesis's sentences, families, decisions of some of the nodes.
 
 ``python results/tables.py NAME`` has the sentences about the experiment of ``results/NAME/summary.json`` with their
 verdicts, ``--family FAMILY`` the configurations of a family, ``--answers FAMILY`` what a part of the nodes decides.

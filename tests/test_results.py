@@ -4,8 +4,8 @@ A comment ``<!-- results: NAME, NAME -->`` in a page begins a part whose numbers
 ``<!-- results: none -->`` ends it. Every ``mean [low, high]`` in such a part must be a metric of one of its
 configurations, or a difference by seed of two of the same family. A result with hundreds of configurations has so many
 differences that one in ten wrong quotes may pass; those with few let hardly any pass. After a comment
-``<!-- tables: NAME -->``, ``<!-- tables: NAME --family FAMILY -->`` or ``<!-- tables: NAME --answers FAMILY -->`` stands
-what ``results/tables.py`` prints with these arguments.
+``<!-- tables: NAME -->``, ``<!-- tables: NAME --family FAMILY -->`` or ``<!-- tables: NAME --answers FAMILY -->``
+stands what ``results/tables.py`` prints with these arguments.
 """
 
 import json
