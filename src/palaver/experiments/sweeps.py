@@ -113,6 +113,15 @@ def families(base: CollectiveSettings) -> dict[str, dict[str, dict[str, Any]]]:
         "bagging": {"method": "bagging", "channel": "none"},
         "ensemble": {"method": "ensemble", "channel": "none"},
     }
+    one = {"nodes": 1, "channel": "none"}
+    found["One model or several"] = {
+        "1 node, 16 units": one | {"widths": (16, 16)},
+        "1 node, 32 units": one,
+        "1 node, 32 units, dropout 0.2": one | {"dropout": 0.2},
+        "1 node, 128 units": one | {"widths": (128, 128)},
+        "1 node, 128 units, dropout 0.5": one | {"widths": (128, 128), "dropout": 0.5},
+        "an ensemble, 128 units": {"method": "ensemble", "channel": "none", "widths": (128, 128)},
+    }
     unlabelled = {"labelled": 0.1}
     found["A tenth of the labels"] = {
         "1 node with all of them": {"nodes": 1} | unlabelled,
