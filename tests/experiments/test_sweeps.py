@@ -118,6 +118,7 @@ def test_a_part_of_the_sweeps_says_which_sentences_hold(tmp_path, capsys):
     assert "Of 4 sentences of the thesis that were tested" in printed and "is best" in printed and "not run" in printed
     (sweep,) = sweeps(result)
     assert (sweep.family, sweep.setting, [x for x, _ in sweep.points]) == ("Listening", "p_consume", [0.1, 0.5, 0.9])
+    assert (tmp_path / "run" / "figures" / "sweep_listening.svg").is_file()
     drawing, _ = drawn(result, sweep)
     page = (tmp_path / "run" / "report.html").read_text()
     assert "p consume" in drawing and "p consume" in page and page.count("<figure") >= 1

@@ -1,5 +1,6 @@
 """The report of collectives: verdict, notices, tables and figures with the words that explain them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -123,12 +124,17 @@ def _by_objective(result: Result) -> dict[str, list[str]]:
     return found
 
 
+def _file(family: str) -> str:
+    """The name of the file of a family's figure, in letters and digits that any system takes."""
+    return "_".join(["sweep", *re.findall("[a-z0-9]+", family.lower())])
+
+
 def _figures(result: Result, families: _Families) -> list[Figure]:
     notes = " ".join(metric.note for metric in metrics.LATENT)
     draw_latent = partial(panels, result, configurations(result), metrics.LATENT, "round")
     swept = [
-        Figure(f"sweep_{place}", sweep.family, WORDS["sweep"], partial(drawn, result, sweep), "Sweeps")
-        for place, sweep in enumerate(sweeps(result))
+        Figure(_file(sweep.family), sweep.family, WORDS["sweep"], partial(drawn, result, sweep), "Sweeps")
+        for sweep in sweeps(result)
     ]
     found = [
         *swept,
