@@ -60,10 +60,11 @@ def family(folder: Path, name: str) -> str:
     for row in _members(summary, name):
         metrics, cell = row["metrics"], partial(_cell, row["metrics"])
         sent = sum((metrics.get(each) or {}).get("mean") or 0.0 for each in _SENT)
-        together = cell("collective_accuracy") if _nodes(row) != 1 else NOTHING
+        average, together = cell("average_accuracy"), cell("collective_accuracy")
+        together = NOTHING if together == average else together  # of one node
         reached = measured_cell(metrics.get("rounds_to_target"), count, beyond=f"> {row['last_round']:,}")
         own = [measured_cell(metrics["own_share"], percent)] if "own_share" in metrics else []
-        lines.append((_short(row, name), cell("average_accuracy"), together, f"{sent / 1e6:.3g}", reached, *own))
+        lines.append((_short(row, name), average, together, f"{sent / 1e6:.3g}", reached, *own))
     target = f"rounds to {100 * summary['target']:g} %" if "target" in summary else "rounds"
     headers = [name or "configuration", "average node %", "together %", "Mbit a node", target, "own examples %"]
     if max(map(len, lines)) < len(headers):
@@ -98,10 +99,6 @@ def _members(summary: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
 
 def _short(row: Mapping[str, Any], name: str) -> str:
     return row["configuration"].removeprefix(f"{name}: ")
-
-
-def _nodes(row: Mapping[str, Any]) -> int:
-    return 1 if row["configuration"].rpartition(": ")[2].startswith(("1 node", "VAE, 1 node", "BiGAN, 1 node")) else 2
 
 
 def _cell(metrics: Mapping[str, Any], name: str) -> str:
