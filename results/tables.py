@@ -2,11 +2,14 @@
 
 ``python results/tables.py NAME`` has the sentences about the experiment of ``results/NAME/summary.json`` with their
 verdicts, ``--family FAMILY`` the configurations of a family, ``--answers FAMILY`` what a part of the nodes decides.
-docs/collective.md has what it prints, and ``tests/test_results.py`` holds the two to each other.
+``python results/tables.py --renew PAGE [PAGE ...]`` prints anew, in Markdown pages, each table that stands after a
+comment with such arguments, for example ``<!-- tables: sweeps --family Nodes -->``; ``tests/test_results.py`` checks
+that nothing would change.
 """
 
 import argparse
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +20,8 @@ from palaver.exchange.report.claims import ABSENT, FAILS, HOLDS, OPEN, Checked, 
 from palaver.report.grids import measured_cell
 from palaver.studies.formats import NOTHING, count, percent
 
+TABLES = re.compile(r"(<!-- tables: ([a-z0-9.-]+)(?: --(family|answers) (.*))? -->\n)((?:\|.*\n)*)")
+"""A comment, the result's name, which table, of which family, and the table that stands there."""
 _WORST_FIRST = FAILS, ABSENT, OPEN, HOLDS
 _SHARES = 10, 25, 50
 _SENT = "bits.examples", "bits.indices", "bits.payload"
@@ -119,14 +124,32 @@ def printed(folder: Path, of_family: str | None, of_answers: str | None) -> str:
     return verdicts(folder) if of_answers is None else answers(folder, of_answers)
 
 
+def renewed(page: str) -> str:
+    """A page's text with all its tables printed anew."""
+
+    def one(found: re.Match[str]) -> str:
+        comment, name, kind, of, _ = found.groups()
+        asked = (of if kind == each else None for each in ("family", "answers"))
+        return f"{comment}{printed(Path(__file__).parent / name, *asked)}\n"
+
+    return TABLES.sub(one, page)
+
+
 def main() -> None:
     """Prints the table that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="of the folder under results/")
-    parser.add_argument("--family", help="its configurations; empty: all")
-    parser.add_argument("--answers", help="a family whose configurations have decisions of some of the nodes")
+    parser.add_argument("name", nargs="?", help="of the folder under results/")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--family", help="its configurations; empty: all")
+    asked.add_argument("--answers", help="a family whose configurations have decisions of some of the nodes")
+    asked.add_argument("--renew", type=Path, nargs="+", default=[], help="pages whose tables are printed anew")
     given = parser.parse_args()
-    print(printed(Path(__file__).parent / given.name, given.family, given.answers))
+    if (given.name is None) == (not given.renew):
+        parser.error("give the name of a result, or pages to --renew")
+    for page in given.renew:
+        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
+    if given.name is not None:
+        print(printed(Path(__file__).parent / given.name, given.family, given.answers))
 
 
 if __name__ == "__main__":

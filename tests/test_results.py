@@ -3,9 +3,8 @@
 A comment ``<!-- results: NAME, NAME -->`` in a page begins a part whose numbers are those of ``results/NAME``, and
 ``<!-- results: none -->`` ends it. Every ``mean [low, high]`` in such a part must be a metric of one of its
 configurations, or a difference by seed of two of the same family. A result with hundreds of configurations has so many
-differences that one in ten wrong quotes may pass; those with few let hardly any pass. After a comment
-``<!-- tables: NAME -->``, ``<!-- tables: NAME --family FAMILY -->`` or ``<!-- tables: NAME --answers FAMILY -->``
-stands what ``results/tables.py`` prints with these arguments.
+differences that one in ten wrong quotes may pass; those with few let hardly any pass. Tables after a
+comment ``<!-- tables: ... -->`` are those that ``results/tables.py`` prints.
 """
 
 import json
@@ -24,8 +23,8 @@ from palaver.studies.statistics import paired
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"<!-- results: ([a-z0-9-]+(?:, [a-z0-9-]+)*) -->")
-TABLES = re.compile(r"<!-- tables: ([a-z0-9.-]+)(?: --(family|answers) (.*))? -->\n((?:\|.*\n)*)")
 QUOTED = re.compile(r"([-+−]?\d+(?:\.\d+)?)\s*(?:%\s+)?\[([-+−]?\d+(?:\.\d+)?),\s+([-+−]?\d+(?:\.\d+)?)\]")
+PRINTED = runpy.run_path(str(ROOT / "results" / "tables.py"))
 MEASURES = ("average_accuracy", "collective_accuracy")
 QUOTABLE = (*MEASURES, "own_accuracy", "worst_accuracy")
 """Of the test set where a result has it."""
@@ -33,7 +32,7 @@ QUOTABLE = (*MEASURES, "own_accuracy", "worst_accuracy")
 
 def parts(page: Path) -> list[tuple[tuple[str, ...], str]]:
     """Names of results and the text that quotes them."""
-    text = TABLES.sub("", page.read_text(encoding="utf-8"))  # they are checked as a whole
+    text = PRINTED["TABLES"].sub("", page.read_text(encoding="utf-8"))  # they are checked as a whole
     _, *pieces = MARK.split(text)
     found = [(tuple(names.split(", ")), part) for names, part in zip(pieces[::2], pieces[1::2], strict=True)]
     return [(names, part) for names, part in found if names != ("none",)]
@@ -84,15 +83,13 @@ def test_what_a_page_quotes_is_in_the_results(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_tables_on_a_page_are_printed_from_the_results(page):
-    made = runpy.run_path(str(ROOT / "results" / "tables.py"))["printed"]
-    for name, kind, of, table in TABLES.findall(page.read_text(encoding="utf-8")):
-        asked = (of if kind == each else None for each in ("family", "answers"))
-        assert table.strip() == made(ROOT / "results" / name, *asked), f"{page.name}: {name} {of}"
+    text = page.read_text(encoding="utf-8")
+    assert PRINTED["renewed"](text) == text
 
 
 def test_every_result_is_quoted():
     named = {name for page in PAGES for names, _ in parts(page) for name in names}
-    named |= {name for page in PAGES for name, *_ in TABLES.findall(page.read_text(encoding="utf-8"))}
+    named |= {name for page in PAGES for _, name, *_ in PRINTED["TABLES"].findall(page.read_text(encoding="utf-8"))}
     assert named == {path.name for path in (ROOT / "results").iterdir() if path.is_dir()}
 
 
