@@ -62,6 +62,7 @@ def loss(clients: int, params: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
 
+@cache
 def shard(clients: int, client: int) -> tuple[np.ndarray, np.ndarray]:
     """A client's examples, as floats in [0, 1]."""
     data, _, parts = made(clients)

@@ -2,7 +2,7 @@
 
 ``python results/keep.py NAME RUN [RUN ...] [--figure NAME.svg ...]`` writes ``results/NAME``: one ``summary.json`` with
 the configurations of all these runs, which are parts of one experiment (``--only``), and copies of their figures.
-``tests/test_results.py`` checks what the docs say against it, ``results/verdicts.py`` prints tables from it.
+``tests/test_results.py`` checks what the docs say against it, ``results/tables.py`` prints tables from it.
 """
 
 import argparse

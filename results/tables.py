@@ -20,7 +20,7 @@ from palaver.exchange.report.claims import ABSENT, FAILS, HOLDS, OPEN, Checked, 
 from palaver.report.grids import measured_cell
 from palaver.studies.formats import NOTHING, count, percent
 
-TABLES = re.compile(r"(<!-- tables: ([a-z0-9.-]+)(?: --(family|answers) (.*))? -->\n)((?:\|.*\n)*)")
+TABLES = re.compile(r"(<!-- tables: ([a-z0-9-]+)(?: --(family|answers) (.*))? -->\n)((?:\|.*\n)*)")
 """A comment, the result's name, which table, of which family, and the table that stands there."""
 _WORST_FIRST = FAILS, ABSENT, OPEN, HOLDS
 _SHARES = 10, 25, 50
@@ -41,7 +41,7 @@ def verdicts(folder: Path) -> str:
     for each in sentences(summary["experiment"], rows, last):
         others = len(each.found) - 1
         more = f", and {others} other{'s' if others > 1 else ''}" if others else ""
-        measured = shown(each.claim, decisive(each)) + more
+        measured = shown(each.claim, decisive(each)) + more if each.verdict != ABSENT else NOTHING
         lines.append((each.claim.where, each.claim.says, f"**{each.verdict}**", measured))
     return markdown(("§", "the thesis", "verdict", "measured"), lines)
 

@@ -87,6 +87,13 @@ def test_tables_on_a_page_are_printed_from_the_results(page):
     assert PRINTED["renewed"](text) == text
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_comment_about_results_is_understood(page):
+    text = page.read_text(encoding="utf-8")
+    understood = len(MARK.findall(text)) + len(PRINTED["TABLES"].findall(text))
+    assert len(re.findall("<!-- *(?:results|tables)", text)) == understood
+
+
 def test_every_result_is_quoted():
     named = {name for page in PAGES for names, _ in parts(page) for name in names}
     named |= {name for page in PAGES for _, name, *_ in PRINTED["TABLES"].findall(page.read_text(encoding="utf-8"))}

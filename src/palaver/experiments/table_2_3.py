@@ -44,12 +44,13 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
     """The six rows of Table 2.3, and for each model the nodes before training, other ways to talk, and remedies.
 
     The accuracy of a probe on an untrained encoder shows what the training is worth. In the thesis VAEs match
-    distributions of codes by their KL divergence and BiGANs codes by their squared distance; VAEs that match codes by
-    the squared distance tell the model from the way it talks. Each remedy is against one way in which communication
-    could hurt. Nodes know nothing at first: none sends anything during the first third of the rounds. Nodes pull each
-    other to their mean: a learned projection is put between a node's code and those it receives. A packet takes the
-    place of an own batch, and its sender's examples are others': nodes talk about a reference set that all of them
-    have. On other data the thesis's numbers do not apply.
+    distributions of codes by their KL divergence and BiGANs codes by their squared distance; VAEs that match means and
+    log-variances by the squared distance tell the model from the way it talks. Each remedy is against one way in which
+    communication could hurt. Nodes know nothing at first: none sends anything during the first third of the rounds.
+    Nodes pull each other to their mean: a learned projection is put between a node's code and those it receives. A
+    packet takes the place of an own batch, and its sender's examples are others': nodes talk about a reference set that
+    all of them have, beside silent ones with as few examples of their own. On other data the thesis's numbers do not
+    apply.
     """
     base = following(SCALES[scale], overrides, "data", "rounds")
     if base.data != _THESIS.data:
@@ -59,6 +60,7 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
         silent = how | {"nodes": 10, "channel": "none", "burn_in": 0, "projection": False}
         sending = silent | {"channel": channel}
         refers = {} if base.refers else {"reference": REFERENCE}
+        fewer = {} if base.refers else {"fraction": base.fraction * (1 - REFERENCE)}
         of_one, of_silent, of_sending = _NUMBERS[family] if base.data == _THESIS.data else ({}, {}, {})
         made: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
             f"{family}, 10 nodes, untrained": (silent | {"rounds": 0}, {}),
@@ -73,6 +75,7 @@ def rows(scale: str, overrides: Mapping[str, Any]) -> list[Row]:
             f"{family}, {channel} after burn-in": (sending | {"burn_in": base.rounds // 3}, {}),
             f"{family}, {channel}, projected": (sending | {"projection": True}, {}),
             f"{family}, {channel}, reference set": (sending | refers, {}),
+            f"{family}, silent, fewer examples": (silent | fewer, {}),
         }
         found += [Row(name, base, own, thesis, family) for name, (own, thesis) in made.items()]
     return found

@@ -33,6 +33,8 @@ METRICS = {
 
 _PAIRED = ("above", "level", "sooner")
 
+OURS = "–"
+
 HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "undecided", "not run"
 
 
@@ -42,7 +44,8 @@ class Claim(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     where: str
-    """Section of the thesis."""
+    """Section of the thesis; ``OURS`` where the sentence is not there: the one before it under other conditions, or a
+    control."""
     says: str
     """The sentence, in our words."""
     kind: Literal["above", "level", "sooner", "gain", "slight", "is", "falls"]
@@ -124,7 +127,7 @@ def verdict(found: Sequence[Checked]) -> str:
 def count_of_verdicts(result: Result) -> str:
     """How many of the sentences about a run's experiment hold, in a sentence; empty where there are none."""
     rows = {str(row["configuration"]): row for row in result.summary["rows"]}
-    about = claims(str(result.summary.get("experiment")))
+    about = [claim for claim in claims(str(result.summary.get("experiment"))) if claim.where != OURS]
     found = Counter(verdict(checked(claim, rows, last_rounds(result))) for claim in about)
     tested = sum(found.values()) - found[ABSENT]
     if not tested:
@@ -146,7 +149,7 @@ class Sentence(NamedTuple):
 def sentences(
     experiment: str, rows: Mapping[str, Mapping[str, Any]], last: Mapping[str, float] = MappingProxyType({})
 ) -> list[Sentence]:
-    """The sentences about an experiment of which a run has at least one comparison.
+    """The sentences about an experiment, with their verdicts.
 
     Args:
         experiment: its name.
@@ -155,11 +158,7 @@ def sentences(
 
     """
     found = [(claim, checked(claim, rows, last)) for claim in claims(experiment)]
-    return [
-        Sentence(claim, verdict(compared), compared)
-        for claim, compared in found
-        if any(each.verdict != ABSENT for each in compared)
-    ]
+    return [Sentence(claim, verdict(compared), compared) for claim, compared in found]
 
 
 def claim_grid(result: Result) -> Grid:
@@ -173,6 +172,7 @@ def claim_grid(result: Result) -> Grid:
     lines = [
         (claim.where, claim.says, verdict, "; ".join(shown(claim, each) for each in found if each.found is not None))
         for claim, verdict, found in sentences(str(result.summary.get("experiment")), rows, last_rounds(result))
+        if any(each.verdict != ABSENT for each in found)
     ]
     headers = "§", "the thesis", "verdict", "measured"
     return Grid(titled(result.summary, "sentences of the thesis"), headers, lines, labels=len(headers))
