@@ -1,7 +1,8 @@
 """Keeps of runs what README and docs quote: accuracies, bits and rounds of their summaries, in six digits, and figures.
 
 ``python results/keep.py NAME RUN [RUN ...] [--figure NAME.svg ...]`` writes ``results/NAME``: one ``summary.json`` with
-the configurations of all these runs, which are parts of one experiment (``--only``), and copies of their figures.
+the configurations of all these runs, which are parts of one experiment (``--only``), and copies of their figures. With
+``--add`` they come after those that are already kept there.
 ``tests/test_results.py`` checks what the docs say against it, ``results/tables.py`` prints tables from it.
 """
 
@@ -9,7 +10,7 @@ import argparse
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +54,29 @@ def kept_rows(result: Result) -> list[dict[str, Any]]:
     return rows
 
 
-def together(results: Sequence[Result]) -> dict[str, Any]:
+def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One summary of all parts.
 
     Raises:
         PalaverError: they are of different experiments, or two have the same configuration.
 
     """
-    first, *others = [result.summary for result in results]
+    first, *others = parts
     for name in SAME:
         if any(other.get(name) != first.get(name) for other in others):
             raise PalaverError(f"the runs differ in {name}: give parts of one experiment under the same settings")
-    rows = [row for result in results for row in kept_rows(result)]
+    rows = [row for part in parts for row in part["rows"]]
     names = [row["configuration"] for row in rows]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise PalaverError(f"two of the runs have {min(twice)!r}: give each configuration once")
-    head = {name: first[name] for name in (*SAME, "device", "target", "measure") if name in first}
-    return head | {"commands": [result.settings.get("command") for result in results], "rows": rows}
+    return {**first, "commands": [command for part in parts for command in part["commands"]], "rows": rows}
+
+
+def part(result: Result) -> dict[str, Any]:
+    """What is kept of a run."""
+    head = {name: result.summary[name] for name in (*SAME, "device", "target", "measure") if name in result.summary}
+    return head | {"commands": [result.settings.get("command")], "rows": kept_rows(result)}
 
 
 def main() -> None:
@@ -79,17 +85,19 @@ def main() -> None:
     parser.add_argument("name", help="of the folder under results/")
     parser.add_argument("runs", type=Path, nargs="+", help="result folders")
     parser.add_argument("--figure", action="append", default=[], help="a file in the folder figures of one of the runs")
+    parser.add_argument("--add", action="store_true", help="to the configurations that are kept under this name")
     given = parser.parse_args()
+    folder = Path(__file__).parent / given.name
     try:
-        summary = rounded(together([read_result(run, chapter) for run in given.runs]))
-    except PalaverError as error:
+        kept = [json.loads((folder / "summary.json").read_text(encoding="utf-8"))] if given.add else []
+        summary = rounded(together([*kept, *(part(read_result(run, chapter)) for run in given.runs)]))
+    except (PalaverError, OSError) as error:
         parser.error(str(error))
     figures = {name: [run / "figures" / name for run in given.runs] for name in given.figure}
     for name, paths in figures.items():
         if not any(path.is_file() for path in paths):
             parser.error(f"no run has the figure {name}")
     rows = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in summary.pop("rows"))
-    folder = Path(__file__).parent / given.name
     folder.mkdir(exist_ok=True)
     head = json.dumps(summary, ensure_ascii=False)
     (folder / "summary.json").write_text(f'{head[:-1]},\n "rows": [\n{rows}\n]}}\n', encoding="utf-8")
