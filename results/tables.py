@@ -59,8 +59,8 @@ def decisive(sentence: Sentence) -> Checked:
 
 
 def family(folder: Path, name: str) -> str:
-    """The configurations whose names begin with the family's, or all: accuracies, bits, and rounds to the target."""
-    summary = read(folder)
+    """The configurations of a family, or with ``all`` of all: accuracies, bits, and rounds to the target."""
+    summary, name = read(folder), "" if name == "all" else name
     lines = []
     for row in _members(summary, name):
         metrics, cell = row["metrics"], partial(_cell, row["metrics"])
@@ -140,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", help="of the folder under results/")
     asked = parser.add_mutually_exclusive_group()
-    asked.add_argument("--family", help="its configurations; empty: all")
+    asked.add_argument("--family", help="its configurations; all: those of all families")
     asked.add_argument("--answers", help="a family whose configurations have decisions of some of the nodes")
     asked.add_argument("--renew", type=Path, nargs="+", default=[], help="pages whose tables are printed anew")
     given = parser.parse_args()
